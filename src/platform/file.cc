@@ -1,0 +1,213 @@
+#include "platform/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mach {
+namespace {
+
+std::string ErrnoText() { return std::strerror(errno); }
+
+[[noreturn]] void ThrowOpenError(const std::filesystem::path& path) {
+  const bool missing = errno == ENOENT || errno == ENOTDIR;
+  throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
+              "cannot open " + path.string() + ": " + ErrnoText());
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (fd_ >= 0) {
+      ::close(fd_);
+    }
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// Regular files only: a directory or a FIFO gets a clear error instead of a strange one later.
+uint64_t RegularFileSize(int fd, const std::filesystem::path& path) {
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) {
+    throw Error(ErrorCode::kIo, "cannot stat " + path.string() + ": " + ErrnoText());
+  }
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorCode::kInvalidArgument, path.string() + " is not a regular file");
+  }
+  return static_cast<uint64_t>(status.st_size);
+}
+
+void ThrowPastEnd(const std::string& path, uint64_t offset, uint64_t wanted, uint64_t size) {
+  throw Error(ErrorCode::kCorruptFile,
+              path + ": need " + std::to_string(wanted) + " bytes at offset " +
+                  std::to_string(offset) + ", but the file has " + std::to_string(size) + " bytes",
+              "the file is truncated; fetch or convert it again");
+}
+
+class MappedFile final : public RandomAccessFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path) : path_(path.string()) {
+    const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (fd.get() < 0) {
+      ThrowOpenError(path);
+    }
+    size_ = RegularFileSize(fd.get(), path);
+    if (size_ == 0) {
+      return;
+    }
+    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    if (address == MAP_FAILED) {
+      throw Error(ErrorCode::kIo, "cannot map " + path_ + ": " + ErrnoText());
+    }
+    data_ = static_cast<const std::byte*>(address);
+  }
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile() override {
+    if (data_ != nullptr) {
+      ::munmap(const_cast<std::byte*>(data_), size_);
+    }
+  }
+
+  const std::string& path() const override { return path_; }
+  uint64_t size_bytes() const override { return size_; }
+  std::span<const std::byte> Mapped() const override { return {data_, size_}; }
+
+  void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {
+    if (offset_bytes > size_ || out.size() > size_ - offset_bytes) {
+      ThrowPastEnd(path_, offset_bytes, out.size(), size_);
+    }
+    if (!out.empty()) {
+      std::memcpy(out.data(), data_ + offset_bytes, out.size());
+    }
+  }
+
+ private:
+  std::string path_;
+  uint64_t size_ = 0;
+  const std::byte* data_ = nullptr;
+};
+
+class MemoryFile final : public RandomAccessFile {
+ public:
+  MemoryFile(std::string name, std::string contents)
+      : path_(std::move(name)), contents_(std::move(contents)) {}
+
+  const std::string& path() const override { return path_; }
+  uint64_t size_bytes() const override { return contents_.size(); }
+  std::span<const std::byte> Mapped() const override {
+    return std::as_bytes(std::span(contents_.data(), contents_.size()));
+  }
+
+  void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {
+    if (offset_bytes > contents_.size() || out.size() > contents_.size() - offset_bytes) {
+      ThrowPastEnd(path_, offset_bytes, out.size(), contents_.size());
+    }
+    if (!out.empty()) {
+      std::memcpy(out.data(), contents_.data() + offset_bytes, out.size());
+    }
+  }
+
+ private:
+  std::string path_;
+  std::string contents_;
+};
+
+}  // namespace
+
+std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path) {
+  return std::make_unique<MappedFile>(path);
+}
+
+std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string contents) {
+  return std::make_unique<MemoryFile>(std::move(name), std::move(contents));
+}
+
+std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes) {
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) {
+    ThrowOpenError(path);
+  }
+  const uint64_t size = RegularFileSize(fd.get(), path);
+  if (size > limit_bytes) {
+    throw Error(ErrorCode::kResourceLimit, path.string() + " has " + std::to_string(size) +
+                                               " bytes; expected at most " +
+                                               std::to_string(limit_bytes));
+  }
+  std::string contents(size, '\0');
+  size_t done = 0;
+  while (done < contents.size()) {
+    const ssize_t count = ::read(fd.get(), contents.data() + done, contents.size() - done);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      throw Error(ErrorCode::kIo, "cannot read " + path.string() + ": " + ErrnoText());
+    }
+    if (count == 0) {
+      contents.resize(done);  // the file shrank while it was read
+      break;
+    }
+    done += static_cast<size_t>(count);
+  }
+  return contents;
+}
+
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {
+  std::filesystem::path temporary = path;
+  temporary += ".tmp-" + std::to_string(::getpid());
+  {
+    const FileDescriptor fd(
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (fd.get() < 0) {
+      throw Error(ErrorCode::kIo, "cannot create " + temporary.string() + ": " + ErrnoText());
+    }
+    size_t done = 0;
+    while (done < contents.size()) {
+      const ssize_t count = ::write(fd.get(), contents.data() + done, contents.size() - done);
+      if (count < 0 && errno == EINTR) {
+        continue;
+      }
+      if (count < 0) {
+        const std::string reason = ErrnoText();
+        ::unlink(temporary.c_str());
+        throw Error(ErrorCode::kIo, "cannot write " + temporary.string() + ": " + reason);
+      }
+      done += static_cast<size_t>(count);
+    }
+    if (::fsync(fd.get()) != 0) {
+      const std::string reason = ErrnoText();
+      ::unlink(temporary.c_str());
+      throw Error(ErrorCode::kIo, "cannot sync " + temporary.string() + ": " + reason);
+    }
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const std::string reason = ErrnoText();
+    ::unlink(temporary.c_str());
+    throw Error(ErrorCode::kIo, "cannot rename " + temporary.string() + " to " + path.string() +
+                                    ": " + reason);
+  }
+  SyncDirectory(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
+}
+
+void SyncDirectory(const std::filesystem::path& path) {
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0 || ::fsync(fd.get()) != 0) {
+    throw Error(ErrorCode::kIo, "cannot sync directory " + path.string() + ": " + ErrnoText());
+  }
+}
+
+}  // namespace mach

@@ -1,0 +1,50 @@
+// Files as the rest of the engine sees them: positioned reads behind an interface that tests can
+// replace (short reads, bit flips, I/O errors), whole-file helpers, and atomic replacement.
+// All errors are mach::Error with the path in the message.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace mach {
+
+// A file open for positioned reads. Implementations are safe to call from several threads.
+class RandomAccessFile {
+ public:
+  virtual ~RandomAccessFile() = default;
+
+  virtual const std::string& path() const = 0;
+  virtual uint64_t size_bytes() const = 0;
+
+  // Fills all of `out` from `offset_bytes`. Throws kCorruptFile if the file ends before, kIo if the
+  // operating system reports an error. Blocks.
+  virtual void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const = 0;
+
+  // The whole file as memory, if this implementation maps it; empty otherwise. Valid as long as the
+  // file object lives.
+  virtual std::span<const std::byte> Mapped() const { return {}; }
+};
+
+// Opens and maps `path` read-only. Throws kNotFound or kIo.
+std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path);
+
+// A file that lives in memory, for tests and fuzzers.
+std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string contents);
+
+// Whole small files (config.json and its kind). Throws kResourceLimit if the file is larger than
+// `limit_bytes`: a bound against being pointed at the wrong file.
+std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes = 1ULL << 30);
+
+// Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the whole
+// new one.
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
+
+// fsync of a directory, so that renames inside it survive a power cut.
+void SyncDirectory(const std::filesystem::path& path);
+
+}  // namespace mach

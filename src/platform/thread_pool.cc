@@ -1,0 +1,109 @@
+#include "platform/thread_pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "base/check.h"
+
+namespace mach {
+namespace {
+
+void SpinPause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// About 100 us of spinning: longer than the gaps inside a decode step, shorter than anything a
+// person or a power meter notices.
+constexpr int kSpinsBeforeSleep = 4000;
+// A worker that lost its core (fewer cores than threads) must not stop the caller from running it.
+constexpr int kSpinsBeforeYield = 20000;
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  MACH_CHECK(threads >= 1);
+  workers_.reserve(static_cast<size_t>(threads - 1));
+  for (int worker = 1; worker < threads; ++worker) {
+    workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_.store(true);
+    generation_.fetch_add(1);
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) {
+    worker.join();
+  }
+}
+
+void ThreadPool::CallGuarded(int worker) {
+  try {
+    entry_(context_, worker);
+  } catch (...) {
+    const std::lock_guard lock(error_mutex_);
+    if (!error_) {
+      error_ = std::current_exception();
+    }
+  }
+}
+
+void ThreadPool::RunErased(Entry entry, const void* context) {
+  entry_ = entry;
+  context_ = context;
+  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  // Sequentially consistent on both sides: either the worker counts itself a sleeper before this
+  // read of sleepers_, or it sees the new generation before it sleeps.
+  generation_.fetch_add(1);
+  if (sleepers_.load() > 0) {
+    const std::lock_guard lock(mutex_);
+    wake_.notify_all();
+  }
+  CallGuarded(0);
+  int spins = 0;
+  while (running_.load(std::memory_order_acquire) != 0) {
+    if (++spins > kSpinsBeforeYield) {
+      std::this_thread::yield();
+    } else {
+      SpinPause();
+    }
+  }
+  if (error_) {
+    std::exception_ptr error;
+    std::swap(error, error_);
+    std::rethrow_exception(error);
+  }
+}
+
+void ThreadPool::WorkerLoop(int worker) {
+  uint64_t seen = 0;
+  while (true) {
+    int spins = 0;
+    while (generation_.load() == seen) {
+      if (++spins < kSpinsBeforeSleep) {
+        SpinPause();
+        continue;
+      }
+      std::unique_lock lock(mutex_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return generation_.load() != seen; });
+      sleepers_.fetch_sub(1);
+    }
+    if (stop_.load()) {
+      return;
+    }
+    ++seen;
+    CallGuarded(worker);
+    running_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace mach

@@ -1,0 +1,109 @@
+#include "tensor/memory.h"
+
+#include <sys/mman.h>
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace mach {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kHugePageBytes = 2ULL << 20;
+
+uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+std::string MiB(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+void MemoryBudget::Take(std::string_view owner, uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (ceiling_bytes_ != 0 && (bytes > ceiling_bytes_ || total_bytes_ > ceiling_bytes_ - bytes)) {
+    throw Error(ErrorCode::kResourceLimit,
+                std::string(owner) + " needs " + MiB(bytes) + ", but " + MiB(total_bytes_) +
+                    " of the ceiling of " + MiB(ceiling_bytes_) + " are taken",
+                "raise --memory-gb or choose smaller caches");
+  }
+  total_bytes_ += bytes;
+  const auto it = by_owner_.find(owner);
+  if (it == by_owner_.end()) {
+    by_owner_.emplace(std::string(owner), bytes);
+  } else {
+    it->second += bytes;
+  }
+}
+
+void MemoryBudget::Give(std::string_view owner, uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const auto it = by_owner_.find(owner);
+  MACH_CHECK(it != by_owner_.end() && it->second >= bytes && total_bytes_ >= bytes);
+  it->second -= bytes;
+  total_bytes_ -= bytes;
+}
+
+uint64_t MemoryBudget::TotalBytes() const {
+  const std::lock_guard lock(mutex_);
+  return total_bytes_;
+}
+
+std::map<std::string, uint64_t> MemoryBudget::BytesByOwner() const {
+  const std::lock_guard lock(mutex_);
+  return {by_owner_.begin(), by_owner_.end()};
+}
+
+Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : owner_(owner) {
+  if (bytes == 0) {
+    return;
+  }
+  const bool huge = bytes >= 2 * kHugePageBytes;
+  const uint64_t wanted = RoundUp(bytes, huge ? kHugePageBytes : kPageBytes);
+  budget.Take(owner, wanted);
+  // For huge pages map one more and cut the ends off, so that the start is aligned to one.
+  const uint64_t slack = huge ? kHugePageBytes : 0;
+  void* address = ::mmap(nullptr, wanted + slack, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) {
+    budget.Give(owner, wanted);
+    throw Error(ErrorCode::kResourceLimit,
+                "the system has no " + MiB(wanted) + " of memory for " + owner_);
+  }
+  auto* base = static_cast<std::byte*>(address);
+  if (huge) {
+    const auto raw = reinterpret_cast<uintptr_t>(base);
+    const uint64_t head = RoundUp(raw, kHugePageBytes) - raw;
+    if (head > 0) {
+      ::munmap(base, head);
+    }
+    if (slack > head) {
+      ::munmap(base + head + wanted, slack - head);
+    }
+    base += head;
+#if defined(MADV_HUGEPAGE)
+    ::madvise(base, wanted, MADV_HUGEPAGE);
+#endif
+  }
+  budget_ = &budget;
+  data_ = base;
+  size_bytes_ = bytes;
+  mapped_bytes_ = wanted;
+}
+
+Buffer::~Buffer() {
+  if (data_ != nullptr) {
+    ::munmap(data_, mapped_bytes_);
+    budget_->Give(owner_, mapped_bytes_);
+  }
+}
+
+void Buffer::Swap(Buffer& other) noexcept {
+  std::swap(budget_, other.budget_);
+  std::swap(owner_, other.owner_);
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(mapped_bytes_, other.mapped_bytes_);
+}
+
+}  // namespace mach

@@ -1,0 +1,128 @@
+// The engine as the server sees it: requests in, events out, no tensors.
+//
+// One thread inside the engine owns all inference state. Submit, cancellation and Snapshot may be
+// called from any thread. Events of one request arrive in order, on the engine's thread; a sink must
+// not block and must not call back into the engine other than Cancel.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "decode/sampling_params.h"
+
+namespace mach::engine {
+
+struct StopConditions {
+  int64_t max_tokens = 0;            // >= 1; generated tokens of each choice
+  int64_t min_tokens = 0;            // end tokens and stop tokens are masked before this many
+  std::vector<std::string> strings;  // matched on the detokenised output, cut off it
+  std::vector<int32_t> token_ids;
+  bool include_stop_string = false;  // keep the matched string in the output
+  bool ignore_eos = false;
+};
+
+struct GenerationRequest {
+  std::string id;                      // for logs; unique
+  std::vector<int32_t> prompt_tokens;  // not empty; + max_tokens within ModelInfo::max_context
+  decode::SamplingParams sampling;
+  StopConditions stop;
+  int32_t choices = 1;         // independent continuations; choice i samples with seed + i
+  bool logprobs = false;       // fill Delta::tokens[i].logprob
+  int32_t top_logprobs = 0;    // alternatives for each token, 0..20
+  bool show_special = false;   // keep special tokens in the text
+};
+
+struct TokenAlternative {
+  int32_t token = 0;
+  float logprob = 0;  // natural logarithm; of the model's distribution before sampling filters
+  std::string bytes;
+};
+
+struct GeneratedToken {
+  int32_t token = 0;
+  float logprob = 0;
+  std::string bytes;
+  std::vector<TokenAlternative> top;
+};
+
+// What became certain for one choice. Text is whole characters, never part of a stop string.
+// A token whose text is held back comes with the delta that releases it.
+struct Delta {
+  int32_t choice = 0;
+  std::string text;
+  std::vector<GeneratedToken> tokens;
+};
+
+enum class FinishReason { kStop, kLength };
+
+struct Finish {
+  int32_t choice = 0;
+  FinishReason reason = FinishReason::kStop;
+  // The stop string or stop token id that ended it; monostate for the model's own end token.
+  std::variant<std::monostate, std::string, int32_t> stop;
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;  // all choices, end tokens included
+  int64_t cached_tokens = 0;      // prompt tokens that were not prefilled again
+  double queue_s = 0;
+  double prefill_s = 0;
+  double decode_s = 0;
+};
+
+class GenerationSink {
+ public:
+  virtual ~GenerationSink() = default;
+  virtual void OnDelta(Delta delta) = 0;
+  virtual void OnFinish(Finish finish) = 0;     // once for each choice
+  virtual void OnDone(const Usage& usage) = 0;  // last event of a request that ran to its end
+  virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
+};
+
+// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe.
+class GenerationHandle {
+ public:
+  virtual ~GenerationHandle() = default;
+  virtual void Cancel() = 0;
+};
+
+struct EngineStats {
+  int64_t requests_total = 0;
+  int64_t requests_active = 0;
+  int64_t requests_queued = 0;
+  int64_t requests_cancelled = 0;
+  int64_t requests_failed = 0;
+  int64_t prefill_tokens = 0;
+  double prefill_s = 0;
+  int64_t decode_tokens = 0;
+  double decode_s = 0;
+  double recent_prefill_tok_s = 0;  // the last request's
+  double recent_decode_tok_s = 0;   // over the last seconds of decoding
+  double taken_at_s = 0;            // NowSeconds() when these numbers were true
+  std::map<std::string, uint64_t> accounted_bytes;  // by owner
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // Queues the request. Throws kUnavailable if the queue is full or the engine is stopping,
+  // kInvalidArgument if the request cannot be run. The sink outlives the last event; events may
+  // begin before Submit returns.
+  virtual std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
+                                                   std::shared_ptr<GenerationSink> sink) = 0;
+
+  // Answers at once during a generation, from numbers published between steps.
+  virtual EngineStats Snapshot() const = 0;
+
+  // Refuses new requests, lets running and queued ones finish for at most `grace_s`, then cancels.
+  virtual void Shutdown(double grace_s) = 0;
+};
+
+}  // namespace mach::engine

@@ -1,0 +1,70 @@
+// A model ready to serve: everything between a checkpoint path and an Engine.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "models/registry.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace mach::engine {
+
+struct LoadOptions {
+  std::filesystem::path checkpoint;  // a directory: Hugging Face, MLX or engine checkpoint
+  std::string served_name;           // the model id clients see; empty = the directory's name
+  int threads = 0;                   // 0 = physical cores
+  int64_t max_context = 0;           // tokens; 0 = the model's own limit
+  uint64_t memory_ceiling_bytes = 0; // 0 = none
+  int32_t max_queue = 256;           // requests waiting; more are refused
+};
+
+// Written by the loader, read by anyone.
+struct LoadProgress {
+  std::atomic<uint64_t> bytes_done{0};
+  std::atomic<uint64_t> bytes_total{0};
+};
+
+struct ModelInfo {
+  std::string id;
+  std::optional<models::ArchInfo> arch;
+  int64_t max_context = 0;  // tokens
+  int32_t layers = 0;
+  int32_t experts = 0;
+  int32_t vocab_size = 0;
+  uint64_t weight_bytes = 0;
+  int threads = 0;
+  std::string isa;
+  int64_t created_unix_s = 0;
+};
+
+// From generation_config.json: what unset sampling fields of a request become. Absent here means
+// OpenAI's default.
+struct GenerationDefaults {
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<int32_t> top_k;
+  std::optional<float> repetition_penalty;
+};
+
+struct ServedModel {
+  ModelInfo info;
+  GenerationDefaults defaults;
+  std::string bos_token;  // for the chat template; may be empty
+  std::string eos_token;
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::ChatTemplate> chat_template;  // null if the checkpoint has none
+  std::unique_ptr<Engine> engine;
+};
+
+// Throws mach::Error naming the file and field.
+std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress);
+
+}  // namespace mach::engine

@@ -1,0 +1,115 @@
+// The CPU kernels: one table of functions per instruction set, all with the same results.
+//
+// One answer. Every function here has one definition of its result, written at its declaration in
+// terms of IEEE fp32 operations in a stated order, and every table reproduces it bit for bit at
+// every batch size. `fma` is the correctly rounded fused operation. A reduction over a row uses 16
+// lanes, lane l taking elements l, l+16, l+32, ... in ascending order, and then adds the lanes in the
+// order of Reduce16: pairs at distance 8, then 4, 2, 1. No function allocates or starts threads; the
+// caller splits work between threads by outputs.
+//
+// Pointers are to dense row-major fp32 unless stated otherwise; strides are in elements.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/packed_linear.h"
+#include "platform/cpu.h"
+#include "tensor/dtype.h"
+
+namespace mach::kernels {
+
+// Activations quantised for one group size. Memory belongs to the caller (see QuantizedRowsBytes).
+//   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
+//   code = round_to_nearest_even(x * inverse), |code| <= 127
+//   scaled_sum = scale * float(sum of the group's codes)
+struct QuantizedRows {
+  int64_t rows = 0;
+  int64_t cols = 0;        // a multiple of group_size
+  int32_t group_size = 0;  // 32, 64 or 128
+  int8_t* codes = nullptr;        // [rows, cols]
+  float* scales = nullptr;        // [rows, cols / group_size]
+  float* scaled_sums = nullptr;   // [rows, cols / group_size]
+};
+
+// Keys and values of one layer for one sequence, in blocks of kKvBlockTokens absolute positions.
+// Position p lies in block p / kKvBlockTokens. Keys are stored with positions innermost, so that a
+// score needs no horizontal sum.
+//   key block   [kv_heads, head_dim, kKvBlockTokens]
+//   value block [kv_heads, kKvBlockTokens, head_dim]
+inline constexpr int64_t kKvBlockTokens = 32;
+
+struct KvLayerView {
+  void* const* key_blocks = nullptr;    // one pointer for each block
+  void* const* value_blocks = nullptr;
+  DType dtype = DType::kBF16;           // F32, BF16 or F16
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;  // a multiple of 16
+};
+
+struct AttentionShape {
+  int32_t q_heads = 0;  // a multiple of kv_heads; query head h reads kv head h / (q_heads/kv_heads)
+  float scale = 0;      // of the scores
+  int32_t window = 0;   // query i sees keys j with i - j < window; 0 = all
+};
+
+struct KernelTable {
+  Isa isa = Isa::kScalar;
+
+  // Quantises rows [row_begin, row_end) of x into `out`.
+  void (*quantize_rows)(const float* x, int64_t x_stride, int64_t row_begin, int64_t row_end,
+                        const QuantizedRows& out);
+
+  // y[r][o] for all rows of x and the outputs of strips [strip_begin, strip_end). Affine weights.
+  //   acc = 0; for each group g ascending:
+  //     dot = sum over the group of code_w * code_x           (integer, exact)
+  //     acc = fma(float(dot), scale_w * scale_x, acc)
+  //     acc = fma(bias_w, scaled_sum_x, acc)
+  //   y = acc + layer bias (if there is one)
+  // `scratch` holds linear_scratch_bytes() bytes, aligned to 64, one for each thread.
+  void (*linear_affine)(const PackedLinear& weight, const QuantizedRows& x, int64_t strip_begin,
+                        int64_t strip_end, float* y, int64_t y_stride, void* scratch);
+
+  // The same for float weights: acc = fma(w[k], x[k], acc) for k ascending; y = acc + layer bias.
+  void (*linear_float)(const PackedLinear& weight, const float* x, int64_t x_stride, int64_t rows,
+                       int64_t strip_begin, int64_t strip_end, float* y, int64_t y_stride);
+
+  // out = (x * inverse_rms) * weight, inverse_rms = 1 / sqrt(sum(x*x) / n + eps); the sum in 16
+  // lanes by fma. n need not be a multiple of 16: the tail lanes are zero. In place is allowed.
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+
+  // x += y
+  void (*add)(float* x, const float* y, int64_t n);
+
+  // out = (gate / (1 + exp(-gate))) * up, with Exp of simd.h.
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
+
+  // Rotates one head in place, half-split pairs (i, i + pairs):
+  //   a' = a*cos - b*sin as fma(a, cos, -(b*sin));  b' = fma(b, cos, a*sin)
+  void (*rope_half)(float* x, const float* cos, const float* sin, int64_t pairs);
+
+  // Stores the keys and values of `tokens` consecutive positions from `first_position` on.
+  // k and v are [tokens, kv_heads, head_dim] with the given row strides; rounding to nearest even.
+  void (*store_kv)(const KvLayerView& kv, int64_t first_position, int64_t tokens, const float* k,
+                   int64_t k_stride, const float* v, int64_t v_stride);
+
+  // Causal attention of `tokens` queries at positions first_position.. over keys 0..position, for
+  // query heads [head_begin, head_end). q and out are [tokens, q_heads, head_dim] with row strides.
+  // For each query and head, over the blocks that hold a visible key, ascending:
+  //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  m' = max(m, max of s)
+  //   c = exp(m - m');  l = l * c + Reduce16(exp(s - m') in 16 lanes by position);  o = o * c, then
+  //   o = fma(exp(s[p] - m'), v[p], o) for p ascending;   at the end out = o / l.
+  // `scratch` holds attention_scratch_bytes(...) bytes, one for each thread.
+  void (*attention)(const KvLayerView& kv, const AttentionShape& shape, int64_t first_position,
+                    int64_t tokens, const float* q, int64_t q_stride, int32_t head_begin,
+                    int32_t head_end, float* out, int64_t out_stride, void* scratch);
+};
+
+// Scratch that one call on one thread needs.
+uint64_t LinearScratchBytes(Isa isa, int64_t rows, int64_t cols);
+uint64_t AttentionScratchBytes(const AttentionShape& shape, int32_t head_dim);
+
+// The table of an instruction set. Calling functions of one that SupportedIsas() does not list is
+// an illegal instruction.
+const KernelTable& Kernels(Isa isa);
+
+}  // namespace mach::kernels

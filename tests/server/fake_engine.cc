@@ -256,6 +256,7 @@ void FakeEngine::Run(Job& job) {
     if (job.cancelled.load()) {
       return cancel();
     }
+    DropCancelled();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   const double decode_start_s = NowSeconds();
@@ -277,6 +278,7 @@ void FakeEngine::Run(Job& job) {
     if (job.cancelled.load()) {
       return cancel();
     }
+    DropCancelled();
     if (says("[[fail]]") && total >= 3) {
       {
         const std::lock_guard lock(mutex_);

@@ -1,9 +1,9 @@
 #include "api/json_text.h"
 
-#include <gtest/gtest.h>
-
-#include <nlohmann/json.hpp>
 #include <random>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "api/errors.h"
 
@@ -37,10 +37,10 @@ TEST(AppendJsonString, EscapesWhatJsonDemandsAndKeepsUtf8) {
 TEST(AppendJsonString, ReplacesBrokenUtf8) {
   const std::string bad = "\xEF\xBF\xBD";
   EXPECT_EQ(Quoted("a\x80z"), "\"a" + bad + "z\"");
-  EXPECT_EQ(Quoted("\xC0\xAF"), "\"" + bad + bad + "\"");          // overlong
+  EXPECT_EQ(Quoted("\xC0\xAF"), "\"" + bad + bad + "\"");            // overlong
   EXPECT_EQ(Quoted("\xED\xA0\x80"), "\"" + bad + bad + bad + "\"");  // surrogate
-  EXPECT_EQ(Quoted("\xE4\xBD"), "\"" + bad + bad + "\"");          // cut short
-  EXPECT_EQ(Quoted("\xF4\x90\x80\x80").size(), 14U);               // beyond U+10FFFF
+  EXPECT_EQ(Quoted("\xE4\xBD"), "\"" + bad + bad + "\"");            // cut short
+  EXPECT_EQ(Quoted("\xF4\x90\x80\x80").size(), 14U);                 // beyond U+10FFFF
 }
 
 TEST(AppendJsonString, ReadsBackForRandomBytes) {

@@ -1,7 +1,6 @@
 #include "api/request.h"
 
 #include <gtest/gtest.h>
-
 #include <nlohmann/json.hpp>
 
 #include "api/errors.h"
@@ -21,7 +20,9 @@ std::string Chat(const char* fields) {
   return body.dump();
 }
 
-ChatRequest ParseChat(const char* fields) { return ParseChatRequest(Chat(fields), kLimits); }
+ChatRequest ParseChat(const char* fields) {
+  return ParseChatRequest(Chat(fields), kLimits);
+}
 
 ErrorInfo Rejection(const char* fields) {
   try {
@@ -79,8 +80,8 @@ TEST(ChatRequest, NullMeansAbsent) {
 }
 
 TEST(ChatRequest, TemplateArgumentsOutrankReasoningEffort) {
-  const auto variables = ParseChat(
-      R"({"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}})");
+  const auto variables =
+      ParseChat(R"({"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}})");
   EXPECT_EQ((*variables.template_variables)["enable_thinking"], false);
 }
 
@@ -173,8 +174,8 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
 
 TEST(ChatRequest, ErrorsDoNotRepeatLongInput) {
   const std::string role(100000, 'r');
-  const auto info = Rejection(
-      (R"({"messages":[{"role":")" + role + R"(","content":"x"}]})").c_str());
+  const auto info =
+      Rejection((R"({"messages":[{"role":")" + role + R"(","content":"x"}]})").c_str());
   EXPECT_LT(info.message.size(), 300U);
 }
 

@@ -1,7 +1,6 @@
 #include "api/response.h"
 
 #include <gtest/gtest.h>
-
 #include <nlohmann/json.hpp>
 
 namespace mach::api {
@@ -9,7 +8,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-ResponseMeta Meta(ResponseKind kind) { return {kind, "id-1", 17, "m\"x"}; }
+ResponseMeta Meta(ResponseKind kind) {
+  return {kind, "id-1", 17, "m\"x"};
+}
 
 // The JSON of one event, checking its framing.
 Json Event(const std::string& text) {
@@ -46,14 +47,14 @@ TEST(Response, ChatHasTheShapeOfTheContract) {
   EXPECT_EQ(body["choices"][0].dump(),
             R"({"index":0,"message":{"role":"assistant","content":"te\"xt"},"logprobs":null,)"
             R"("finish_reason":"stop","stop_reason":"END"})");
-  EXPECT_EQ(body["usage"].dump(),
-            R"({"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,)"
-            R"("prompt_tokens_details":{"cached_tokens":4},)"
-            R"("completion_tokens_details":{"reasoning_tokens":0}})");
+  EXPECT_EQ(body["usage"].dump(), R"({"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,)"
+                                  R"("prompt_tokens_details":{"cached_tokens":4},)"
+                                  R"("completion_tokens_details":{"reasoning_tokens":0}})");
 }
 
 TEST(Response, TextHasTheLegacyShape) {
-  const std::vector<ChoiceResult> choices = {{"a", "stop", int32_t{7}, ""}, {"b", "length", {}, ""}};
+  const std::vector<ChoiceResult> choices = {{"a", "stop", int32_t{7}, ""},
+                                             {"b", "length", {}, ""}};
   const Json body = Json::parse(EncodeResponse(Meta(ResponseKind::kText), choices, {}));
   EXPECT_EQ(body["object"], "text_completion");
   EXPECT_EQ(body["choices"][0]["text"], "a");
@@ -120,9 +121,10 @@ TEST(Logprobs, LegacyArraysKeepCountingOffsets) {
   const AlternativeView top[] = {{"x", -1.0F}};
   logprobs.Add("h\xC3\xA9", -0.5F, top);
   logprobs.Add("y", -0.5F, top);
-  EXPECT_EQ(Json::parse(logprobs.Take()).dump(),
-            "{\"text_offset\":[0,2],\"token_logprobs\":[-0.5,-0.5],\"tokens\":[\"h\xC3\xA9\",\"y\"],"
-            "\"top_logprobs\":[{\"x\":-1},{\"x\":-1}]}");
+  EXPECT_EQ(
+      Json::parse(logprobs.Take()).dump(),
+      "{\"text_offset\":[0,2],\"token_logprobs\":[-0.5,-0.5],\"tokens\":[\"h\xC3\xA9\",\"y\"],"
+      "\"top_logprobs\":[{\"x\":-1},{\"x\":-1}]}");
   logprobs.Add("z", -0.5F, {});
   EXPECT_EQ(Json::parse(logprobs.Take())["text_offset"], Json::array({3}));
 }

@@ -1,8 +1,8 @@
 #include "http/request_reader.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace mach::http {
 namespace {

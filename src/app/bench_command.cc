@@ -174,10 +174,9 @@ int RunBench(const BenchOptions& options) {
                 std::to_string(longest) + " tokens are more than the model's context of " +
                     std::to_string(model->shape().max_context));
   }
-  const double probe_before = ProbeReadBandwidth(backend->threads());
   const BenchResult result = Bench(*model, options).Run();
   const uint64_t peak_rss_bytes = PeakRssBytes();
-  const double probe = std::max(probe_before, ProbeReadBandwidth(backend->threads()));
+  const double probe = ProbeReadBandwidth(backend->threads());  // after: it takes memory itself
 
   const uint64_t token_bytes = model->ActiveWeightBytes();
   const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;

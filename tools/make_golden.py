@@ -4,8 +4,8 @@
 Weights come from a seeded numpy generator and are stored in the layout that MLX and Hugging Face
 checkpoints have. The logits come from mlx-lm, loading the stored files and computing in float32 on
 the CPU, so that nothing of this project takes part in them. golden_forward.py computes them once
-more in numpy, from weights unpacked here, and must agree; for quantised checkpoints it adds the logits
-that int8 activations give. tests/golden/README.md describes the files.
+more in numpy, from weights unpacked here, and must agree; for quantised checkpoints it adds the
+logits that int8 activations give. tests/golden/README.md describes the files.
 
 usage: make_golden.py [--out tests/golden] [NAME ...]
 """
@@ -92,7 +92,8 @@ SPECS = {
     # transformers 5 nests the rope fields.
     "qwen3_bf16": Spec(
         QWEN3, "bfloat16",
-        {**SMALL, "rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+        {**SMALL, "rope_theta": None,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "qwen3_f32_sharded": Spec(
         QWEN3, "float32",
         {**SMALL, "num_hidden_layers": 1, "tie_word_embeddings": False}, shards=2),

@@ -3,9 +3,9 @@
 // One answer. Every function here has one definition of its result, written at its declaration in
 // terms of IEEE fp32 operations in a stated order, and every table reproduces it bit for bit at
 // every batch size. `fma` is the correctly rounded fused operation. A reduction over a row uses 16
-// lanes, lane l taking elements l, l+16, l+32, ... in ascending order, and then adds the lanes in the
-// order of Reduce16: pairs at distance 8, then 4, 2, 1. No function allocates or starts threads; the
-// caller splits work between threads by outputs.
+// lanes, lane l taking elements l, l+16, l+32, ... in ascending order, and then adds the lanes in
+// the order of Reduce16: pairs at distance 8, then 4, 2, 1. No function allocates or starts
+// threads; the caller splits work between threads by outputs.
 //
 // Pointers are to dense row-major fp32 unless stated otherwise; strides are in elements.
 #pragma once
@@ -22,13 +22,15 @@ namespace mach::kernels {
 //   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
 //   code = round_to_nearest_even(x * inverse), |code| <= 127
 //   scaled_sum = scale * float(sum of the group's codes)
+// Where 127 / d could overflow (d < 2^-120) the group counts as zero. A NaN or an infinity in the
+// group gives codes 0, scale and scaled_sum NaN: it reaches every output of its row as NaN.
 struct QuantizedRows {
   int64_t rows = 0;
-  int64_t cols = 0;        // a multiple of group_size
-  int32_t group_size = 0;  // 32, 64 or 128
-  int8_t* codes = nullptr;        // [rows, cols]
-  float* scales = nullptr;        // [rows, cols / group_size]
-  float* scaled_sums = nullptr;   // [rows, cols / group_size]
+  int64_t cols = 0;              // a multiple of group_size
+  int32_t group_size = 0;        // 32, 64 or 128
+  int8_t* codes = nullptr;       // [rows, cols]
+  float* scales = nullptr;       // [rows, cols / group_size]
+  float* scaled_sums = nullptr;  // [rows, cols / group_size]
 };
 
 // Keys and values of one layer for one sequence, in blocks of kKvBlockTokens absolute positions.
@@ -39,9 +41,9 @@ struct QuantizedRows {
 inline constexpr int64_t kKvBlockTokens = 32;
 
 struct KvLayerView {
-  void* const* key_blocks = nullptr;    // one pointer for each block
+  void* const* key_blocks = nullptr;  // one pointer for each block
   void* const* value_blocks = nullptr;
-  DType dtype = DType::kBF16;           // F32, BF16 or F16
+  DType dtype = DType::kBF16;  // F32, BF16 or F16
   int32_t kv_heads = 0;
   int32_t head_dim = 0;  // a multiple of 16
 };

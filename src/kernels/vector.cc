@@ -19,6 +19,16 @@ const VectorTable& VectorKernels(Isa isa) {
   }
 }
 
+void FillVectorEntries(Isa isa, KernelTable& table) {
+  const VectorTable& vector = VectorKernels(isa);
+  table.rms_norm = vector.rms_norm;
+  table.add = vector.add;
+  table.swiglu = vector.swiglu;
+  table.rope_half = vector.rope_half;
+  table.store_kv = vector.store_kv;
+  table.attention = vector.attention;
+}
+
 uint64_t AttentionScratchBytes(const AttentionShape& /*shape*/, int32_t head_dim) {
   return static_cast<uint64_t>(AttentionScratch::Floats(head_dim)) * sizeof(float);
 }

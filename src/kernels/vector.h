@@ -1,7 +1,7 @@
 // The kernels of kernels.h that are not matrix products, one table per instruction set.
 //
-// Internal to the module: kernels.cc copies these pointers into the public tables, tests and
-// benchmarks call them directly. The definitions of the results stand in kernels.h. Stateless; any
+// Internal to the module: kernels.cc copies these pointers into the public tables, tests
+// call them directly. The definitions of the results stand in kernels.h. Stateless; any
 // thread may call.
 #pragma once
 
@@ -33,6 +33,9 @@ struct VectorTable {
 // kAmxInt8 has the table of kAvx512Vnni. Sets that were not compiled in (those of the other
 // architecture) give the scalar table.
 const VectorTable& VectorKernels(Isa isa);
+
+// Sets the entries of `table` that come from here.
+void FillVectorEntries(Isa isa, KernelTable& table);
 
 extern const VectorTable kVectorScalar;
 #if defined(__x86_64__)

@@ -15,9 +15,9 @@ namespace {
 
 constexpr int64_t kOutputs = 16;
 
-// How far ahead of the strip's stream weights are fetched when there is too little work per byte
-// to hide the latency otherwise.
-constexpr int64_t kPrefetchBytes = 2048;
+// How far ahead weights are fetched where one tile of rows is all that passes over a strip, so that
+// memory is the limit. With more tiles the last one fetches the next strip.
+constexpr int64_t kPrefetchBytes = 4096;
 
 // Rows whose activations share the L2 cache with one strip while all strips pass over them.
 constexpr int64_t kRowBlockBytes = 512 << 10;
@@ -108,7 +108,7 @@ __m512i BroadcastQuad(const int8_t* at) {
 }
 
 template <int kBits, int kSubs, int kRows>
-void AffineTile(const AffineCall& call, int64_t strip, int64_t row) {
+void AffineTile(const AffineCall& call, int64_t strip, int64_t row, int64_t prefetch_bytes) {
   constexpr int64_t kGroup = kSubs * kSubInputs;
   constexpr int64_t kCodeBytes = kOutputs * kGroup * kBits / 8;
   const FloatType type = call.type;
@@ -126,9 +126,10 @@ void AffineTile(const AffineCall& call, int64_t strip, int64_t row) {
     acc[r] = _mm512_setzero_ps();
   }
   for (int64_t group = 0; group < groups; ++group) {
-    if constexpr (kRows <= 4) {
-      for (int64_t line = 0; line < kCodeBytes + 64; line += kLineBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + line, _MM_HINT_T0);
+    if (prefetch_bytes != 0) {
+#pragma GCC unroll 34
+      for (int64_t line = 0; line < kCodeBytes + kLineBytes; line += kLineBytes) {
+        _mm_prefetch(reinterpret_cast<const char*>(block) + prefetch_bytes + line, _MM_HINT_T0);
       }
     }
     __m512i dot[kRows];
@@ -178,31 +179,36 @@ void AffineTile(const AffineCall& call, int64_t strip, int64_t row) {
   }
 }
 
+using TileFunction = void (*)(const AffineCall&, int64_t, int64_t, int64_t);
+
+// Rows of the largest tile: beyond these the accumulators spill.
+template <int kSubs>
+constexpr int64_t kMostRows = kSubs == 1 ? 10 : 8;
+
+template <int kBits, int kSubs>
+constexpr TileFunction kTiles[10] = {
+    AffineTile<kBits, kSubs, 1>,
+    AffineTile<kBits, kSubs, 2>,
+    AffineTile<kBits, kSubs, 3>,
+    AffineTile<kBits, kSubs, 4>,
+    AffineTile<kBits, kSubs, 5>,
+    AffineTile<kBits, kSubs, 6>,
+    AffineTile<kBits, kSubs, 7>,
+    AffineTile<kBits, kSubs, 8>,
+    kSubs == 1 ? AffineTile<kBits, 1, 9> : nullptr,
+    kSubs == 1 ? AffineTile<kBits, 1, 10> : nullptr,
+};
+
 template <int kBits, int kSubs>
 void AffineRows(const AffineCall& call, int64_t strip, int64_t row, int64_t end) {
-  // With one sub-block a group needs no integer accumulators beside the float ones.
-  constexpr int kMost = kSubs == 1 ? 12 : 10;
-  while (row < end) {
-    const int64_t left = end - row;
-    if (left >= kMost) {
-      AffineTile<kBits, kSubs, kMost>(call, strip, row);
-      row += kMost;
-    } else if (left >= 8) {
-      AffineTile<kBits, kSubs, 8>(call, strip, row);
-      row += 8;
-    } else if (left >= 6) {
-      AffineTile<kBits, kSubs, 6>(call, strip, row);
-      row += 6;
-    } else if (left >= 4) {
-      AffineTile<kBits, kSubs, 4>(call, strip, row);
-      row += 4;
-    } else if (left >= 2) {
-      AffineTile<kBits, kSubs, 2>(call, strip, row);
-      row += 2;
-    } else {
-      AffineTile<kBits, kSubs, 1>(call, strip, row);
-      row += 1;
-    }
+  const int64_t rows = end - row;
+  const int64_t tiles = (rows + kMostRows<kSubs> - 1) / kMostRows<kSubs>;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    // Tiles of equal height, give or take one row.
+    const int64_t next = end - rows * (tiles - 1 - tile) / tiles;
+    const int64_t ahead = tiles == 1 ? kPrefetchBytes : call.strip_bytes;
+    kTiles<kBits, kSubs>[next - row - 1](call, strip, row, tile == tiles - 1 ? ahead : 0);
+    row = next;
   }
 }
 

@@ -192,7 +192,7 @@ TEST_P(GoldenTest, CancelLeavesTheStateAsItWas) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(Names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& param_info) { return param_info.param; });
 
 }  // namespace
 }  // namespace mach::models

@@ -118,6 +118,8 @@ uint64_t LinearScratchBytes(Isa /*isa*/, int64_t /*rows*/, int64_t /*cols*/) {
 void FillLinearEntries(Isa isa, KernelTable& table) {
   switch (isa) {
 #if defined(__x86_64__)
+    case Isa::kAvx2:
+      return Fill<kLinearAvx2>(table);
     case Isa::kAvx512Vnni:
       return Fill<kLinearAvx512>(table);
     case Isa::kAmxInt8:

@@ -4,5 +4,3 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L /usr/aarch64-linux-gnu)
-# Header-only and source packages of the build machine serve the target too.
-set(MACH_GTEST_SOURCES /usr/src/googletest CACHE PATH "GoogleTest's sources (package googletest)")

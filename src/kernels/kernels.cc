@@ -4,10 +4,7 @@
 #include <array>
 
 #include "kernels/linear.h"
-#if __has_include("kernels/vector.h")
 #include "kernels/vector.h"
-#define MACH_HAS_VECTOR 1
-#endif
 
 namespace mach::kernels {
 namespace {
@@ -21,9 +18,7 @@ std::array<KernelTable, kIsas.size()> BuildTables() {
     KernelTable& table = tables[static_cast<size_t>(isa)];
     table.isa = isa;
     FillLinearEntries(isa, table);
-#ifdef MACH_HAS_VECTOR
     FillVectorEntries(isa, table);
-#endif
   }
   return tables;
 }

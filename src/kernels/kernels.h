@@ -82,7 +82,7 @@ struct KernelTable {
   // x += y
   void (*add)(float* x, const float* y, int64_t n);
 
-  // out = (gate / (1 + exp(-gate))) * up, with Exp of simd.h.
+  // out = (gate / (1 + exp(-gate))) * up, with Exp of simd-inl.h.
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
 
   // Rotates one head in place, half-split pairs (i, i + pairs):
@@ -96,11 +96,16 @@ struct KernelTable {
 
   // Causal attention of `tokens` queries at positions first_position.. over keys 0..position, for
   // query heads [head_begin, head_end). q and out are [tokens, q_heads, head_dim] with row strides.
-  // For each query and head, over the blocks that hold a visible key, ascending:
-  //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  m' = max(m, max of s)
-  //   c = exp(m - m');  l = l * c + Reduce16(exp(s - m') in 16 lanes by position);  o = o * c, then
-  //   o = fma(exp(s[p] - m'), v[p], o) for p ascending;   at the end out = o / l.
-  // `scratch` holds attention_scratch_bytes(...) bytes, one for each thread.
+  // For each query and head, with m = -inf, L = o = 0, over the blocks that hold a visible key,
+  // ascending:
+  //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  -inf where p is not visible
+  //   m' = max(m, max of s);  e[p] = Exp(s[p] - m')
+  //   if m' != m:  c = Exp(m - m');  L = L * c in each lane;  o = o * c   (else c would be 1)
+  //   L[i] = L[i] + (e[i] + e[i + 16])  for the 16 lanes i;  the 32 positions are those of the block
+  //   o = fma(e[p], v[p], o) for the visible p ascending
+  // and at the end out = o / Reduce16(L). Positions that are not visible may hold anything, NaN
+  // too. A NaN in a visible key or value shows in the result.
+  // `scratch` holds AttentionScratchBytes(...) bytes, one for each thread.
   void (*attention)(const KvLayerView& kv, const AttentionShape& shape, int64_t first_position,
                     int64_t tokens, const float* q, int64_t q_stride, int32_t head_begin,
                     int32_t head_end, float* out, int64_t out_stride, void* scratch);

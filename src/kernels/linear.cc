@@ -111,17 +111,26 @@ void Fill(KernelTable& table) {
 
 }  // namespace
 
-uint64_t LinearScratchBytes(Isa /*isa*/, int64_t /*rows*/, int64_t /*cols*/) {
-  return 0;
+uint64_t LinearScratchBytes(Isa isa, int64_t rows, int64_t cols) {
+  if (isa != Isa::kAmxInt8) {
+    return 0;
+  }
+  // See Scratch in linear_amx.cc; groups of 32 need the most.
+  const int64_t tile_rows = std::min((rows + 15) / 16 * 16, kAmxRowBlock);
+  const int64_t groups = cols / 32;
+  return static_cast<uint64_t>(tile_rows * cols + tile_rows * groups * 8 + cols * kStripOutputs +
+                               groups * kStripOutputs * 8 + 2 * 1024);
 }
 
 void FillLinearEntries(Isa isa, KernelTable& table) {
   switch (isa) {
 #if defined(__x86_64__)
+    case Isa::kAvx2:
+      return Fill<kLinearAvx2>(table);
     case Isa::kAvx512Vnni:
       return Fill<kLinearAvx512>(table);
     case Isa::kAmxInt8:
-      return Fill<kLinearAvx512>(table);
+      return Fill<kLinearAmx>(table);
 #elif defined(__aarch64__)
     case Isa::kNeonDot:
       return Fill<kLinearNeon>(table);

@@ -75,6 +75,9 @@ extern const LinearImpl kLinearAvx512;
 extern const LinearImpl kLinearAmx;
 extern const LinearImpl kLinearNeon;
 
+// Rows that the AMX variant packs at a time; its scratch holds that many.
+inline constexpr int64_t kAmxRowBlock = 256;
+
 // Quantisation, the corners that KernelTable::quantize_rows leaves open: a group whose largest
 // magnitude is below kSmallestMagnitude (where 127 / d could overflow) counts as zero; a group with
 // a NaN or an infinity has codes 0 and a NaN scale, so that it reaches every output as NaN.

@@ -53,7 +53,7 @@ def composing():
 
 def unknown_to_normalizers():
     # Code points younger than the normalisation tables of `tokenizers`: class 0, no decomposition.
-    nfkd = normalizers.NFKD()
+    nfc, nfkd = normalizers.NFC(), normalizers.NFKD()
     result = set()
     for c in CODE_POINTS:
         char = chr(c)
@@ -65,6 +65,11 @@ def unknown_to_normalizers():
                      nfkd.normalize_str("\u0345" + char) != "\u0345" + char)
             if not moves:
                 result.add(c)
+        parts = unicodedata.decomposition(char).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            pair = "".join(chr(int(part, 16)) for part in parts)
+            if unicodedata.normalize("NFC", pair) == char and nfc.normalize_str(pair) != char:
+                result.add(int(parts[1], 16))
     return result
 
 

@@ -132,20 +132,40 @@ class Translator {
       ++at_;
       return;
     }
-    for (const std::string_view opener : {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"}) {
+    for (const std::string_view opener : {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!"}) {
       if (in_.substr(at_, opener.size()) == opener) {
         out_ += opener;
         at_ += opener.size();
         return;
       }
     }
-    if (at_ == 0 && in_.substr(0, 4) == "(?i)") {
-      out_ += "(?i)";
-      at_ += 4;
-      groups_.pop_back();
+    if (in_.substr(at_, 4) == "(?i:") {
+      CaselessGroup();
       return;
     }
     Refuse("a group of an unknown kind");
+  }
+
+  // Only plain ASCII words: in Oniguruma "ss" would match a sharp s, "fi" a ligature, and so on.
+  void CaselessGroup() {
+    const size_t close = in_.find(')', at_);
+    if (close == std::string_view::npos) {
+      Corrupt("a group without its ')'");
+    }
+    std::string words;
+    for (const char c : in_.substr(at_ + 4, close - at_ - 4)) {
+      if (std::isalpha(static_cast<unsigned char>(c)) == 0 && c != '\'' && c != '|') {
+        Refuse("a (?i:...) of more than plain words");
+      }
+      words += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+    for (const char* folded : {"ss", "st", "ff", "fi", "fl"}) {
+      if (words.find(folded) != std::string::npos) {
+        Refuse(std::string("\"") + folded + "\" in a (?i:...)");
+      }
+    }
+    out_ += in_.substr(at_, close - at_);
+    at_ = close;
   }
 
   void Quantifier() {
@@ -191,6 +211,9 @@ class Translator {
         return;
       case 's':
       case 'S':
+        // PCRE2's \\s has U+180E, which Unicode no longer counts among the spaces.
+        SpaceEscape(c == 'S', in_class);
+        return;
       case 'n':
       case 'r':
       case 't':
@@ -221,6 +244,13 @@ class Translator {
     out_ += '\\';
     out_ += c;
     at_ += 2;
+  }
+
+  void SpaceEscape(bool negated, bool in_class) {
+    at_ += 2;
+    const bool explicit_negation = negated && in_class;
+    AppendSet(Ranges([&](CharInfo info) { return info.IsSpace() != explicit_negation; }), negated,
+              in_class);
   }
 
   void HexEscape() {

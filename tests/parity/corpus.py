@@ -59,15 +59,16 @@ def random_char(rng):
             return chr(code)
 
 
-def make_texts(count, seed, tokens):
-    """`count` byte strings; `tokens` are added tokens to sprinkle in."""
+def make_texts(count, seed, tokens, every_code_point=True):
+    """`count` byte strings and some long ones; `tokens` are added tokens to sprinkle in."""
     rng = random.Random(seed)
     texts = [b"", b" ", b"\n", b"a"] + [sample.encode() for sample in SAMPLES]
     texts += [token.encode() for token in tokens[:500]]
     # Every code point once, in ascending runs, with letters between.
     codes = [chr(c) for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]
-    texts += ["".join(codes[i:i + 512]).encode() for i in range(0, 0x33000, 512)]
-    texts += [" a".join(codes[i:i + 512]).encode() for i in range(0, 0x20000, 512)]
+    stop = 0x33000 if every_code_point else 0x3000
+    texts += ["".join(codes[i:i + 512]).encode() for i in range(0, stop, 512)]
+    texts += [" a".join(codes[i:i + 512]).encode() for i in range(0, min(stop, 0x20000), 512)]
 
     def piece():
         kind = rng.randrange(14)
@@ -111,9 +112,10 @@ def make_texts(count, seed, tokens):
             data = bytes(broken)
         texts.append(data)
     # A few long ones.
+    size = 30000 if every_code_point else 3000
     for unit in ["a", " ", "\n", "ab", "中文", "\u0301", "🙂", "1", "x y ", "'s", "é", "=", "\t "]:
-        texts.append((unit * 20000)[:30000].encode())
-    texts.append("".join(rng.choice(WORDS) for _ in range(20000)).encode())
-    texts.append(" ".join(rng.choice(WORDS) for _ in range(20000)).encode())
-    texts.append("".join(random_char(rng) for _ in range(20000)).encode())
+        texts.append((unit * 20000)[:size].encode())
+    texts.append("".join(rng.choice(WORDS) for _ in range(size)).encode())
+    texts.append(" ".join(rng.choice(WORDS) for _ in range(size)).encode())
+    texts.append("".join(random_char(rng) for _ in range(size)).encode())
     return texts

@@ -97,7 +97,7 @@ def make_all():
                     split({"String": "a"}, behavior, not invert),
                     dict(byte_level, use_regex=False)]}, byte_level)
     for number, pattern in enumerate([
-            r"\s*\p{Han}+|\d{1,3}|[^\p{Han}\d]", r"(?<=[a-z])(?=[A-Z])", r"\p{N}{2}+|(?i:SS|k)", r"\p{L}++\s?",
+            r"\s*\p{Han}+|\d{1,3}|[^\p{Han}\d]", r"(?<=[a-z])(?=[A-Z])", r"\p{N}{2}+|(?i:re|k)", r"\p{L}++\s?",
             r"(?:[A-Z]\p{Ll}*?)+|[\P{L}x]", r"^\S+$|[\p{S}\p{M}]", "", r"\s*", r"[^\s\p{P}]+?\b"[:-2],
             r"\p{^L}{1,4}", r"\p{N}+|\p{Lm}|\p{Lo}|\p{Sk}|\p{Pd}|\p{No}"]):
         files[f"regex_{number}"] = tokenizer(

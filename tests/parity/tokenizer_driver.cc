@@ -60,7 +60,9 @@ class Records {
   size_t at_ = 0;
 };
 
-void WriteNumber(uint32_t value) { std::fwrite(&value, sizeof(value), 1, stdout); }
+void WriteNumber(uint32_t value) {
+  std::fwrite(&value, sizeof(value), 1, stdout);
+}
 
 void WriteIds(std::span<const int32_t> ids) {
   WriteNumber(static_cast<uint32_t>(ids.size()));

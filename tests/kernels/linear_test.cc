@@ -113,6 +113,7 @@ std::vector<float> RunAffine(const KernelTable& table, const PackedLinear& weigh
   const uint64_t scratch_bytes = LinearScratchBytes(table.isa, x.rows, x.cols);
   MemoryBudget budget;
   std::vector<Buffer> scratch;
+  scratch.reserve(static_cast<size_t>(pool.threads()));
   for (int i = 0; i < pool.threads(); ++i) {
     scratch.emplace_back(budget, "scratch", scratch_bytes);
   }

@@ -102,9 +102,9 @@ def main():
             runs.append([1, value])
     print("// Written by tools/gen_unicode_table.py from tokenizers " + tokenizers.__version__ +
           ". Do not edit.")
-    print('#include "text/unicode.h"\n\nnamespace mach::text {\n')
+    print('#include "text/unicode.h"\n\nnamespace mach::text {\n\nnamespace {\n')
     print("// Pairs of run length and value, from U+0000 up; the value's bits are in text/unicode.h.")
-    print("// clang-format off\nconst uint32_t kUnicodeRuns[] = {")
+    print("// clang-format off\nconstexpr uint32_t kRuns[] = {")
     line = "   "
     for length, value in runs:
         item = f" {length},{value},"
@@ -114,7 +114,7 @@ def main():
         line += item
     print(line)
     print("};\n// clang-format on")
-    print("const size_t kUnicodeRunsSize = sizeof(kUnicodeRuns) / sizeof(kUnicodeRuns[0]);")
+    print("\n}  // namespace\n\nstd::span<const uint32_t> UnicodeRuns() { return kRuns; }")
     print("\n}  // namespace mach::text")
     print({f: len(m) for f, m in flags.items()}, len(runs), file=sys.stderr)
 

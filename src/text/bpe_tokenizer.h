@@ -31,6 +31,8 @@ struct TokenizerParts {
 class BpeTokenizer : public Tokenizer {
  public:
   BpeTokenizer(TokenizerParts parts, std::string_view source);
+  BpeTokenizer(const BpeTokenizer&) = delete;
+  BpeTokenizer& operator=(const BpeTokenizer&) = delete;
   ~BpeTokenizer() override;
 
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const override;

@@ -33,6 +33,7 @@ class DecodePipeline {
   DecodePipeline() = default;
   DecodePipeline(const DecodePipeline&) = delete;
   DecodePipeline& operator=(const DecodePipeline&) = delete;
+  ~DecodePipeline() = default;
 
   // Both append what became certain to *out.
   void Push(std::string_view token, std::string* out);

@@ -5,9 +5,6 @@
 namespace mach::text {
 
 // clang-format off
-const std::string_view kGpt2Expression =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 namespace {
 
 constexpr std::string_view kLlama3 =

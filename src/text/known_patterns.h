@@ -16,7 +16,8 @@ using KnownMatcher = const char* (*)(const char* at, const char* end, const Unic
 KnownMatcher FindKnownMatcher(std::string_view expression);
 
 // GPT-2's expression, which ByteLevel with use_regex applies.
-extern const std::string_view kGpt2Expression;
+inline constexpr std::string_view kGpt2Expression =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // All expressions that have a matcher.
 std::span<const std::string_view> KnownExpressions();

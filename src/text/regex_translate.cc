@@ -186,10 +186,10 @@ class Translator {
       out_ += in_[at_++];
     }
     const char mode = Next();
-    if (mode == '?' && (interval.empty() || interval.find(',') != std::string_view::npos)) {
-      out_ += mode;
-      ++at_;
-    } else if (mode == '+' && interval.empty()) {
+    const bool lazy =
+        mode == '?' && (interval.empty() || interval.find(',') != std::string_view::npos);
+    const bool possessive = mode == '+' && interval.empty();
+    if (lazy || possessive) {
       out_ += mode;
       ++at_;
     } else if (mode == '?' || mode == '+' || mode == '*') {

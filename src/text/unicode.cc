@@ -8,8 +8,9 @@ namespace mach::text {
 UnicodeTable::UnicodeTable() {
   std::vector<uint16_t> flat;
   flat.reserve(0x110000);
-  for (size_t i = 0; i + 1 < kUnicodeRunsSize; i += 2) {
-    flat.insert(flat.end(), kUnicodeRuns[i], static_cast<uint16_t>(kUnicodeRuns[i + 1]));
+  const std::span<const uint32_t> runs = UnicodeRuns();
+  for (size_t i = 0; i + 1 < runs.size(); i += 2) {
+    flat.insert(flat.end(), runs[i], static_cast<uint16_t>(runs[i + 1]));
   }
   flat.resize(0x110000);
   constexpr size_t kBlock = size_t{1} << kBlockBits;

@@ -6,7 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -66,9 +66,8 @@ constexpr uint32_t kPunctuation = CategoryBit(Category::kPc) | CategoryBit(Categ
 constexpr uint32_t kSymbols = CategoryBit(Category::kSm) | CategoryBit(Category::kSc) |
                               CategoryBit(Category::kSk) | CategoryBit(Category::kSo);
 
-// The generated data: pairs of run length and value.
-extern const uint32_t kUnicodeRuns[];
-extern const size_t kUnicodeRunsSize;
+// The generated data: pairs of run length and value, from U+0000 up.
+std::span<const uint32_t> UnicodeRuns();
 
 // Properties of one code point, packed as tools/gen_unicode_table.py packs them.
 class CharInfo {

@@ -3,9 +3,11 @@
 
 namespace mach::text {
 
+namespace {
+
 // Pairs of run length and value, from U+0000 up; the value's bits are in text/unicode.h.
 // clang-format off
-const uint32_t kUnicodeRuns[] = {
+constexpr uint32_t kRuns[] = {
     9,26, 5,58, 18,26, 1,55, 3,274, 1,276, 3,274, 1,270, 1,271, 1,274, 1,275, 1,274, 1,269, 2,274,
     10,201, 2,274, 3,275, 2,274, 26,65, 1,270, 1,274, 1,271, 1,277, 1,332, 1,277, 26,66, 1,270,
     1,275, 1,271, 1,275, 6,26, 1,58, 26,26, 1,55, 1,274, 4,20, 1,22, 1,274, 1,21, 1,22, 1,69, 1,272,
@@ -313,6 +315,9 @@ const uint32_t kUnicodeRuns[] = {
     96,27, 128,512, 240,70, 65040,512, 65534,29, 2,512, 65534,29, 2,512,
 };
 // clang-format on
-const size_t kUnicodeRunsSize = sizeof(kUnicodeRuns) / sizeof(kUnicodeRuns[0]);
+
+}  // namespace
+
+std::span<const uint32_t> UnicodeRuns() { return kRuns; }
 
 }  // namespace mach::text

@@ -101,7 +101,7 @@ def compare(name, path, driver, count, seed, real):
                     print(f"  {name}: {mode} differs: {got[:200]!r} instead of {expected[:200]!r}; "
                           f"ids {ids[:40]}")
     print(f"{name}: {len(texts)} texts x 2, {len(lists)} id lists x 3: {differences} differences; "
-          f"{log.strip()}; {time.time() - began:.1f} s", flush=True)
+          f"{log.strip().splitlines()[-1]}; {time.time() - began:.1f} s", flush=True)
     return differences
 
 

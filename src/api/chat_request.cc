@@ -17,9 +17,10 @@ void RefuseTools(const Fields& fields) {
   }
   const Json* choice = fields.Find("tool_choice");
   if (choice != nullptr && *choice != "none") {
-    Reject("'tool_choice' other than \"none\" needs 'tools', which this server does not support "
-           "yet.",
-           "tool_choice");
+    Reject(
+        "'tool_choice' other than \"none\" needs 'tools', which this server does not support "
+        "yet.",
+        "tool_choice");
   }
   fields.Bool("parallel_tool_calls");
 }
@@ -34,9 +35,10 @@ void CheckResponseFormat(const Fields& fields) {
     Reject("'response_format.type' is required and must be a string.", "response_format.type");
   }
   if (*type == "json_object" || *type == "json_schema") {
-    Reject("'response_format.type' must be \"text\": structured output is not supported by this "
-           "server yet.",
-           "response_format.type");
+    Reject(
+        "'response_format.type' must be \"text\": structured output is not supported by this "
+        "server yet.",
+        "response_format.type");
   }
   if (*type != "text") {
     Reject("'response_format.type' must be one of text, json_object, json_schema.",
@@ -93,9 +95,9 @@ Json TemplateVariables(const Fields& fields) {
 ChatRequest ParseChatRequest(std::string_view body, const RequestLimits& limits) {
   const Json document = ParseJson(body);
   if (!document.is_object()) {
-    Reject("The request body must be a JSON object, not " + std::string(JsonTypeName(document)) +
-               ".",
-           "");
+    Reject(
+        "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",
+        "");
   }
   const Fields fields(document, "");
   ChatRequest request;

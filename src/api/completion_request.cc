@@ -60,9 +60,9 @@ std::vector<Prompt> ReadPrompts(const Fields& fields, const RequestLimits& limit
 CompletionRequest ParseCompletionRequest(std::string_view body, const RequestLimits& limits) {
   const Json document = ParseJson(body);
   if (!document.is_object()) {
-    Reject("The request body must be a JSON object, not " + std::string(JsonTypeName(document)) +
-               ".",
-           "");
+    Reject(
+        "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",
+        "");
   }
   const Fields fields(document, "");
   CompletionRequest request;

@@ -41,8 +41,9 @@ ErrorInfo InvalidApiKey() {
 }
 
 ErrorInfo ModelNotFound(std::string_view model) {
-  return Make(404, "The model '" + std::string(model) + "' does not exist. GET /v1/models lists " +
-                       "what is served.",
+  return Make(404,
+              "The model '" + std::string(model) + "' does not exist. GET /v1/models lists " +
+                  "what is served.",
               kInvalidRequestType, "model", "model_not_found");
 }
 

@@ -3,8 +3,9 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "api/errors.h"
 
@@ -47,11 +48,10 @@ void CheckLimits(std::string_view text, const JsonLimits& limits) {
         break;
       case ',':
         ++values;
-        if (!levels.empty() && levels.back().object &&
-            ++levels.back().commas >= limits.max_keys) {
+        if (!levels.empty() && levels.back().object && ++levels.back().commas >= limits.max_keys) {
           throw RequestError(InvalidRequest("An object of the JSON body has more than " +
-                                            std::to_string(limits.max_keys) +
-                                            " members at byte " + std::to_string(i) + "."));
+                                            std::to_string(limits.max_keys) + " members at byte " +
+                                            std::to_string(i) + "."));
         }
         break;
       default:
@@ -115,9 +115,9 @@ nlohmann::ordered_json ParseJson(std::string_view text, const JsonLimits& limits
     return nlohmann::ordered_json::parse(text);
   } catch (const nlohmann::ordered_json::parse_error& e) {
     // The library's message quotes the text around the error, which may be megabytes long.
-    throw RequestError(InvalidRequest("The request body is not valid JSON in UTF-8: error at byte " +
-                                      std::to_string(e.byte) + " of " +
-                                      std::to_string(text.size()) + "."));
+    throw RequestError(
+        InvalidRequest("The request body is not valid JSON in UTF-8: error at byte " +
+                       std::to_string(e.byte) + " of " + std::to_string(text.size()) + "."));
   } catch (const nlohmann::ordered_json::exception&) {
     throw RequestError(
         InvalidRequest("The request body is not valid JSON: a number is out of range."));

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,12 +12,14 @@
 #include <variant>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace mach::api {
 
 // Server maxima that decide whether a request is acceptable.
 struct RequestLimits {
-  int32_t max_choices = 8;       // n
-  int32_t max_prompts = 32;      // prompts of one /v1/completions request
+  int32_t max_choices = 8;   // n
+  int32_t max_prompts = 32;  // prompts of one /v1/completions request
   int32_t max_stop_strings = 64;
   int32_t max_top_logprobs = 20;
 };

@@ -11,7 +11,9 @@ namespace {
 
 constexpr float kLogprobFloor = -9999.0F;
 
-void AppendInt(std::string& out, int64_t value) { out += std::to_string(value); }
+void AppendInt(std::string& out, int64_t value) {
+  out += std::to_string(value);
+}
 
 void AppendLogprob(std::string& out, float logprob) {
   AppendJsonNumber(out, std::isnan(logprob) ? kLogprobFloor : std::max(logprob, kLogprobFloor));
@@ -75,8 +77,7 @@ void AppendMeta(std::string& out, const ResponseMeta& meta, std::string_view obj
 
 }  // namespace
 
-void LogprobText::Add(std::string_view bytes, float logprob,
-                      std::span<const AlternativeView> top) {
+void LogprobText::Add(std::string_view bytes, float logprob, std::span<const AlternativeView> top) {
   const char* separator = tokens_.empty() ? "" : ",";
   tokens_ += separator;
   if (kind_ == ResponseKind::kChat) {
@@ -171,8 +172,9 @@ void StreamEncoder::Close(std::string& out, const Usage* usage) {
 
 void StreamEncoder::Role(std::string& out, int32_t choice, const Usage* usage) const {
   Open(out, choice);
-  out += ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-         "\"finish_reason\":null}";
+  out +=
+      ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+      "\"finish_reason\":null}";
   Close(out, usage);
 }
 
@@ -211,6 +213,8 @@ void StreamEncoder::Error(std::string& out, const ErrorInfo& info) {
   out += "\n\n";
 }
 
-void StreamEncoder::Done(std::string& out) { out += "data: [DONE]\n\n"; }
+void StreamEncoder::Done(std::string& out) {
+  out += "data: [DONE]\n\n";
+}
 
 }  // namespace mach::api

@@ -5,7 +5,7 @@
 
 #include "app/command.h"
 #include "models/registry.h"
-#include "server/capabilities.h"
+#include "server/reports.h"
 
 namespace mach::app {
 namespace {

@@ -1,6 +1,6 @@
-// One request and its response, as a handler sees them: answer whole with Respond, or in pieces with
-// StartStream, Write… and Finish. The connection behind it may vanish at any time; then OnClose's
-// callback runs and everything else becomes a no-op.
+// One request and its response, as a handler sees them: answer whole with Respond, or in pieces
+// with StartStream, Write… and Finish. The connection behind it may vanish at any time; then
+// OnClose's callback runs and everything else becomes a no-op.
 //
 // Threads: every member runs on the server's I/O thread, on which handlers are called too, except
 // Post, which any thread may call and which is the way back to it. Kept alive by whoever answers.

@@ -12,9 +12,9 @@ void ExchangeImpl::Respond(Response response) {
   started_ = true;
   keep_alive_ = request_.keep_alive && !response.close && !shared_.draining;
   const bool no_body = response.status == 204;
-  std::string text = FormatHead(
-      response, no_body ? "" : "Content-Length: " + std::to_string(response.body.size()),
-      request_.id, keep_alive_);
+  std::string text =
+      FormatHead(response, no_body ? "" : "Content-Length: " + std::to_string(response.body.size()),
+                 request_.id, keep_alive_);
   if (!Head()) {
     text += response.body;
   }
@@ -89,7 +89,9 @@ void ExchangeImpl::OnClose(std::function<void()> callback) {
   on_close_ = std::move(callback);
 }
 
-void ExchangeImpl::Ping() { Write(": ping\n\n"); }
+void ExchangeImpl::Ping() {
+  Write(": ping\n\n");
+}
 
 void ExchangeImpl::Drained() {
   if (on_drained_ && !finished_ && !closed_) {

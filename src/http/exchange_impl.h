@@ -2,11 +2,12 @@
 #pragma once
 
 #include <array>
-#include <boost/asio/post.hpp>
 #include <cstdio>
 #include <functional>
 #include <memory>
 #include <string>
+
+#include <boost/asio/post.hpp>
 
 #include "http/exchange.h"
 #include "http/session.h"

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <random>
+
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <random>
 
 namespace mach::http {
 namespace {
@@ -24,7 +25,9 @@ bool IsPlainToken(std::string_view text) {
          });
 }
 
-std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
+std::string_view View(boost::beast::string_view text) {
+  return {text.data(), text.size()};
+}
 
 }  // namespace
 
@@ -77,7 +80,9 @@ size_t RequestReader::Feed(std::string_view data, Status* status) {
   return consumed;
 }
 
-bool RequestReader::head_done() const { return state_->parser.is_header_done(); }
+bool RequestReader::head_done() const {
+  return state_->parser.is_header_done();
+}
 
 bool RequestReader::expects_continue() const {
   const auto& head = state_->parser.get();
@@ -89,7 +94,9 @@ std::optional<uint64_t> RequestReader::content_length() const {
   return length ? std::optional<uint64_t>(*length) : std::nullopt;
 }
 
-size_t RequestReader::body_bytes_read() const { return state_->parser.get().body().size(); }
+size_t RequestReader::body_bytes_read() const {
+  return state_->parser.get().body().size();
+}
 
 Request RequestReader::Head() const {
   const auto& message = state_->parser.get();
@@ -124,8 +131,8 @@ Request RequestReader::TakeRequest() {
 }
 
 std::string NewRequestId() {
-  static const uint64_t kProcessPart = (static_cast<uint64_t>(std::random_device{}()) << 32) |
-                                       std::random_device{}();
+  static const uint64_t kProcessPart =
+      (static_cast<uint64_t>(std::random_device{}()) << 32) | std::random_device{}();
   static std::atomic<uint32_t> counter{0};
   constexpr char kHex[] = "0123456789abcdef";
   std::string out(24, '0');

@@ -17,12 +17,12 @@ namespace mach::http {
 class RequestReader {
  public:
   enum class Status {
-    kNeedMore,        // feed again with the unconsumed rest and more bytes
-    kHeadDone,        // reported once, before any body byte is consumed, if there is a body
-    kDone,            // TakeRequest may be called
-    kBad,             // not HTTP/1.x
+    kNeedMore,  // feed again with the unconsumed rest and more bytes
+    kHeadDone,  // reported once, before any body byte is consumed, if there is a body
+    kDone,      // TakeRequest may be called
+    kBad,       // not HTTP/1.x
     kHeadTooLarge,
-    kBodyTooLarge,    // announced or sent
+    kBodyTooLarge,  // announced or sent
   };
 
   RequestReader(size_t max_head_bytes, uint64_t max_body_bytes);

@@ -1,14 +1,15 @@
 #include "http/server.h"
 
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -142,16 +143,24 @@ Server::Server(ServerOptions options, Handler handler)
   impl_->Listen();
 }
 
-Server::~Server() { Stop(); }
+Server::~Server() {
+  Stop();
+}
 
-int Server::port() const { return impl_->port; }
+int Server::port() const {
+  return impl_->port;
+}
 
-int Server::connections() const { return impl_->count.load(std::memory_order_relaxed); }
+int Server::connections() const {
+  return impl_->count.load(std::memory_order_relaxed);
+}
 
 void Server::Start() {
   Impl* impl = impl_.get();
-  asio::co_spawn(impl->shared.io, [impl] { return impl->Accept(); }, asio::detached);
-  asio::co_spawn(impl->shared.io, [impl] { return impl->Ticks(); }, asio::detached);
+  asio::co_spawn(
+      impl->shared.io, [impl] { return impl->Accept(); }, asio::detached);
+  asio::co_spawn(
+      impl->shared.io, [impl] { return impl->Ticks(); }, asio::detached);
   impl->thread = std::thread([impl] { impl->shared.io.run(); });
 }
 
@@ -173,9 +182,8 @@ void Server::Drain() {
 
 bool Server::WaitUntilIdle(double timeout_s) {
   std::unique_lock lock(impl_->mutex);
-  return impl_->idle.wait_for(lock, std::chrono::duration<double>(timeout_s), [this] {
-    return impl_->count.load(std::memory_order_relaxed) == 0;
-  });
+  return impl_->idle.wait_for(lock, std::chrono::duration<double>(timeout_s),
+                              [this] { return impl_->count.load(std::memory_order_relaxed) == 0; });
 }
 
 void Server::Stop() {

@@ -1,5 +1,6 @@
 // An HTTP/1.1 server on one I/O thread: listener, keep-alive, pipelining, limits, timeouts, chunked
-// and event-stream responses. Knows nothing of models: requests go to one Handler (usually a Router's).
+// and event-stream responses. Knows nothing of models: requests go to one Handler (usually a
+// Router's).
 //
 // The handler runs on the I/O thread and must not block it. The Server must outlive every Exchange
 // on which anyone may still call Post. Start, Drain and Stop are called by the owner's thread.
@@ -25,13 +26,13 @@ struct ServerOptions {
   uint64_t max_bodies_bytes = 512ULL << 20;  // of all requests being read or answered together
   size_t max_pipelined_bytes = 64 << 10;     // read ahead while a request is being answered
   size_t max_backlog_bytes = 1 << 20;        // written by the handler, not yet taken by the client
-  double idle_timeout_s = 75;    // between requests
-  double head_timeout_s = 10;    // from the first byte of a request to the end of its headers
-  double body_timeout_s = 30;    // for the body, plus its size at min_body_rate
+  double idle_timeout_s = 75;                // between requests
+  double head_timeout_s = 10;  // from the first byte of a request to the end of its headers
+  double body_timeout_s = 30;  // for the body, plus its size at min_body_rate
   double min_body_rate_bytes_s = 64 << 10;
-  double write_timeout_s = 30;   // without the client taking a byte
-  double ping_interval_s = 10;   // of silence in an event stream
-  double linger_s = 5;           // reading on after refusing a body, so that the refusal arrives
+  double write_timeout_s = 30;  // without the client taking a byte
+  double ping_interval_s = 10;  // of silence in an event stream
+  double linger_s = 5;          // reading on after refusing a body, so that the refusal arrives
 
   // The body of an error that the HTTP layer itself answers with.
   std::function<Response(int status, std::string_view message)> make_error;

@@ -1,11 +1,12 @@
 #include "http/session.h"
 
+#include <exception>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-#include <exception>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -59,7 +60,9 @@ void Session::Start() {
 
 // --- events -----------------------------------------------------------------------------------
 
-void Session::Wake() { wake_.cancel(); }
+void Session::Wake() {
+  wake_.cancel();
+}
 
 asio::awaitable<void> Session::WaitForWake() {
   error_code ec;
@@ -108,7 +111,8 @@ void Session::OnReadable(const error_code& wait_error) {
 }
 
 void Session::NotifyGone() {
-  // A client that closed its side after asking is taken to be gone, as proxies and other servers do.
+  // A client that closed its side after asking is taken to be gone, as proxies and other servers
+  // do.
   if (current_ == nullptr || current_->finished()) {
     return;
   }
@@ -140,7 +144,9 @@ void Session::Drain() {
   }
 }
 
-void Session::Abort() { Close(); }
+void Session::Abort() {
+  Close();
+}
 
 void Session::Close() {
   if (closed_) {
@@ -290,10 +296,10 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
           co_await Refuse(options.make_error(431, "The request's headers are too large."), nullptr);
           co_return Outcome::kRefused;
         case Reader::Status::kBodyTooLarge: {
-          co_await Refuse(options.make_error(413, "The request body is larger than " +
-                                                      std::to_string(options.max_body_bytes) +
-                                                      " bytes."),
-                          nullptr);
+          co_await Refuse(
+              options.make_error(413, "The request body is larger than " +
+                                          std::to_string(options.max_body_bytes) + " bytes."),
+              nullptr);
           co_return Outcome::kRefused;
         }
         case Reader::Status::kHeadDone: {
@@ -380,9 +386,8 @@ asio::awaitable<void> Session::Answer(Request request) {
 
 asio::awaitable<void> Session::Refuse(Response response, const Request* head) {
   response.close = true;
-  std::string text =
-      FormatHead(response, "Content-Length: " + std::to_string(response.body.size()),
-                 head != nullptr ? head->id : NewRequestId(), /*keep_alive=*/false);
+  std::string text = FormatHead(response, "Content-Length: " + std::to_string(response.body.size()),
+                                head != nullptr ? head->id : NewRequestId(), /*keep_alive=*/false);
   if (head == nullptr || head->method != "HEAD") {
     text += response.body;
   }

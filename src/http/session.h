@@ -3,15 +3,16 @@
 // server's I/O thread. Kept alive by its own coroutine and by exchanges still in use.
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <limits>
 #include <memory>
 #include <string>
 #include <unordered_set>
 #include <vector>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include "http/request_reader.h"
 #include "http/server.h"
@@ -25,7 +26,7 @@ struct ServerShared {
   ServerOptions options;
   Handler handler;
   std::unordered_set<Session*> sessions;
-  uint64_t body_bytes = 0;    // held by requests of all sessions
+  uint64_t body_bytes = 0;  // held by requests of all sessions
   bool draining = false;
   std::vector<char> scratch;  // where every read lands first: idle connections hold no buffer
   std::function<void()> on_session_end;

@@ -7,6 +7,7 @@
 #include "kernels/simd_scalar.h"
 #include "kernels/simd-inl.h"
 #include "kernels/vector-inl.h"
+#include "kernels/attention_tile-inl.h"
 #include "kernels/attention-inl.h"
 // clang-format on
 

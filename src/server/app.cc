@@ -11,13 +11,16 @@
 namespace mach::server {
 namespace {
 
-bool IsV1(std::string_view path) { return path.substr(0, 4) == "/v1/"; }
+bool IsV1(std::string_view path) {
+  return path.substr(0, 4) == "/v1/";
+}
 
 // Takes the same time wherever the first difference is.
 bool EqualsConstantTime(std::string_view a, std::string_view b) {
   size_t difference = a.size() ^ b.size();
   for (size_t i = 0; i < a.size(); ++i) {
-    difference |= static_cast<uint8_t>(a[i]) ^ static_cast<uint8_t>(b[i % std::max<size_t>(b.size(), 1)]);
+    difference |=
+        static_cast<uint8_t>(a[i]) ^ static_cast<uint8_t>(b[i % std::max<size_t>(b.size(), 1)]);
   }
   return difference == 0;
 }
@@ -44,7 +47,9 @@ App::App(AppOptions options, ModelHost& host)
       router_(MakeRoutes()),
       workers_(options_.workers, options_.max_queued_jobs) {}
 
-App::~App() { Stop(); }
+App::~App() {
+  Stop();
+}
 
 std::vector<http::Route> App::MakeRoutes() {
   // A handler of /v1/* runs only once the model is ready.
@@ -102,8 +107,8 @@ std::vector<http::Route> App::MakeRoutes() {
          }
          http::Response response;
          response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-         response.body = metrics_.PrometheusText(stats ? &*stats : nullptr,
-                                                 connections_ ? connections_() : 0);
+         response.body =
+             metrics_.PrometheusText(stats ? &*stats : nullptr, connections_ ? connections_() : 0);
          Reply(*exchange, std::move(response));
        }},
   };
@@ -130,8 +135,8 @@ std::optional<http::Response> App::CheckHead(const http::Request& head) const {
     return ErrorResponse(api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
   }
   if (match.route == nullptr) {
-    http::Response response = ErrorResponse(
-        api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
+    http::Response response =
+        ErrorResponse(api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
     response.headers.emplace_back("Allow", match.allowed);
     return response;
   }
@@ -291,8 +296,10 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     }
     const engine::ServedModel& model = *host_.ready();
     options.meta.kind = kind;
-    options.meta.id =
-        (kind == api::ResponseKind::kChat ? "chatcmpl-" : "cmpl-") + http::NewRequestId();
+    // The server's own request id where there is one; a client's may repeat.
+    const http::Request& asked = exchange->request();
+    options.meta.id = (kind == api::ResponseKind::kChat ? "chatcmpl-" : "cmpl-") +
+                      (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
     options.meta.created_unix_s = UnixSeconds();
     options.meta.model = model.info.id;
     Generation::Hooks hooks;

@@ -59,8 +59,7 @@ Generation::Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptio
 
 Generation::~Generation() = default;
 
-void Generation::Submit(engine::Engine& engine,
-                        std::vector<engine::GenerationRequest> requests) {
+void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests) {
   parts_running_ = requests.size();
   choices_.assign(requests.size() * static_cast<size_t>(options_.choices_per_prompt),
                   Choice{{}, api::LogprobText(options_.meta.kind)});
@@ -72,8 +71,8 @@ void Generation::Submit(engine::Engine& engine,
     for (size_t i = 0; i < requests.size(); ++i) {
       auto& request = requests[i];
       request.id = options_.meta.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
-      auto part = std::make_shared<Part>(
-          self, static_cast<int32_t>(i) * options_.choices_per_prompt);
+      auto part =
+          std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt);
       auto handle = engine.Submit(std::move(request), std::move(part));
       const std::lock_guard lock(mutex_);
       handles_.push_back(std::move(handle));
@@ -93,7 +92,7 @@ void Generation::Push(Event event) {
   bool cancel = false;
   {
     const std::lock_guard lock(mutex_);
-    if (overflowed_) {
+    if (overflowed_ || cancelled_) {
       return;
     }
     auto* text = std::get_if<TextEvent>(&event);
@@ -101,8 +100,7 @@ void Generation::Push(Event event) {
     if (text != nullptr) {
       inbox_bytes_ += text->text.size();
     }
-    if (text != nullptr && last != nullptr && last->choice == text->choice &&
-        !options_.logprobs) {
+    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs) {
       last->text += text->text;
       last->token_count += text->token_count;
     } else {

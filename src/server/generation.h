@@ -3,8 +3,8 @@
 // events, and cancels them when the client goes away.
 //
 // Events arrive on the engine's thread and only join an inbox there; all else happens on the I/O
-// thread, so a token costs the engine a lock and a wake-up. Where several deltas have queued up they
-// leave as one write, and a slow reader gets fewer, larger chunks. Kept alive by the engine's
+// thread, so a token costs the engine a lock and a wake-up. Where several deltas have queued up
+// they leave as one write, and a slow reader gets fewer, larger chunks. Kept alive by the engine's
 // requests and by work posted to the I/O thread.
 #pragma once
 

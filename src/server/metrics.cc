@@ -102,8 +102,10 @@ std::string Metrics::PrometheusText(const engine::EngineStats* stats, int connec
   gauge("mach_http_connections", "Open client connections", connections);
   gauge("mach_model_ready", "1 once the model is loaded", stats != nullptr ? 1 : 0);
   if (stats != nullptr) {
-    gauge("mach_requests_active", "Generations running", static_cast<double>(stats->requests_active));
-    gauge("mach_requests_queued", "Generations waiting", static_cast<double>(stats->requests_queued));
+    gauge("mach_requests_active", "Generations running",
+          static_cast<double>(stats->requests_active));
+    gauge("mach_requests_queued", "Generations waiting",
+          static_cast<double>(stats->requests_queued));
     gauge("mach_decode_tokens_per_second", "Recent decode speed", stats->recent_decode_tok_s);
     gauge("mach_prefill_tokens_per_second", "Prefill speed of the last request",
           stats->recent_prefill_tok_s);

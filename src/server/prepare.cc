@@ -1,8 +1,9 @@
 #include "server/prepare.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "api/errors.h"
 #include "base/clock.h"

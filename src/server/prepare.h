@@ -1,6 +1,6 @@
-// From a checked API request to engine requests: applies the model's defaults, renders the template,
-// tokenises, and makes every check that needs the model. Pure functions; any thread; they may take
-// long for long prompts, so not the I/O thread.
+// From a checked API request to engine requests: applies the model's defaults, renders the
+// template, tokenises, and makes every check that needs the model. Pure functions; any thread; they
+// may take long for long prompts, so not the I/O thread.
 #pragma once
 
 #include <vector>

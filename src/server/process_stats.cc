@@ -1,9 +1,9 @@
 #include "server/process_stats.h"
 
-#include <sys/resource.h>
-
 #include <fstream>
 #include <string>
+
+#include <sys/resource.h>
 
 namespace mach::server {
 

@@ -1,6 +1,7 @@
 #include "server/reports.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "api/errors.h"
@@ -127,10 +128,8 @@ std::string CacheStatsJson(const engine::EngineStats& stats) {
   Json l2 = {{"dir", nullptr}, {"entries", 0}, {"bytes", 0},     {"budget_bytes", 0},
              {"hits", 0},      {"misses", 0},  {"evictions", 0}, {"rejected_corrupt", 0}};
   Json out = Json::object();
-  out["prefix_cache"] = Json{{"enabled", false},
-                             {"l1", std::move(l1)},
-                             {"l2", std::move(l2)},
-                             {"tokens_restored", 0}};
+  out["prefix_cache"] = Json{
+      {"enabled", false}, {"l1", std::move(l1)}, {"l2", std::move(l2)}, {"tokens_restored", 0}};
   // No expert bank on this path.
   out["streaming_summary"] = nullptr;
   AddFreshness(out, stats);
@@ -144,7 +143,9 @@ std::string WarmPrefixStatusJson() {
       .dump();
 }
 
-std::string ModelJson(const engine::ModelInfo& info) { return ModelObject(info).dump(); }
+std::string ModelJson(const engine::ModelInfo& info) {
+  return ModelObject(info).dump();
+}
 
 std::string ModelListJson(const engine::ModelInfo& info) {
   return Json{{"object", "list"}, {"data", Json::array({ModelObject(info)})}}.dump();

@@ -2,15 +2,16 @@
 // models, health. Pure functions of the model and the engine's snapshot; any thread.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "engine/served_model.h"
 
 namespace mach::server {
 
-// How this process serves: what `serving` in /v1/capabilities and the start-up lines say. One source
-// for both, so that they cannot disagree.
+// How this process serves: what `serving` in /v1/capabilities and the start-up lines say. One
+// source for both, so that they cannot disagree.
 struct ServingConfig {
   std::string backend = "openai";                           // "production" or "openai"
   std::string profile = "openai";                           // start-up line's name for it

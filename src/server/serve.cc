@@ -104,7 +104,8 @@ int Serve(ServeOptions options) {
     server->Stop();
     return 1;
   }
-  LogInfo("model ready", {{"model", host.ready()->info.id}, {"load_s", load_time.ElapsedSeconds()}});
+  LogInfo("model ready",
+          {{"model", host.ready()->info.id}, {"load_s", load_time.ElapsedSeconds()}});
   if (!interrupted) {
     signals.Wait(-1);
   }

@@ -1,5 +1,6 @@
-// `mach serve` from flags to exit code: listens, loads the model, prints the start-up signals, serves
-// until a signal, shuts down in order. Call once, from main's thread, before other threads start.
+// `mach serve` from flags to exit code: listens, loads the model, prints the start-up signals,
+// serves until a signal, shuts down in order. Call once, from main's thread, before other threads
+// start.
 #pragma once
 
 #include <functional>

@@ -1,12 +1,12 @@
 #include "server/signals.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <csignal>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
@@ -25,7 +25,9 @@ void WriteByte(char byte) {
   errno = saved;
 }
 
-void OnSignal(int /*number*/) { WriteByte(kSignalByte); }
+void OnSignal(int /*number*/) {
+  WriteByte(kSignalByte);
+}
 
 }  // namespace
 
@@ -69,6 +71,8 @@ bool SignalWaiter::Wait(double timeout_s) {
   }
 }
 
-void SignalWaiter::Wake() { WriteByte(kWakeByte); }
+void SignalWaiter::Wake() {
+  WriteByte(kWakeByte);
+}
 
 }  // namespace mach::server

@@ -10,7 +10,9 @@ WorkerPool::WorkerPool(int threads, size_t max_queued) : max_queued_(max_queued)
   }
 }
 
-WorkerPool::~WorkerPool() { Stop(); }
+WorkerPool::~WorkerPool() {
+  Stop();
+}
 
 bool WorkerPool::Submit(std::function<void()> job) {
   {

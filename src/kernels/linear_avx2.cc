@@ -78,6 +78,15 @@ __m256i BroadcastQuad(const int8_t* at) {
   return _mm256_set1_epi32(quad);
 }
 
+// a + b, in the order written: compilers turn chains of integer additions into trees, which keeps
+// all their terms alive and spills them.
+template <bool kWords>
+__attribute__((always_inline)) inline __m256i AddInOrder(__m256i a, __m256i b) {
+  __m256i sum = kWords ? _mm256_add_epi16(a, b) : _mm256_add_epi32(a, b);
+  asm("" : "+x"(sum));
+  return sum;
+}
+
 // dot[row][half] += w . x over one sub-block; x is the sub-block of the first row. Quad by quad,
 // so that an activation is broadcast once for both halves and a weight unpacked once for all rows.
 template <int kBits, int kSubs, int kRows>
@@ -100,7 +109,7 @@ __attribute__((always_inline)) inline void DotSub(const std::byte* block, int su
         for (int half = 0; half < 2; ++half) {
           const __m256i pairs = _mm256_add_epi32(_mm256_madd_epi16(even[half], x_even),
                                                  _mm256_madd_epi16(odd[half], x_odd));
-          dot[r][half] = _mm256_add_epi32(dot[r][half], pairs);
+          dot[r][half] = AddInOrder<false>(dot[r][half], pairs);
         }
       }
     }
@@ -118,14 +127,14 @@ __attribute__((always_inline)) inline void DotSub(const std::byte* block, int su
           const __m256i quad = BroadcastQuad(x + r * cols + 4 * q);
           const __m256i low = _mm256_maddubs_epi16(w0, quad);
           const __m256i high = _mm256_maddubs_epi16(w1, quad);
-          pairs[r][0] = q == flush ? low : _mm256_add_epi16(pairs[r][0], low);
-          pairs[r][1] = q == flush ? high : _mm256_add_epi16(pairs[r][1], high);
+          pairs[r][0] = q == flush ? low : AddInOrder<true>(pairs[r][0], low);
+          pairs[r][1] = q == flush ? high : AddInOrder<true>(pairs[r][1], high);
         }
       }
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        dot[r][0] = _mm256_add_epi32(dot[r][0], _mm256_madd_epi16(pairs[r][0], ones));
-        dot[r][1] = _mm256_add_epi32(dot[r][1], _mm256_madd_epi16(pairs[r][1], ones));
+        dot[r][0] = AddInOrder<false>(dot[r][0], _mm256_madd_epi16(pairs[r][0], ones));
+        dot[r][1] = AddInOrder<false>(dot[r][1], _mm256_madd_epi16(pairs[r][1], ones));
       }
     }
   }

@@ -59,6 +59,36 @@ Value FromJson(const nlohmann::ordered_json& json, int depth) {
   }
 }
 
+// transformers hands a message's reasoning to the template under every name that templates read.
+Value WithReasoningNames(const Value& messages) {
+  if (!messages.Is(Kind::kList)) {
+    return messages;
+  }
+  std::vector<Value> result;
+  result.reserve(messages.Items().size());
+  for (const Value& message : messages.Items()) {
+    const Value* reasoning = nullptr;
+    for (const std::string_view name : {"reasoning_content", "thinking", "reasoning"}) {
+      const Value* found = message.Is(Kind::kDict) ? message.Dict().Find(name) : nullptr;
+      if (reasoning == nullptr && found != nullptr && !found->IsNone()) {
+        reasoning = found;
+      }
+    }
+    if (reasoning == nullptr) {
+      result.push_back(message);
+      continue;
+    }
+    const auto dict = NewDict();
+    dict->Set("thinking", *reasoning);
+    for (const auto& [key, value] : message.Dict().entries) {
+      dict->Set(key, value);
+    }
+    dict->Set("reasoning_content", *reasoning);
+    result.push_back(DictValue(dict));
+  }
+  return Value::List(std::move(result));
+}
+
 }  // namespace
 
 Value* Scope::Find(int symbol) {
@@ -178,10 +208,20 @@ std::string Interpreter::Render(const nlohmann::ordered_json& variables) {
   out_ = &out;
   try {
     context_.resize(template_.symbols.size());
+    const auto preset = [this](const char* name, const Value& value) {
+      const int symbol = template_.symbols.Find(name);
+      if (symbol >= 0) {
+        context_[symbol] = value;
+      }
+    };
+    preset("tools", Value::None());
+    preset("documents", Value::None());
+    preset("add_generation_prompt", Value::Bool(false));
     for (const auto& [key, value] : variables.items()) {
       const int symbol = template_.symbols.Find(key);
       if (symbol >= 0) {
-        context_[symbol] = FromJson(value, 0);
+        const Value converted = FromJson(value, 0);
+        context_[symbol] = key == "messages" ? WithReasoningNames(converted) : converted;
       }
     }
     scope_ = std::make_shared<Scope>();

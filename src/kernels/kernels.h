@@ -111,7 +111,7 @@ struct KernelTable {
                     int32_t head_end, float* out, int64_t out_stride, void* scratch);
 };
 
-// Scratch that one call on one thread needs.
+// Scratch that one call on one thread needs; 0 where null is enough. A larger one does no harm.
 uint64_t LinearScratchBytes(Isa isa, int64_t rows, int64_t cols);
 uint64_t AttentionScratchBytes(const AttentionShape& shape, int32_t head_dim);
 

@@ -17,7 +17,8 @@ namespace mach::text {
 class Tokenizer {
  public:
   // `json` is the contents of a tokenizer.json, `source` its path for messages. Throws kCorruptFile
-  // (not a tokenizer.json, inconsistent) or kUnsupported (a component not implemented; it is named).
+  // (not a tokenizer.json, inconsistent) or kUnsupported (a component not implemented; it is
+  // named).
   static std::unique_ptr<Tokenizer> FromJson(std::string_view json, std::string_view source);
 
   virtual ~Tokenizer() = default;
@@ -40,8 +41,8 @@ class Tokenizer {
   virtual std::string TokenBytes(int32_t id) const = 0;
 };
 
-// Decodes a growing sequence of ids piece by piece. The pieces joined equal Tokenizer::Decode of the
-// whole sequence; no piece ends inside a character. One per sequence; not thread-safe.
+// Decodes a growing sequence of ids piece by piece. The pieces joined equal Tokenizer::Decode of
+// the whole sequence; no piece ends inside a character. One per sequence; not thread-safe.
 class StreamDecoder {
  public:
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);

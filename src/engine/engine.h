@@ -1,8 +1,9 @@
 // The engine as the server sees it: requests in, events out, no tensors.
 //
 // One thread inside the engine owns all inference state. Submit, cancellation and Snapshot may be
-// called from any thread. Events of one request arrive in order, on the engine's thread; a sink must
-// not block and must not call back into the engine other than Cancel.
+// called from any thread. Events of one request arrive in order, on the engine's thread (the event of
+// a request that is cancelled while it waits: on the cancelling one); a sink must not block and must
+// not call back into the engine other than Cancel.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +56,8 @@ struct GeneratedToken {
 struct Delta {
   int32_t choice = 0;
   std::string text;
-  std::vector<GeneratedToken> tokens;
+  std::vector<GeneratedToken> tokens;  // empty unless the request asked for logprobs
+  int64_t generated_tokens = 0;        // of this choice so far
 };
 
 enum class FinishReason { kStop, kLength };
@@ -85,7 +87,8 @@ class GenerationSink {
   virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
 };
 
-// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe.
+// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe. Must not
+// outlive the engine.
 class GenerationHandle {
  public:
   virtual ~GenerationHandle() = default;

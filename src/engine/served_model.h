@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "models/registry.h"
+#include "tensor/memory.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -54,7 +55,14 @@ struct GenerationDefaults {
   std::optional<float> repetition_penalty;
 };
 
+// Members are destroyed in reverse order: the engine before what it uses.
 struct ServedModel {
+  ServedModel();
+  ServedModel(const ServedModel&) = delete;
+  ServedModel& operator=(const ServedModel&) = delete;
+  ~ServedModel();
+
+  std::unique_ptr<MemoryBudget> budget;
   ModelInfo info;
   GenerationDefaults defaults;
   std::string bos_token;  // for the chat template; may be empty

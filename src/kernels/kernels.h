@@ -3,9 +3,9 @@
 // One answer. Every function here has one definition of its result, written at its declaration in
 // terms of IEEE fp32 operations in a stated order, and every table reproduces it bit for bit at
 // every batch size. `fma` is the correctly rounded fused operation. A reduction over a row uses 16
-// lanes, lane l taking elements l, l+16, l+32, ... in ascending order, and then adds the lanes in the
-// order of Reduce16: pairs at distance 8, then 4, 2, 1. No function allocates or starts threads; the
-// caller splits work between threads by outputs.
+// lanes, lane l taking elements l, l+16, l+32, ... in ascending order, and then adds the lanes in
+// the order of Reduce16: pairs at distance 8, then 4, 2, 1. No function allocates or starts
+// threads; the caller splits work between threads by outputs.
 //
 // Pointers are to dense row-major fp32 unless stated otherwise; strides are in elements.
 #pragma once
@@ -22,13 +22,15 @@ namespace mach::kernels {
 //   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
 //   code = round_to_nearest_even(x * inverse), |code| <= 127
 //   scaled_sum = scale * float(sum of the group's codes)
+// Where 127 / d could overflow (d < 2^-120) the group counts as zero. A NaN or an infinity in the
+// group gives codes 0, scale and scaled_sum NaN: it reaches every output of its row as NaN.
 struct QuantizedRows {
   int64_t rows = 0;
-  int64_t cols = 0;        // a multiple of group_size
-  int32_t group_size = 0;  // 32, 64 or 128
-  int8_t* codes = nullptr;        // [rows, cols]
-  float* scales = nullptr;        // [rows, cols / group_size]
-  float* scaled_sums = nullptr;   // [rows, cols / group_size]
+  int64_t cols = 0;              // a multiple of group_size
+  int32_t group_size = 0;        // 32, 64 or 128
+  int8_t* codes = nullptr;       // [rows, cols]
+  float* scales = nullptr;       // [rows, cols / group_size]
+  float* scaled_sums = nullptr;  // [rows, cols / group_size]
 };
 
 // Keys and values of one layer for one sequence, in blocks of kKvBlockTokens absolute positions.
@@ -39,9 +41,9 @@ struct QuantizedRows {
 inline constexpr int64_t kKvBlockTokens = 32;
 
 struct KvLayerView {
-  void* const* key_blocks = nullptr;    // one pointer for each block
+  void* const* key_blocks = nullptr;  // one pointer for each block
   void* const* value_blocks = nullptr;
-  DType dtype = DType::kBF16;           // F32, BF16 or F16
+  DType dtype = DType::kBF16;  // F32, BF16 or F16
   int32_t kv_heads = 0;
   int32_t head_dim = 0;  // a multiple of 16
 };
@@ -80,7 +82,7 @@ struct KernelTable {
   // x += y
   void (*add)(float* x, const float* y, int64_t n);
 
-  // out = (gate / (1 + exp(-gate))) * up, with Exp of simd.h.
+  // out = (gate / (1 + exp(-gate))) * up, with Exp of simd-inl.h.
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
 
   // Rotates one head in place, half-split pairs (i, i + pairs):
@@ -94,11 +96,16 @@ struct KernelTable {
 
   // Causal attention of `tokens` queries at positions first_position.. over keys 0..position, for
   // query heads [head_begin, head_end). q and out are [tokens, q_heads, head_dim] with row strides.
-  // For each query and head, over the blocks that hold a visible key, ascending:
-  //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  m' = max(m, max of s)
-  //   c = exp(m - m');  l = l * c + Reduce16(exp(s - m') in 16 lanes by position);  o = o * c, then
-  //   o = fma(exp(s[p] - m'), v[p], o) for p ascending;   at the end out = o / l.
-  // `scratch` holds attention_scratch_bytes(...) bytes, one for each thread.
+  // For each query and head, with m = -inf, L = o = 0, over the blocks that hold a visible key,
+  // ascending:
+  //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  -inf where p is not visible
+  //   m' = max(m, max of s);  e[p] = Exp(s[p] - m')
+  //   if m' != m:  c = Exp(m - m');  L = L * c in each lane;  o = o * c   (else c would be 1)
+  //   L[i] = L[i] + (e[i] + e[i + 16])  for the 16 lanes i;  the 32 positions are those of the block
+  //   o = fma(e[p], v[p], o) for the visible p ascending
+  // and at the end out = o / Reduce16(L). Positions that are not visible may hold anything, NaN
+  // too. A NaN in a visible key or value shows in the result.
+  // `scratch` holds AttentionScratchBytes(...) bytes, one for each thread.
   void (*attention)(const KvLayerView& kv, const AttentionShape& shape, int64_t first_position,
                     int64_t tokens, const float* q, int64_t q_stride, int32_t head_begin,
                     int32_t head_end, float* out, int64_t out_stride, void* scratch);

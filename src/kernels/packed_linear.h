@@ -31,20 +31,20 @@ class PackedLinear {
 
   // `weight` is [out, in], F32, F16 or BF16. `bias` is [out] float or absent (empty view).
   static PackedLinear FromFloat(MemoryBudget& budget, std::string_view owner,
-                                const TensorView& weight, const TensorView* bias,
-                                ThreadPool& pool);
+                                const TensorView& weight, const TensorView* bias, ThreadPool& pool);
   static PackedLinear FromAffine(MemoryBudget& budget, std::string_view owner,
                                  const AffineMatrixView& weight, const TensorView* bias,
                                  ThreadPool& pool);
 
-  // Bytes that packing such a layer allocates, without reading any weight: what `mach check` adds up.
+  // Bytes that packing such a layer allocates, without reading any weight: what `mach check` adds
+  // up.
   static uint64_t FloatBytes(int64_t out_features, int64_t in_features, DType dtype, bool bias);
   static uint64_t AffineBytes(int64_t out_features, int64_t in_features, AffineScheme scheme,
                               DType scale_dtype, bool bias);
 
   bool is_affine() const { return is_affine_; }
-  const AffineScheme& scheme() const { return scheme_; }   // affine only
-  DType dtype() const { return dtype_; }                   // of scales (affine) or elements (float)
+  const AffineScheme& scheme() const { return scheme_; }  // affine only
+  DType dtype() const { return dtype_; }                  // of scales (affine) or elements (float)
   int64_t out_features() const { return out_features_; }
   int64_t in_features() const { return in_features_; }
   int64_t strips() const { return (out_features_ + kStripOutputs - 1) / kStripOutputs; }

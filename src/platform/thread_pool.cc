@@ -21,7 +21,7 @@ void SpinPause() {
 // person or a power meter notices.
 constexpr int kSpinsBeforeSleep = 4000;
 // A worker that lost its core (fewer cores than threads) must not stop the caller from running it.
-constexpr int kSpinsBeforeYield = 20000;
+constexpr int kSpinsBeforeYield = 1000;
 
 }  // namespace
 

@@ -1,0 +1,122 @@
+#include "api/errors.h"
+
+#include "api/json_text.h"
+
+namespace mach::api {
+namespace {
+
+constexpr char kInvalidRequestType[] = "invalid_request_error";
+constexpr char kServerErrorType[] = "server_error";
+
+ErrorInfo Make(int status, std::string message, const char* type, std::string param,
+               const char* code) {
+  ErrorInfo info;
+  info.status = status;
+  info.message = std::move(message);
+  info.type = type;
+  info.param = std::move(param);
+  info.code = code;
+  return info;
+}
+
+}  // namespace
+
+ErrorInfo InvalidRequest(std::string message, std::string param) {
+  return Make(400, std::move(message), kInvalidRequestType, std::move(param), "");
+}
+
+ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens) {
+  // OpenCode matches this sentence word for word and then compacts its history.
+  return Make(400,
+              "This model's maximum context length is " + std::to_string(max_context_tokens) +
+                  " tokens. However, you requested " + std::to_string(output_tokens) +
+                  " output tokens and your prompt contains at least " +
+                  std::to_string(input_tokens) + " input tokens.",
+              kInvalidRequestType, "", "context_length_exceeded");
+}
+
+ErrorInfo InvalidApiKey() {
+  return Make(401, "Missing or incorrect API key. Send it as 'Authorization: Bearer KEY'.",
+              kInvalidRequestType, "", "invalid_api_key");
+}
+
+ErrorInfo ModelNotFound(std::string_view model) {
+  return Make(404,
+              "The model '" + std::string(model) + "' does not exist. GET /v1/models lists " +
+                  "what is served.",
+              kInvalidRequestType, "model", "model_not_found");
+}
+
+ErrorInfo UnknownRoute(std::string_view method, std::string_view path) {
+  return Make(404, "Unknown route: " + std::string(method) + " " + std::string(path),
+              kInvalidRequestType, "", "");
+}
+
+ErrorInfo MethodNotAllowed(std::string_view method, std::string_view path) {
+  return Make(405, "Method " + std::string(method) + " is not allowed for " + std::string(path),
+              kInvalidRequestType, "", "");
+}
+
+ErrorInfo BodyTooLarge(uint64_t limit_bytes) {
+  return Make(413, "The request body is larger than " + std::to_string(limit_bytes) + " bytes.",
+              kInvalidRequestType, "", "");
+}
+
+ErrorInfo ServerBusy(std::string message) {
+  ErrorInfo info = Make(503, std::move(message), kServerErrorType, "", "server_busy");
+  info.retry_after_s = 1;
+  return info;
+}
+
+ErrorInfo ModelLoading(std::string message) {
+  ErrorInfo info = Make(503, std::move(message), kServerErrorType, "", "model_loading");
+  info.retry_after_s = 1;
+  return info;
+}
+
+ErrorInfo Internal(std::string message) {
+  return Make(500, std::move(message), kServerErrorType, "", "internal_error");
+}
+
+ErrorInfo FromError(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kUnsupported:
+      return InvalidRequest(error.Describe());
+    case ErrorCode::kNotFound:
+      return Make(404, error.Describe(), kInvalidRequestType, "", "");
+    case ErrorCode::kResourceLimit:
+    case ErrorCode::kUnavailable:
+      return ServerBusy(error.Describe());
+    case ErrorCode::kCancelled:
+      return ServerBusy("The request was cancelled: the server is shutting down.");
+    case ErrorCode::kCorruptFile:
+    case ErrorCode::kIo:
+    case ErrorCode::kInternal:
+      break;
+  }
+  return Internal(error.Describe());
+}
+
+std::string ErrorBody(const ErrorInfo& info) {
+  std::string out = "{\"error\":{\"message\":";
+  AppendJsonString(out, info.message);
+  out += ",\"type\":";
+  AppendJsonString(out, info.type);
+  out += ",\"param\":";
+  if (info.param.empty()) {
+    out += "null";
+  } else {
+    AppendJsonString(out, info.param);
+  }
+  out += ",\"code\":";
+  if (info.code.empty()) {
+    out += "null";
+  } else {
+    AppendJsonString(out, info.code);
+  }
+  out += "}}";
+  return out;
+}
+
+}  // namespace mach::api

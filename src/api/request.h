@@ -1,0 +1,83 @@
+// Generation requests as plain structs: what /v1/chat/completions and /v1/completions asked for,
+// checked field by field, with defaults of the model not yet applied. Not the engine's request:
+// the server maps these to it once the model is known. Values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace mach::api {
+
+// Server maxima that decide whether a request is acceptable.
+struct RequestLimits {
+  int32_t max_choices = 8;   // n
+  int32_t max_prompts = 32;  // prompts of one /v1/completions request
+  int32_t max_stop_strings = 64;
+  int32_t max_top_logprobs = 20;
+};
+
+// Absent = what the model's generation_config says, then OpenAI's default.
+struct SamplingFields {
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<int32_t> top_k;  // 0 = off
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::optional<float> repetition_penalty;
+  std::optional<int64_t> seed;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+};
+
+struct StopFields {
+  std::optional<int64_t> max_tokens;  // absent = the rest of the context
+  int64_t min_tokens = 0;
+  std::vector<std::string> strings;
+  std::vector<int32_t> token_ids;
+  bool include_stop_string = false;
+  bool ignore_eos = false;
+};
+
+struct CommonFields {
+  std::string model;  // empty = not given
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  int32_t n = 1;
+  SamplingFields sampling;
+  StopFields stop;
+  bool logprobs = false;
+  int32_t top_logprobs = 0;
+  bool skip_special_tokens = true;
+};
+
+struct ChatRequest {
+  CommonFields common;
+  // The array `messages` as the template gets it (openai-api.md section 2, Messages): leading
+  // system messages merged, parts joined, arguments of past calls as objects.
+  std::shared_ptr<const nlohmann::ordered_json> messages;
+  // Further template variables: chat_template_kwargs, enable_thinking, reasoning_effort. An object.
+  std::shared_ptr<const nlohmann::ordered_json> template_variables;
+};
+
+using Prompt = std::variant<std::string, std::vector<int32_t>>;
+
+struct CompletionRequest {
+  CommonFields common;
+  std::vector<Prompt> prompts;  // not empty; none of them empty token lists
+};
+
+// Both throw RequestError (400) naming the field, and check everything that can be known without
+// the model.
+ChatRequest ParseChatRequest(std::string_view body, const RequestLimits& limits);
+CompletionRequest ParseCompletionRequest(std::string_view body, const RequestLimits& limits);
+
+}  // namespace mach::api

@@ -1,0 +1,255 @@
+// mach bench: prefill and decode speed of a checkpoint, straight on the model, without HTTP.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/bandwidth_probe.h"
+#include "app/command.h"
+#include "backend/cpu/cpu_backend.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "formats/hub.h"
+#include "models/loader.h"
+
+namespace mach::app {
+namespace {
+
+struct BenchOptions {
+  std::string checkpoint;
+  int64_t prompt_tokens = 512;
+  int64_t generate_tokens = 128;
+  int64_t depth_tokens = 0;
+  int repeat = 5;
+  int threads = 0;
+  int64_t prefill_chunk = 512;
+  bool json = false;
+};
+
+struct Spread {
+  double median = 0;
+  double min = 0;
+  double max = 0;
+};
+
+Spread SpreadOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {values[values.size() / 2], values.front(), values.back()};
+}
+
+struct BenchResult {
+  std::vector<double> prefill_tok_s;
+  std::vector<double> decode_tok_s;
+};
+
+uint64_t PeakRssBytes() {
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+  return static_cast<uint64_t>(usage.ru_maxrss);
+#else
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+#endif
+}
+
+// A fixed, varied sequence: llama-bench too feeds arbitrary ids.
+std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab_size) {
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  uint64_t state = 1;
+  for (int32_t& token : tokens) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    token = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(vocab_size));
+  }
+  return tokens;
+}
+
+class Bench {
+ public:
+  Bench(models::Model& model, const BenchOptions& options)
+      : model_(model), options_(options), state_(model.NewSequence()) {}
+
+  BenchResult Run() {
+    BenchResult result;
+    for (int run = -1; run < options_.repeat; ++run) {  // run -1 warms up
+      const std::optional<double> prefill = TimePrefill();
+      const std::optional<double> decode = TimeDecode();
+      if (run < 0) {
+        continue;
+      }
+      if (prefill) {
+        result.prefill_tok_s.push_back(*prefill);
+      }
+      if (decode) {
+        result.decode_tok_s.push_back(*decode);
+      }
+    }
+    return result;
+  }
+
+ private:
+  void Feed(std::span<const int32_t> tokens, int64_t logit_rows) {
+    for (size_t at = 0; at < tokens.size();) {
+      const size_t count =
+          std::min(tokens.size() - at, static_cast<size_t>(options_.prefill_chunk));
+      const bool last = at + count == tokens.size();
+      const backend::StepScope scope(model_.backend());
+      const models::SequenceRows rows{.state = state_.get(),
+                                      .tokens = tokens.subspan(at, count),
+                                      .logit_rows = last ? logit_rows : 0};
+      model_.Forward(std::span(&rows, 1), nullptr);
+      at += count;
+    }
+  }
+
+  std::optional<double> TimePrefill() {
+    if (options_.prompt_tokens == 0) {
+      return std::nullopt;
+    }
+    const auto tokens = SomeTokens(options_.prompt_tokens, model_.shape().vocab_size);
+    state_->Truncate(0);
+    const Stopwatch watch;
+    Feed(tokens, 1);
+    return static_cast<double>(tokens.size()) / watch.ElapsedSeconds();
+  }
+
+  std::optional<double> TimeDecode() {
+    if (options_.generate_tokens == 0) {
+      return std::nullopt;
+    }
+    state_->Truncate(0);
+    if (options_.depth_tokens > 0) {
+      Feed(SomeTokens(options_.depth_tokens, model_.shape().vocab_size), 0);
+    }
+    int32_t token = 1;
+    const Stopwatch watch;
+    for (int64_t i = 0; i < options_.generate_tokens; ++i) {
+      const backend::StepScope scope(model_.backend());
+      const models::SequenceRows rows{.state = state_.get(), .tokens = std::span(&token, 1)};
+      const auto logits = model_.backend().Read(model_.Forward(std::span(&rows, 1), nullptr));
+      // What greedy sampling would do, so that its cost is in the figure.
+      token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) -
+                                   logits.begin());
+    }
+    return static_cast<double>(options_.generate_tokens) / watch.ElapsedSeconds();
+  }
+
+  models::Model& model_;
+  const BenchOptions& options_;
+  std::unique_ptr<state::SequenceState> state_;
+};
+
+nlohmann::ordered_json SpreadJson(const std::vector<double>& values) {
+  if (values.empty()) {
+    return nullptr;
+  }
+  const Spread spread = SpreadOf(values);
+  return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}, {"runs", values}};
+}
+
+void PrintRow(const char* name, const std::vector<double>& values) {
+  if (!values.empty()) {
+    const Spread spread = SpreadOf(values);
+    std::printf("%-22s %10.2f %10.2f %10.2f  tok/s\n", name, spread.median, spread.min, spread.max);
+  }
+}
+
+int RunBench(const BenchOptions& options) {
+  MemoryBudget budget;
+  const auto checkpoint = formats::Checkpoint::Open(formats::ResolveModelPath(options.checkpoint));
+  const std::shared_ptr<backend::Backend> backend =
+      backend::MakeCpuBackend(budget, {.threads = options.threads});
+  const Stopwatch load_watch;
+  const auto model = models::BuildModel({.checkpoint = *checkpoint, .backend = backend});
+  const double load_s = load_watch.ElapsedSeconds();
+  const int64_t longest =
+      std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
+  if (longest > model->shape().max_context) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::to_string(longest) + " tokens are more than the model's context of " +
+                    std::to_string(model->shape().max_context));
+  }
+  const BenchResult result = Bench(*model, options).Run();
+  const uint64_t peak_rss_bytes = PeakRssBytes();
+  const double probe = ProbeReadBandwidth(backend->threads());  // after: it takes memory itself
+
+  const uint64_t token_bytes = model->ActiveWeightBytes();
+  const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
+  const double achieved = decode * static_cast<double>(token_bytes) / 1e9;
+  if (options.json) {
+    const nlohmann::ordered_json json = {
+        {"checkpoint", options.checkpoint},
+        {"model_type", checkpoint->model_type()},
+        {"weights", checkpoint->QuantisationSummary()},
+        {"isa", backend->isa()},
+        {"threads", backend->threads()},
+        {"prompt_tokens", options.prompt_tokens},
+        {"generate_tokens", options.generate_tokens},
+        {"depth_tokens", options.depth_tokens},
+        {"load_s", load_s},
+        {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
+        {"decode_tok_s", SpreadJson(result.decode_tok_s)},
+        {"weight_bytes_per_token", token_bytes},
+        {"decode_weight_gb_s", achieved},
+        {"probe_gb_s", probe},
+        {"bandwidth_share", probe > 0 ? achieved / probe : 0},
+        {"accounted_bytes", budget.TotalBytes()},
+        {"peak_rss_bytes", peak_rss_bytes}};
+    std::printf("%s\n", json.dump(2).c_str());
+    return kExitOk;
+  }
+  std::printf("%s  %s  %s  %d threads  %s\n", options.checkpoint.c_str(),
+              checkpoint->model_type().c_str(), checkpoint->QuantisationSummary().c_str(),
+              backend->threads(), backend->isa().c_str());
+  std::printf("%-22s %10s %10s %10s\n", "", "median", "min", "max");
+  PrintRow(("prefill " + std::to_string(options.prompt_tokens)).c_str(), result.prefill_tok_s);
+  PrintRow(("decode " + std::to_string(options.generate_tokens) + " @ " +
+            std::to_string(options.depth_tokens))
+               .c_str(),
+           result.decode_tok_s);
+  std::printf("weights read           %10.1f MB/token\n", static_cast<double>(token_bytes) / 1e6);
+  std::printf("achieved in decode     %10.1f GB/s, %.0f %% of the %.1f GB/s that %d threads read "
+              "from memory\n",
+              achieved, probe > 0 ? 100 * achieved / probe : 0, probe, backend->threads());
+  std::printf("load                   %10.2f s\n", load_s);
+  std::printf("peak RSS               %10.1f MB (accounted %.1f MB)\n",
+              static_cast<double>(peak_rss_bytes) / 1e6,
+              static_cast<double>(budget.TotalBytes()) / 1e6);
+  return kExitOk;
+}
+
+}  // namespace
+
+Command AddBench(CLI::App& root) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* app = root.add_subcommand("bench", "Measure prefill and decode speed of a checkpoint");
+  app->add_option("checkpoint", options->checkpoint, "Checkpoint directory or cached hub id")
+      ->required();
+  app->add_option("--prompt-tokens", options->prompt_tokens, "Tokens to prefill; 0 skips it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--generate-tokens", options->generate_tokens, "Tokens to decode; 0 skips it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--depth-tokens", options->depth_tokens, "Context before decoding begins")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--repeat", options->repeat, "Measured runs, after one to warm up")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app->add_option("--prefill-chunk", options->prefill_chunk, "Tokens of one forward")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--threads", options->threads, "Compute threads; 0 = physical cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app->add_flag("--json", options->json, "Print JSON");
+  return {app, [options] { return RunBench(*options); }};
+}
+
+}  // namespace mach::app

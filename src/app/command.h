@@ -1,0 +1,30 @@
+// What every subcommand of `mach` has in common: it registers its flags and returns an exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+namespace mach::app {
+
+// Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 3 will not fit.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+// Registers a subcommand; `run` is what main calls if it was chosen.
+using RunFunction = std::function<int()>;
+
+struct Command {
+  CLI::App* app = nullptr;
+  RunFunction run;
+};
+
+Command AddServe(CLI::App& root);
+Command AddConvert(CLI::App& root);
+Command AddArchs(CLI::App& root);
+Command AddModels(CLI::App& root);
+Command AddGenerate(CLI::App& root);
+Command AddBench(CLI::App& root);
+
+}  // namespace mach::app

@@ -1,0 +1,105 @@
+// mach: one binary, one subcommand for each job. Called as mach-serve it is `mach serve`.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "app/command.h"
+#include "app/nearest_name.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace mach::app {
+namespace {
+
+constexpr const char* kFooter =
+    "Run `mach COMMAND --help` for the flags of one command.\n"
+    "mach-serve, mach-convert and so on are the same binary under hyphenated names.\n"
+    "Environment: MACH_ISA forces a kernel variant (scalar, avx2, avx512-vnni, amx-int8,\n"
+    "neon-dotprod); HF_HUB_CACHE and HF_HOME say where hub models are.";
+
+// "mach-serve ARGS" becomes "mach serve ARGS".
+std::vector<std::string> Arguments(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const std::string name = std::filesystem::path(argv[0]).filename().string();
+  constexpr std::string_view kPrefix = "mach-";
+  if (name.starts_with(kPrefix)) {
+    arguments.insert(arguments.begin(), name.substr(kPrefix.size()));
+  }
+  return arguments;
+}
+
+const CLI::App* Chosen(const CLI::App& root) {
+  const auto chosen = root.get_subcommands();
+  return chosen.empty() ? &root : chosen.front();
+}
+
+// CLI11 reports arguments it could not place; the nearest flag is what the user meant.
+int ReportUnexpected(const CLI::App& root) {
+  const CLI::App* app = Chosen(root);
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app->get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      known.push_back("--" + name);
+    }
+  }
+  for (const CLI::App* command : app->get_subcommands({})) {
+    known.push_back(command->get_name());
+  }
+  const std::vector<std::string> extras = root.remaining(true);
+  const std::string unexpected = extras.empty() ? "" : extras.front();
+  const std::string bare = unexpected.substr(0, unexpected.find('='));
+  std::fprintf(stderr, "%s: unknown argument %s", app->get_name().c_str(), unexpected.c_str());
+  const std::string nearest = NearestName(bare, known);
+  if (!nearest.empty()) {
+    std::fprintf(stderr, "; did you mean %s?", nearest.c_str());
+  }
+  std::fprintf(stderr, "\n");
+  return kExitUsage;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App root("Inference engine and OpenAI-compatible server for models larger than RAM.", "mach");
+  root.footer(kFooter);
+  root.set_version_flag("--version", std::string("mach ") + MACH_VERSION);
+  root.require_subcommand(1);
+  const std::vector<Command> commands = {AddServe(root),  AddConvert(root),  AddGenerate(root),
+                                         AddBench(root),  AddModels(root),   AddArchs(root)};
+  std::vector<std::string> arguments = Arguments(argc, argv);
+  try {
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first
+    root.parse(arguments);
+  } catch (const CLI::CallForHelp& help) {
+    return root.exit(help);
+  } catch (const CLI::ExtrasError&) {
+    return ReportUnexpected(root);
+  } catch (const CLI::Success& done) {
+    return root.exit(done);
+  } catch (const CLI::ParseError& error) {
+    root.exit(error);
+    return kExitUsage;
+  }
+  for (const Command& command : commands) {
+    if (command.app->parsed()) {
+      return command.run();
+    }
+  }
+  return kExitUsage;
+}
+
+}  // namespace
+}  // namespace mach::app
+
+int main(int argc, char** argv) {
+  try {
+    return mach::app::Main(argc, argv);
+  } catch (const mach::Error& error) {
+    std::fprintf(stderr, "mach: %s\n", error.Describe().c_str());
+    return error.code() == mach::ErrorCode::kInvalidArgument ? mach::app::kExitUsage
+                                                             : mach::app::kExitFailed;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mach: %s\n", error.what());
+    return mach::app::kExitFailed;
+  }
+}

@@ -1,0 +1,174 @@
+// mach serve: the OpenAI-compatible server.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/command.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "formats/checkpoint.h"
+#include "formats/hub.h"
+#include "models/registry.h"
+#include "server/serve.h"
+
+namespace mach::app {
+namespace {
+
+constexpr int kProductionPort = 8080;
+constexpr int kGenericPort = 8000;
+
+struct ServeFlags {
+  std::string checkpoint;
+  bool streaming = false;
+  bool no_streaming = false;
+  std::string backend = "production";
+  std::optional<int> port;
+  double memory_gb = 0;
+  uint64_t max_body_mb = 64;
+  std::string log_format = "text";
+  std::string log_level = "info";
+  server::ServeOptions options;
+};
+
+// Both production aliases mean the same path.
+bool IsGeneric(const ServeFlags& flags) { return flags.backend == "openai"; }
+
+// What the production path needs, before anything is loaded.
+void CheckProduction(const ServeFlags& flags, const std::filesystem::path& dir) {
+  const std::string model_type = formats::Checkpoint::Open(dir)->model_type();
+  const models::ArchInfo* arch = models::FindArch(model_type);
+  if (arch == nullptr || arch->dense) {
+    throw Error(ErrorCode::kUnsupported,
+                std::string(flags.streaming ? "--streaming" : "--no-streaming") +
+                    " serves Mixture-of-Experts checkpoints, and " + dir.string() + " is " +
+                    (arch == nullptr ? "of an unregistered architecture" : "dense") + " (" +
+                    model_type + ")",
+                arch == nullptr ? "`mach archs` lists what can be served"
+                                : "serve it with --backend openai");
+  }
+}
+
+int RunServe(ServeFlags& flags) {
+  if (!IsGeneric(flags) && flags.streaming == flags.no_streaming) {
+    std::fprintf(stderr,
+                 "mach serve: give exactly one of --streaming and --no-streaming (or --backend "
+                 "openai for the generic path)\n");
+    return kExitUsage;
+  }
+  if (IsGeneric(flags) && (flags.streaming || flags.no_streaming)) {
+    std::fprintf(stderr,
+                 "mach serve: --streaming and --no-streaming belong to the production path; "
+                 "--backend openai takes neither\n");
+    return kExitUsage;
+  }
+  ConfigureLog(flags.log_level == "debug"     ? LogLevel::kDebug
+               : flags.log_level == "warning" ? LogLevel::kWarning
+               : flags.log_level == "error"   ? LogLevel::kError
+                                              : LogLevel::kInfo,
+               flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
+  server::ServeOptions& options = flags.options;
+  options.load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
+  if (!IsGeneric(flags)) {
+    CheckProduction(flags, options.load.checkpoint);
+  }
+  // A hub id is what clients know the model by; a path is known by its last part.
+  if (options.load.served_name.empty() && options.load.checkpoint.string() != flags.checkpoint) {
+    options.load.served_name = flags.checkpoint;
+  }
+  options.load.memory_ceiling_bytes = static_cast<uint64_t>(flags.memory_gb * 1e9);
+  options.loader = engine::LoadModel;
+  options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
+  options.http.max_body_bytes = flags.max_body_mb << 20;
+  return server::Serve(std::move(options));
+}
+
+}  // namespace
+
+Command AddServe(CLI::App& root) {
+  auto flags = std::make_shared<ServeFlags>();
+  server::ServeOptions& options = flags->options;
+  CLI::App* app = root.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
+  app->add_option("checkpoint", flags->checkpoint,
+                  "Checkpoint directory, or a hub id in the local Hugging Face cache")
+      ->required();
+
+  const auto* path = "Serving path";
+  app->add_flag("--streaming", flags->streaming, "Production path, experts streamed from the SSD")
+      ->group(path);
+  app->add_flag("--no-streaming", flags->no_streaming, "Production path, all experts resident")
+      ->group(path);
+  app->add_option("--backend", flags->backend,
+                  "openai: any registered architecture from a plain MLX or Hugging Face "
+                  "directory. production and dflash name the production path")
+      ->check(CLI::IsMember({"production", "dflash", "openai"}))
+      ->capture_default_str()
+      ->group(path);
+
+  const auto* model = "Model";
+  app->add_option("--served-model-name", options.load.served_name,
+                  "Model id that clients see (default: the hub id or the directory's name)")
+      ->group(model);
+  app->add_option("--max-context", options.load.max_context,
+                  "Tokens of prompt and answer together; 0 = the model's own limit")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(model);
+  app->add_option("--memory-gb", flags->memory_gb,
+                  "Hard ceiling of weights, KV cache and activations in GB (1e9 bytes); 0 = none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(model);
+  app->add_option("--threads", options.load.threads, "Compute threads; 0 = physical cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->group(model);
+
+  const auto* network = "Network";
+  app->add_option("--host", options.http.host, "Address to listen on; 0.0.0.0 = all")
+      ->capture_default_str()
+      ->group(network);
+  app->add_option("--port", flags->port,
+                  "Port; 0 picks a free one (default: 8080, with --backend openai 8000)")
+      ->check(CLI::Range(0, 65535))
+      ->group(network);
+  app->add_option("--api-key", options.app.api_key,
+                  "Key that /v1 requests must carry (default: none is checked)")
+      ->group(network);
+  app->add_option("--cors-origin", options.app.cors_origins,
+                  "Web origin that browsers may call from, beside this machine's; * = any")
+      ->group(network);
+
+  const auto* limits = "Limits";
+  app->add_option("--max-queue", options.load.max_queue,
+                  "Requests that may wait; more get 503 with Retry-After")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(limits);
+  app->add_option("--max-connections", options.http.max_connections, "Open connections")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(limits);
+  app->add_option("--max-body-mb", flags->max_body_mb, "Largest request body in MiB")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->group(limits);
+  app->add_option("--grace-s", options.grace_s,
+                  "Seconds that running requests get after the first SIGTERM or SIGINT")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(limits);
+
+  const auto* logging = "Logging";
+  app->add_option("--log-format", flags->log_format, "text or json, on stderr")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str()
+      ->group(logging);
+  app->add_option("--log-level", flags->log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str()
+      ->group(logging);
+  return {app, [flags] { return RunServe(*flags); }};
+}
+
+}  // namespace mach::app

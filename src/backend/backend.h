@@ -1,0 +1,103 @@
+// The operations that a model is written in.
+//
+// A model is written once, in terms of this class; the CPU backend executes each call at once into
+// an arena, a lazy backend may build a graph and run it at Read. All calls of a step come from the
+// one thread that owns inference. Every operation is defined row by row: the result of a row does
+// not depend on which other rows are in the step, so batching, chunking and verification of drafts
+// give the bits of single steps (docs/ARCHITECTURE.md, "One answer").
+//
+// Shapes are [rows, cols]; a row is a token. Heads lie side by side in a row.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/kv_store.h"
+#include "backend/tensor.h"
+#include "backend/weights.h"
+
+namespace mach::backend {
+
+// Rotary position embedding of one model: angle of pair i at position p is p * inv_freq[i].
+// cos and sin are multiplied by `amplitude` (1 but for YaRN).
+struct RopeSpec {
+  std::vector<double> inv_freq;  // one for each rotated pair, half-split: (i, i + pairs)
+  double amplitude = 1.0;
+};
+
+// Consecutive rows of a step that belong to one sequence.
+struct RowSpan {
+  KvStore* kv = nullptr;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_position = 0;  // absolute position of first_row
+};
+
+struct AttentionSpec {
+  int32_t q_heads = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  float scale = 0;
+  int32_t window = 0;  // 0 = all positions
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;  // "cpu"
+  virtual std::string isa() const = 0;   // "avx512-vnni"
+  virtual int threads() const = 0;
+
+  // Loading. `owner` is the account that the memory is booked on.
+  virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;
+  virtual std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) = 0;
+  virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
+
+  // Tensors made between Mark and Release(mark) are invalid after Release. Use StepScope.
+  virtual uint64_t Mark() = 0;
+  virtual void Release(uint64_t mark) = 0;
+
+  // Row i is row ids[i] of `table` (a linear weight [vocab, hidden], often shared with the output).
+  virtual Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) = 0;
+
+  // RMS norm of each head of each row: cols is a multiple of gain.size(). With one head this is the
+  // ordinary norm of a row.
+  virtual Tensor RmsNorm(const Tensor& x, const VectorWeight& gain, float eps) = 0;
+
+  // out[i] = weights[i] applied to x; one pass over x for all of them.
+  virtual void Linear(const Tensor& x, std::span<const LinearWeight* const> weights,
+                      std::span<Tensor> out) = 0;
+
+  // Rotates the first 2 * pairs elements of each of `heads` heads in place.
+  virtual void Rope(const Tensor& x, int32_t heads, const RopeSpec& spec,
+                    std::span<const RowSpan> spans) = 0;
+
+  // Stores k and v at their positions, then attends causally. Returns [rows, q_heads * head_dim].
+  virtual Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, int32_t layer,
+                           const AttentionSpec& spec, std::span<const RowSpan> spans) = 0;
+
+  virtual Tensor SwiGlu(const Tensor& gate, const Tensor& up) = 0;  // silu(gate) * up
+  virtual void AddInPlace(const Tensor& x, const Tensor& y) = 0;    // x += y
+  virtual Tensor TakeRows(const Tensor& x, std::span<const int64_t> rows) = 0;
+
+  // The values of x, row-major; valid until the scope ends.
+  virtual std::span<const float> Read(const Tensor& x) = 0;
+};
+
+// Frees what a piece of a step made.
+class StepScope {
+ public:
+  explicit StepScope(Backend& backend) : backend_(backend), mark_(backend.Mark()) {}
+  StepScope(const StepScope&) = delete;
+  StepScope& operator=(const StepScope&) = delete;
+  ~StepScope() { backend_.Release(mark_); }
+
+ private:
+  Backend& backend_;
+  uint64_t mark_;
+};
+
+}  // namespace mach::backend

@@ -1,0 +1,38 @@
+// Bump allocation for the activations of a step. Chunks are kept for the next step, so a warm
+// engine allocates nothing. Not thread-safe: the inference thread's own.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tensor/memory.h"
+
+namespace mach::backend {
+
+class Arena {
+ public:
+  explicit Arena(MemoryBudget& budget) : budget_(budget) {}
+
+  // 64-byte aligned, contents undefined. Throws kResourceLimit at the ceiling.
+  void* Allocate(uint64_t bytes);
+  template <typename T>
+  T* Allocate(int64_t count) {
+    return static_cast<T*>(Allocate(static_cast<uint64_t>(count) * sizeof(T)));
+  }
+
+  // Everything allocated after Mark() is free again after Release(mark).
+  uint64_t Mark() const { return position_; }
+  void Release(uint64_t mark);
+
+ private:
+  MemoryBudget& budget_;
+  struct Chunk {
+    Buffer memory;
+    uint64_t begin = 0;  // position of its first byte
+  };
+  std::vector<Chunk> chunks_;
+  size_t current_ = 0;      // chunk that position_ lies in, if there is one
+  uint64_t position_ = 0;
+};
+
+}  // namespace mach::backend

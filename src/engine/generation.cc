@@ -1,0 +1,104 @@
+#include "engine/generation.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mach::engine {
+namespace {
+
+bool Contains(const std::vector<int32_t>& tokens, int32_t token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
+}  // namespace
+
+Generation::Generation(const GenerationRequest& request, int32_t choice, int64_t seed,
+                       const text::Tokenizer& tokenizer, const std::vector<int32_t>& end_tokens)
+    : request_(request),
+      tokenizer_(tokenizer),
+      end_tokens_(end_tokens),
+      choice_(choice),
+      sampler_(request.sampling, seed, request.prompt_tokens),
+      text_(tokenizer, request.show_special, request.stop.strings,
+            request.stop.include_stop_string) {
+  if (request.stop.min_tokens > 0) {
+    banned_ = request.stop.token_ids;
+    banned_.insert(banned_.end(), end_tokens.begin(), end_tokens.end());
+  }
+}
+
+std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink& sink) {
+  if (request_.logprobs) {
+    untouched_.assign(logits.begin(), logits.end());
+  }
+  const bool held = tokens_ < request_.stop.min_tokens;
+  const int32_t token =
+      sampler_.Sample(logits, tokens_, held ? std::span<const int32_t>(banned_) : std::span<const int32_t>());
+  sampler_.Accept(token);
+  ++tokens_;
+
+  if (Contains(request_.stop.token_ids, token)) {
+    End({.choice = choice_, .reason = FinishReason::kStop, .stop = token}, sink);
+    return std::nullopt;
+  }
+  if (!request_.stop.ignore_eos && Contains(end_tokens_, token)) {
+    End({.choice = choice_, .reason = FinishReason::kStop, .stop = {}}, sink);
+    return std::nullopt;
+  }
+  const uint64_t begin = text_.decoded_bytes();
+  std::string text = text_.Push(token, tokens_ > request_.stop.min_tokens);
+  if (request_.logprobs) {
+    Waiting waiting{.token = {}, .begin_byte = begin, .end_byte = text_.decoded_bytes()};
+    std::vector<decode::TokenLogprob> top;
+    waiting.token.token = token;
+    waiting.token.logprob =
+        decode::Logprob(untouched_, token, request_.top_logprobs, &top).logprob;
+    waiting.token.bytes = tokenizer_.TokenBytes(token);
+    for (const decode::TokenLogprob& entry : top) {
+      waiting.token.top.push_back(
+          {entry.token, entry.logprob, tokenizer_.TokenBytes(entry.token)});
+    }
+    waiting_.push_back(std::move(waiting));
+  }
+  if (text_.stop()) {
+    Emit(std::move(text), sink);
+    sink.OnFinish({.choice = choice_, .reason = FinishReason::kStop, .stop = *text_.stop()});
+    return std::nullopt;
+  }
+  Emit(std::move(text), sink);
+  if (tokens_ >= request_.stop.max_tokens) {
+    End({.choice = choice_, .reason = FinishReason::kLength, .stop = {}}, sink);
+    return std::nullopt;
+  }
+  return token;
+}
+
+void Generation::Emit(std::string text, GenerationSink& sink) {
+  Delta delta{.choice = choice_, .text = std::move(text), .tokens = {}, .generated_tokens = tokens_};
+  // A token is out when its last byte is; tokens that a stop string cut off never are.
+  const uint64_t shown = text_.shown_bytes();
+  while (!waiting_.empty()) {
+    const Waiting& next = waiting_.front();
+    const bool out = text_.stop() ? next.begin_byte < shown : next.end_byte <= shown;
+    if (!out) {
+      break;
+    }
+    delta.tokens.push_back(std::move(waiting_.front().token));
+    waiting_.pop_front();
+  }
+  if (!delta.text.empty() || !delta.tokens.empty()) {
+    sink.OnDelta(std::move(delta));
+  }
+}
+
+void Generation::End(Finish finish, GenerationSink& sink) {
+  std::string rest = text_.Finish();
+  if (text_.stop() && finish.reason == FinishReason::kLength) {
+    finish.reason = FinishReason::kStop;
+    finish.stop = *text_.stop();
+  }
+  Emit(std::move(rest), sink);
+  sink.OnFinish(std::move(finish));
+}
+
+}  // namespace mach::engine

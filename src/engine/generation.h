@@ -1,0 +1,52 @@
+// One choice of one request while it is generated: sampling, stop conditions, and what may be shown.
+// Not here: the forward pass and the queue. The inference thread's own.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "decode/sampler.h"
+#include "decode/text_stream.h"
+#include "engine/engine.h"
+
+namespace mach::engine {
+
+class Generation {
+ public:
+  // `end_tokens` are the model's own. All references outlive the object.
+  Generation(const GenerationRequest& request, int32_t choice, int64_t seed,
+             const text::Tokenizer& tokenizer, const std::vector<int32_t>& end_tokens);
+
+  // Takes the next token from `logits` (scratch) and tells `sink` what became certain. Returns the
+  // token to run through the model, or nothing if the choice is finished; OnFinish was called then.
+  std::optional<int32_t> Step(std::span<float> logits, GenerationSink& sink);
+
+  int64_t tokens() const { return tokens_; }  // generated so far, end token included
+
+ private:
+  // A generated token waiting for its text to be shown.
+  struct Waiting {
+    GeneratedToken token;
+    uint64_t begin_byte;
+    uint64_t end_byte;
+  };
+
+  void Emit(std::string text, GenerationSink& sink);
+  void End(Finish finish, GenerationSink& sink);
+
+  const GenerationRequest& request_;
+  const text::Tokenizer& tokenizer_;
+  const std::vector<int32_t>& end_tokens_;
+  int32_t choice_;
+  decode::Sampler sampler_;
+  decode::TextStream text_;
+  std::vector<int32_t> banned_;  // until min_tokens
+  std::vector<float> untouched_;  // logits before the sampler, kept for logprobs
+  std::deque<Waiting> waiting_;
+  int64_t tokens_ = 0;
+};
+
+}  // namespace mach::engine

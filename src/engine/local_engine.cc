@@ -1,0 +1,343 @@
+#include "engine/local_engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/generation.h"
+
+namespace mach::engine {
+namespace {
+
+constexpr double kRecentWindow_s = 5.0;
+
+struct Job {
+  GenerationRequest request;
+  std::shared_ptr<GenerationSink> sink;
+  std::atomic<bool> cancelled{false};
+  double submitted_s = NowSeconds();
+};
+
+// Tokens per second over the last window, for /v1/stats. Guarded by the engine's mutex.
+class RecentRate {
+ public:
+  void Add(int64_t tokens, double seconds) {
+    const double now = NowSeconds();
+    entries_.push_back({now, tokens, seconds});
+    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindow_s) {
+      entries_.pop_front();
+    }
+  }
+  double TokensPerSecond() const {
+    int64_t tokens = 0;
+    double seconds = 0;
+    for (const Entry& entry : entries_) {
+      tokens += entry.tokens;
+      seconds += entry.seconds;
+    }
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  }
+
+ private:
+  struct Entry {
+    double at_s;
+    int64_t tokens;
+    double seconds;
+  };
+  std::deque<Entry> entries_;
+};
+
+class LocalEngine;
+
+class Handle final : public GenerationHandle {
+ public:
+  Handle(LocalEngine& engine, std::shared_ptr<Job> job) : engine_(engine), job_(std::move(job)) {}
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() override { Handle::Cancel(); }
+  void Cancel() override;
+
+ private:
+  LocalEngine& engine_;
+  std::shared_ptr<Job> job_;
+};
+
+class LocalEngine final : public Engine {
+ public:
+  LocalEngine(std::unique_ptr<models::Model> model, const text::Tokenizer& tokenizer,
+              const MemoryBudget& budget, LocalEngineOptions options)
+      : model_(std::move(model)),
+        tokenizer_(tokenizer),
+        budget_(budget),
+        options_(std::move(options)),
+        state_(model_->NewSequence()),
+        thread_([this] { Run(); }) {}
+  LocalEngine(const LocalEngine&) = delete;
+  LocalEngine& operator=(const LocalEngine&) = delete;
+  ~LocalEngine() override {
+    LocalEngine::Shutdown(0);
+    thread_.join();
+  }
+
+  std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
+                                           std::shared_ptr<GenerationSink> sink) override {
+    Validate(request);
+    auto job = std::make_shared<Job>();
+    job->request = std::move(request);
+    job->sink = std::move(sink);
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) {
+        throw Error(ErrorCode::kUnavailable, "the server is shutting down");
+      }
+      if (queue_.size() >= static_cast<size_t>(options_.max_queue)) {
+        throw Error(ErrorCode::kUnavailable,
+                    "the queue is full: " + std::to_string(queue_.size()) + " requests are waiting",
+                    "try again later");
+      }
+      ++stats_.requests_total;
+      queue_.push_back(job);
+    }
+    wake_.notify_all();
+    return std::make_unique<Handle>(*this, std::move(job));
+  }
+
+  EngineStats Snapshot() const override {
+    const std::lock_guard lock(mutex_);
+    EngineStats stats = stats_;
+    stats.requests_queued = static_cast<int64_t>(queue_.size());
+    stats.requests_active = running_ ? 1 : 0;
+    stats.recent_decode_tok_s = recent_decode_.TokensPerSecond();
+    stats.taken_at_s = published_s_;
+    stats.accounted_bytes = budget_.BytesByOwner();
+    return stats;
+  }
+
+  void Shutdown(double grace_s) override {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    wake_.notify_all();
+    idle_.wait_for(lock, std::chrono::duration<double>(grace_s),
+                   [&] { return queue_.empty() && !running_; });
+    if (running_) {
+      running_->cancelled.store(true);
+    }
+    std::deque<std::shared_ptr<Job>> waiting;
+    waiting.swap(queue_);
+    stats_.requests_cancelled += static_cast<int64_t>(waiting.size());
+    lock.unlock();
+    for (const auto& job : waiting) {
+      job->sink->OnError(Error(ErrorCode::kUnavailable, "the server is shutting down"));
+    }
+  }
+
+  // A running job stops at its next step; a waiting one leaves the queue at once.
+  void CancelJob(const std::shared_ptr<Job>& job) {
+    if (job->cancelled.exchange(true)) {
+      return;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      const auto it = std::find(queue_.begin(), queue_.end(), job);
+      if (it == queue_.end()) {
+        return;
+      }
+      queue_.erase(it);
+      ++stats_.requests_cancelled;
+    }
+    job->sink->OnError(CancelledError());
+  }
+
+ private:
+  static Error CancelledError() {
+    return {ErrorCode::kCancelled, "the request was cancelled"};
+  }
+
+  void Validate(const GenerationRequest& request) const {
+    const auto prompt = static_cast<int64_t>(request.prompt_tokens.size());
+    if (prompt == 0) {
+      throw Error(ErrorCode::kInvalidArgument, "the prompt is empty");
+    }
+    if (request.stop.max_tokens < 1 || request.choices < 1) {
+      throw Error(ErrorCode::kInvalidArgument, "max_tokens and choices must be at least 1");
+    }
+    if (prompt > options_.max_context || request.stop.max_tokens > options_.max_context - prompt) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "prompt (" + std::to_string(prompt) + " tokens) and max_tokens (" +
+                      std::to_string(request.stop.max_tokens) + ") exceed the context of " +
+                      std::to_string(options_.max_context) + " tokens");
+    }
+    for (const int32_t token : request.prompt_tokens) {
+      if (token < 0 || token >= model_->shape().vocab_size) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "prompt token " + std::to_string(token) + " is not in the vocabulary of " +
+                        std::to_string(model_->shape().vocab_size));
+      }
+    }
+  }
+
+  void Run() {
+    while (true) {
+      std::shared_ptr<Job> job;
+      {
+        std::unique_lock lock(mutex_);
+        running_.reset();
+        idle_.notify_all();
+        wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+        if (queue_.empty()) {
+          return;
+        }
+        job = queue_.front();
+        queue_.pop_front();
+        running_ = job;
+      }
+      RunGuarded(*job);
+    }
+  }
+
+  // Whatever goes wrong with one request, the engine goes on with the next.
+  void RunGuarded(Job& job) {
+    std::optional<Error> failure;
+    try {
+      RunJob(job);
+    } catch (const Error& error) {
+      failure = error;
+    } catch (const std::exception& error) {
+      failure = Error(ErrorCode::kInternal, error.what());
+    }
+    state_->Truncate(0);
+    if (!failure) {
+      return;
+    }
+    const bool cancelled = failure->code() == ErrorCode::kCancelled;
+    {
+      const std::lock_guard lock(mutex_);
+      ++(cancelled ? stats_.requests_cancelled : stats_.requests_failed);
+    }
+    if (!cancelled) {
+      LogError("request failed", {{"id", job.request.id}, {"error", failure->Describe()}});
+    }
+    job.sink->OnError(*failure);
+  }
+
+  void RunJob(Job& job) {
+    const GenerationRequest& request = job.request;
+    Usage usage;
+    usage.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size());
+    usage.queue_s = NowSeconds() - job.submitted_s;
+
+    const Stopwatch prefill_watch;
+    const std::vector<float> prompt_logits = Prefill(job);
+    usage.prefill_s = prefill_watch.ElapsedSeconds();
+    PublishPrefill(usage);
+
+    const int64_t seed = request.sampling.seed.value_or(decode::FreshSeed());
+    const Stopwatch decode_watch;
+    for (int32_t choice = 0; choice < request.choices; ++choice) {
+      state_->Truncate(usage.prompt_tokens);
+      Generation generation(request, choice, seed + choice, tokenizer_, options_.end_tokens);
+      RunChoice(job, prompt_logits, generation);
+      usage.completion_tokens += generation.tokens();
+    }
+    usage.decode_s = decode_watch.ElapsedSeconds();
+    job.sink->OnDone(usage);
+  }
+
+  // Runs the prompt in chunks and returns the logits after its last token.
+  std::vector<float> Prefill(Job& job) {
+    const std::vector<int32_t>& prompt = job.request.prompt_tokens;
+    const auto total = static_cast<int64_t>(prompt.size());
+    std::vector<float> logits;
+    for (int64_t begin = 0; begin < total; begin += options_.prefill_chunk) {
+      const int64_t count = std::min(options_.prefill_chunk, total - begin);
+      const std::span<const int32_t> tokens(prompt.data() + begin, static_cast<size_t>(count));
+      const bool last = begin + count == total;
+      Forward(job, tokens, last ? &logits : nullptr);
+    }
+    return logits;
+  }
+
+  void RunChoice(Job& job, const std::vector<float>& prompt_logits, Generation& generation) {
+    std::vector<float> logits = prompt_logits;
+    while (true) {
+      const Stopwatch watch;
+      const std::optional<int32_t> token = generation.Step(logits, *job.sink);
+      if (!token) {
+        PublishDecode(1, watch.ElapsedSeconds());
+        return;
+      }
+      Forward(job, std::span(&*token, 1), &logits);
+      PublishDecode(1, watch.ElapsedSeconds());
+    }
+  }
+
+  // One forward of the live sequence; copies the last row's logits if they are wanted.
+  void Forward(Job& job, std::span<const int32_t> tokens, std::vector<float>* logits) {
+    const models::SequenceRows rows{
+        .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
+    const backend::StepScope scope(model_->backend());
+    if (job.cancelled.load()) {
+      throw CancelledError();
+    }
+    const backend::Tensor out = model_->Forward(std::span(&rows, 1), &job.cancelled);
+    if (logits != nullptr) {
+      const std::span<const float> values = model_->backend().Read(out);
+      logits->assign(values.begin(), values.end());
+    }
+  }
+
+  void PublishPrefill(const Usage& usage) {
+    const std::lock_guard lock(mutex_);
+    const int64_t tokens = usage.prompt_tokens - usage.cached_tokens;
+    stats_.prefill_tokens += tokens;
+    stats_.prefill_s += usage.prefill_s;
+    stats_.recent_prefill_tok_s =
+        usage.prefill_s > 0 ? static_cast<double>(tokens) / usage.prefill_s : 0;
+    published_s_ = NowSeconds();
+  }
+
+  void PublishDecode(int64_t tokens, double seconds) {
+    const std::lock_guard lock(mutex_);
+    stats_.decode_tokens += tokens;
+    stats_.decode_s += seconds;
+    recent_decode_.Add(tokens, seconds);
+    published_s_ = NowSeconds();
+  }
+
+  const std::unique_ptr<models::Model> model_;
+  const text::Tokenizer& tokenizer_;
+  const MemoryBudget& budget_;
+  const LocalEngineOptions options_;
+  const std::unique_ptr<state::SequenceState> state_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;  // the inference thread waits for work
+  std::condition_variable idle_;  // Shutdown waits for the end of work
+  std::deque<std::shared_ptr<Job>> queue_;
+  std::shared_ptr<Job> running_;
+  bool stopping_ = false;
+  EngineStats stats_;
+  RecentRate recent_decode_;
+  double published_s_ = NowSeconds();
+
+  std::thread thread_;  // last: it uses everything above
+};
+
+void Handle::Cancel() { engine_.CancelJob(job_); }
+
+}  // namespace
+
+std::unique_ptr<Engine> MakeLocalEngine(std::unique_ptr<models::Model> model,
+                                        const text::Tokenizer& tokenizer,
+                                        const MemoryBudget& budget, LocalEngineOptions options) {
+  return std::make_unique<LocalEngine>(std::move(model), tokenizer, budget, std::move(options));
+}
+
+}  // namespace mach::engine

@@ -1,0 +1,133 @@
+#include "engine/served_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/local_engine.h"
+#include "formats/checkpoint.h"
+#include "formats/text_config.h"
+#include "models/loader.h"
+#include "platform/file.h"
+
+namespace mach::engine {
+namespace {
+
+std::string ServedName(const LoadOptions& options) {
+  if (!options.served_name.empty()) {
+    return options.served_name;
+  }
+  const std::filesystem::path path = std::filesystem::absolute(options.checkpoint);
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+int64_t ContextLimit(const LoadOptions& options, const models::Model& model) {
+  const int64_t limit = model.shape().max_context;
+  if (options.max_context > limit) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--max-context " + std::to_string(options.max_context) +
+                    " is more than the model's own limit of " + std::to_string(limit) + " tokens");
+  }
+  return options.max_context > 0 ? options.max_context : limit;
+}
+
+GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
+  GenerationDefaults defaults;
+  const auto to_float = [](const std::optional<double>& value) -> std::optional<float> {
+    return value ? std::optional<float>(static_cast<float>(*value)) : std::nullopt;
+  };
+  defaults.temperature = to_float(config.temperature);
+  defaults.top_p = to_float(config.top_p);
+  defaults.min_p = to_float(config.min_p);
+  defaults.repetition_penalty = to_float(config.repetition_penalty);
+  if (config.top_k) {
+    defaults.top_k = static_cast<int32_t>(*config.top_k);
+  }
+  if (config.do_sample == false && !config.temperature) {
+    defaults.temperature = 0.0F;  // the model's authors ask for greedy decoding
+  }
+  return defaults;
+}
+
+std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::filesystem::path& dir) {
+  const std::filesystem::path path = dir / "tokenizer.json";
+  if (!std::filesystem::exists(path)) {
+    throw Error(ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
+                "fetch the model's tokenizer.json into that directory");
+  }
+  return text::Tokenizer::FromJson(ReadWholeFile(path), path.string());
+}
+
+}  // namespace
+
+ServedModel::ServedModel() = default;
+ServedModel::~ServedModel() = default;
+
+std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress) {
+  const Stopwatch watch;
+  const std::unique_ptr<formats::Checkpoint> checkpoint =
+      formats::Checkpoint::Open(options.checkpoint);
+  if (progress != nullptr) {
+    progress->bytes_total.store(checkpoint->FileBytes());
+  }
+  auto served = std::make_unique<ServedModel>();
+  served->budget = std::make_unique<MemoryBudget>(options.memory_ceiling_bytes);
+  served->tokenizer = LoadTokenizer(options.checkpoint);
+
+  const formats::TokenizerConfig tokenizer_config =
+      formats::ReadTokenizerConfig(options.checkpoint);
+  served->bos_token = tokenizer_config.bos_token;
+  served->eos_token = tokenizer_config.eos_token;
+  if (tokenizer_config.chat_template) {
+    served->chat_template = text::ChatTemplate::Parse(*tokenizer_config.chat_template,
+                                                      tokenizer_config.chat_template_source);
+  }
+  const formats::GenerationConfig generation = formats::ReadGenerationConfig(options.checkpoint);
+  served->defaults = ToDefaults(generation);
+
+  std::shared_ptr<backend::Backend> backend =
+      backend::MakeCpuBackend(*served->budget, {.threads = options.threads});
+  std::unique_ptr<models::Model> model = models::BuildModel(
+      {.checkpoint = *checkpoint, .backend = backend, .on_bytes = [&](uint64_t bytes) {
+         if (progress != nullptr) {
+           progress->bytes_done.fetch_add(bytes);
+         }
+       }});
+  const models::ModelShape shape = model->shape();
+  if (served->tokenizer->vocab_size() > shape.vocab_size) {
+    throw Error(ErrorCode::kCorruptFile,
+                (options.checkpoint / "tokenizer.json").string() + " has ids up to " +
+                    std::to_string(served->tokenizer->vocab_size() - 1) +
+                    ", but the model's vocab_size is " + std::to_string(shape.vocab_size),
+                "tokenizer and weights are of different models");
+  }
+
+  const models::ArchInfo* arch = models::FindArch(checkpoint->model_type());
+  served->info = {.id = ServedName(options),
+                  .arch = arch != nullptr ? std::optional(*arch) : std::nullopt,
+                  .max_context = ContextLimit(options, *model),
+                  .layers = shape.layers,
+                  .experts = shape.experts,
+                  .vocab_size = shape.vocab_size,
+                  .weight_bytes = model->ActiveWeightBytes(),
+                  .threads = backend->threads(),
+                  .isa = backend->isa(),
+                  .created_unix_s = UnixSeconds()};
+  served->engine = MakeLocalEngine(
+      std::move(model), *served->tokenizer, *served->budget,
+      {.max_context = served->info.max_context,
+       .max_queue = options.max_queue,
+       .end_tokens = formats::EndTokenIds(generation, checkpoint->root_config(),
+                                          checkpoint->config())});
+  LogInfo("model loaded", {{"model", served->info.id},
+                           {"arch", checkpoint->model_type()},
+                           {"weights", checkpoint->QuantisationSummary()},
+                           {"accounted_mib", served->budget->TotalBytes() >> 20},
+                           {"seconds", watch.ElapsedSeconds()}});
+  return served;
+}
+
+}  // namespace mach::engine

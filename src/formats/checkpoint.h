@@ -1,0 +1,115 @@
+// A checkpoint directory, opened for reading: config.json plus safetensors, as Hugging Face, MLX
+// and `mach convert` write them. Finds tensors over all shards and resolves which linear layers are
+// quantised and how. It knows no architecture: callers name modules and give the shapes they
+// expect. Not here: tokenizer and generation settings (text_config.h), GGUF (gguf.h). Owns the
+// mapped files; views are valid as long as the object lives. Immutable after Open: any thread may
+// read. Source of the quantisation rules: mlx-lm, utils.py load_model.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/config.h"
+#include "formats/safetensors.h"
+#include "tensor/quant.h"
+#include "tensor/view.h"
+
+namespace mach::formats {
+
+// Where the weights of one linear layer (or embedding) are: `affine` or `weight`, never both.
+struct LinearSource {
+  std::string module;  // "model.layers.0.self_attn.q_proj"
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  std::optional<AffineMatrixView> affine;
+  std::optional<TensorView> weight;  // [out, in], F32, F16 or BF16
+  std::optional<TensorView> bias;    // [out], F32, F16 or BF16
+};
+
+// Done and total bytes of a long operation.
+using ByteProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+class Checkpoint {
+ public:
+  // Reads headers only, never weights. Throws kNotFound (no directory, config, shard),
+  // kCorruptFile, kInvalidArgument (config fields), kUnsupported (quantisation method). With
+  // mach.json present, the sizes of all files it lists are checked, and an incomplete conversion is
+  // refused.
+  static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& dir);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  // Top-level model_type of config.json.
+  const std::string& model_type() const { return model_type_; }
+  // The language model's fields: `text_config` where there is one, else the whole file.
+  const ConfigReader& config() const { return text_; }
+  const ConfigReader& root_config() const { return root_; }
+
+  bool Has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+  std::optional<TensorView> FindTensor(std::string_view name) const;
+  // Throws kNotFound or kCorruptFile naming tensor, file, expected and found shape.
+  TensorView RequireTensor(std::string_view name, const Shape& expected) const;
+  // The same, and the elements must be F32, F16 or BF16 (FloatElement reads them).
+  TensorView RequireFloat(std::string_view name, const Shape& expected) const;
+  std::optional<TensorView> FindFloat(std::string_view name, const Shape& expected) const;
+
+  // The layer P = `module` with P.weight, perhaps P.scales and P.biases, perhaps P.bias. Everything
+  // is checked against out/in and the config's quantisation. Throws kNotFound, kCorruptFile or
+  // kUnsupported (mode, bits) naming the module.
+  LinearSource Linear(std::string_view module, int64_t out_features, int64_t in_features) const;
+
+  // As Linear, for experts stacked in one tensor: P.weight is [experts, out, in] and so on; the
+  // result is the slice of `expert`.
+  LinearSource ExpertLinear(std::string_view module, int64_t experts, int64_t expert,
+                            int64_t out_features, int64_t in_features) const;
+
+  std::vector<std::string> TensorNames() const;  // sorted
+  // Which shard a tensor is in; for messages. Empty if there is no such tensor.
+  std::string FileOf(std::string_view name) const;
+  const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
+  uint64_t FileBytes() const;  // of all shards
+
+  // "4-bit affine, group 64", "BF16": for lists and logs.
+  std::string QuantisationSummary() const;
+
+  // Reads every file that mach.json lists and compares checksums; false if there is no mach.json to
+  // compare with. Throws kCorruptFile naming the file. Blocks; `progress` may be empty.
+  bool Verify(const ByteProgress& progress) const;
+
+ private:
+  struct QuantRule {
+    bool quantised = true;
+    int64_t bits = 0;
+    int64_t group_size = 0;
+    std::string mode = "affine";
+    std::string field;  // where it was said: "quantization" or "quantization.MODULE"
+  };
+
+  Checkpoint() = default;
+  void OpenShards();
+  void AddFile(const std::filesystem::path& path);
+  void CheckWeightMap(const std::filesystem::path& index_path);
+  void ReadQuantisation();
+  QuantRule ReadRule(const ConfigReader& object, const std::string& field) const;
+  // Null: P is not quantised.
+  const QuantRule* RuleFor(std::string_view module) const;
+  LinearSource Resolve(std::string_view module, const std::vector<int64_t>& lead,
+                       int64_t out_features, int64_t in_features) const;
+
+  std::filesystem::path dir_;
+  std::string model_type_;
+  ConfigReader root_;
+  ConfigReader text_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, const SafetensorsFile*, std::less<>> tensors_;
+  std::optional<QuantRule> global_rule_;
+  std::map<std::string, QuantRule, std::less<>> overrides_;
+};
+
+}  // namespace mach::formats

@@ -1,0 +1,328 @@
+#include "formats/convert.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "formats/convert_plan.h"
+#include "formats/manifest.h"
+#include "platform/cpu.h"
+#include "platform/file.h"
+
+namespace mach::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool Exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+// "dir/" and "dir" are the same output; the partial directory must be beside it, not inside.
+fs::path CleanOut(const fs::path& out) {
+  fs::path clean = fs::absolute(out).lexically_normal();
+  if (!clean.has_filename()) {
+    clean = clean.parent_path();
+  }
+  return clean;
+}
+
+// A .gguf file, or a checkpoint directory; a directory without config.json but with one .gguf file
+// stands for that file.
+fs::path FindSource(const fs::path& source) {
+  if (!Exists(source)) {
+    throw Error(ErrorCode::kNotFound, "there is no file or directory " + source.string());
+  }
+  if (!fs::is_directory(source) || Exists(source / "config.json")) {
+    return source;
+  }
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(source)) {
+    if (entry.path().extension() == ".gguf") {
+      found.push_back(entry.path());
+    }
+  }
+  if (found.size() > 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                source.string() + " holds " + std::to_string(found.size()) + " .gguf files",
+                "name one of them");
+  }
+  return found.empty() ? source : found.front();
+}
+
+void CheckOptions(const ConvertOptions& options) {
+  if (options.out.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "no output directory given", "add --out DIR");
+  }
+  if (options.bits && !IsSupported({*options.bits, options.group_size})) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "cannot quantise to " + std::to_string(*options.bits) + " bits in groups of " +
+                    std::to_string(options.group_size),
+                "bits: 2, 3, 4, 5, 6, 8; group size: 32, 64, 128");
+  }
+  if (options.requantise_all && !options.bits) {
+    throw Error(ErrorCode::kInvalidArgument, "requantising everything needs a number of bits",
+                "add --bits 4 or --bits 8");
+  }
+}
+
+class Conversion {
+ public:
+  Conversion(const ConvertOptions& options, ConversionPlan plan,
+             const std::function<void(const ConvertProgress&)>& report)
+      : options_(options),
+        plan_(std::move(plan)),
+        report_(report),
+        out_(CleanOut(options.out)),
+        partial_(out_.string() + ".partial") {
+    manifest_.tool_version = options.tool_version;
+    manifest_.source_path = options.source.string();
+    manifest_.source_fingerprint = plan_.fingerprint;
+    manifest_.options = DescribeOptions(options);
+  }
+
+  ConvertResult Run() {
+    result_.skipped = plan_.skipped;
+    result_.requantised = plan_.requantised;
+    const bool replace = Exists(out_);
+    if (replace && IsSameConversion()) {
+      result_.already_done = true;
+      return result_;
+    }
+    fs::create_directories(partial_);
+    const DirectoryLock lock(partial_);
+    ReadJournal();
+    CheckSpace();
+    WriteJournal();
+    for (const OutputJob& job : plan_.jobs) {
+      progress_.total_bytes += 2 * job.size_bytes;
+    }
+    for (const OutputJob& job : plan_.jobs) {
+      Do(job);
+    }
+    for (const SmallFile& file : plan_.small_files) {
+      WriteFileAtomically(partial_ / file.name, file.contents);
+      manifest_.files.push_back(
+          {file.name, file.contents.size(), FileChecksum(partial_ / file.name, {})});
+      result_.written_bytes += file.contents.size();
+    }
+    RemoveStrangers();
+    manifest_.complete = true;
+    WriteJournal();
+    // The last check before the name is given: it must open as any user would open it.
+    (void)Checkpoint::Open(partial_);
+    Publish(replace);
+    for (const ManifestFile& file : manifest_.files) {
+      result_.files.push_back(file.name);
+    }
+    result_.elapsed_s = watch_.ElapsedSeconds();
+    return result_;
+  }
+
+ private:
+  // Throws if the output exists and may not be replaced.
+  bool IsSameConversion() {
+    const auto existing = fs::is_directory(out_) ? Manifest::Find(out_) : std::nullopt;
+    if (existing && existing->complete && !options_.force &&
+        existing->source_fingerprint == plan_.fingerprint) {
+      existing->CheckSizes(out_);
+      for (const ManifestFile& file : existing->files) {
+        result_.files.push_back(file.name);
+      }
+      return true;
+    }
+    const bool empty = fs::is_directory(out_) && fs::is_empty(out_);
+    if (!existing && !empty) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  out_.string() + " exists and is not an engine checkpoint (no mach.json)",
+                  "choose another --out, or remove it yourself");
+    }
+    if (existing && !options_.force) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  out_.string() + " exists and was made from " + existing->source_path + " with " +
+                      existing->options + ", not from this source with these options",
+                  "choose another --out, or add --force to replace it");
+    }
+    return false;
+  }
+
+  void ReadJournal() {
+    try {
+      const auto journal = Manifest::Find(partial_);
+      if (journal && journal->source_fingerprint == plan_.fingerprint) {
+        for (const ManifestFile& file : journal->files) {
+          finished_[file.name] = file;
+        }
+      }
+    } catch (const Error&) {
+      finished_.clear();  // a damaged journal vouches for nothing
+    }
+  }
+
+  // Until the end mach.json is the journal: not complete, and naming the files that are finished,
+  // those of an earlier attempt included.
+  void WriteJournal() const {
+    Manifest journal = manifest_;
+    if (!journal.complete) {
+      for (const auto& entry : finished_) {
+        const bool listed =
+            std::any_of(journal.files.begin(), journal.files.end(),
+                        [&](const ManifestFile& have) { return have.name == entry.first; });
+        if (!listed) {
+          journal.files.push_back(entry.second);
+        }
+      }
+    }
+    WriteFileAtomically(partial_ / Manifest::kFileName, journal.ToJson());
+  }
+
+  void CheckSpace() const {
+    uint64_t wanted = 0;
+    for (const OutputJob& job : plan_.jobs) {
+      wanted += finished_.count(job.name) == 0 ? job.size_bytes : 0;
+    }
+    const uint64_t available = fs::space(partial_).available;
+    if (wanted > available) {
+      throw Error(ErrorCode::kResourceLimit,
+                  out_.string() + " needs " + std::to_string((wanted >> 20) + 1) +
+                      " MiB, its disk has " + std::to_string(available >> 20) + " MiB free",
+                  "free some space or choose another --out");
+    }
+  }
+
+  void Advance(uint64_t bytes) {
+    progress_.done_bytes += bytes;
+    if (!report_) {
+      return;
+    }
+    progress_.elapsed_s = watch_.ElapsedSeconds();
+    const uint64_t fresh = progress_.done_bytes - resumed_bytes_;
+    if (fresh > 0 && progress_.elapsed_s > 0.5) {
+      const auto left = static_cast<double>(progress_.total_bytes - progress_.done_bytes);
+      progress_.eta_s = progress_.elapsed_s * left / static_cast<double>(fresh);
+    }
+    report_(progress_);
+  }
+
+  // A file's checksum, with the bytes read counted as progress.
+  std::string ReadBack(const fs::path& path) {
+    uint64_t before = 0;
+    return FileChecksum(path, [&](uint64_t done) {
+      Advance(done - before);
+      before = done;
+    });
+  }
+
+  bool Keep(const OutputJob& job) {
+    const auto it = finished_.find(job.name);
+    const fs::path path = partial_ / job.name;
+    std::error_code error;
+    if (it == finished_.end() || it->second.size_bytes != job.size_bytes ||
+        fs::file_size(path, error) != job.size_bytes || error) {
+      return false;
+    }
+    const uint64_t before = progress_.done_bytes;
+    if (ReadBack(path) != it->second.xxh3_128) {
+      progress_.done_bytes = before;
+      return false;
+    }
+    resumed_bytes_ += job.size_bytes;
+    Advance(job.size_bytes);
+    ++result_.resumed_files;
+    return true;
+  }
+
+  void Do(const OutputJob& job) {
+    progress_.file = job.name;
+    const fs::path path = partial_ / job.name;
+    if (Keep(job)) {
+      manifest_.files.push_back(finished_.at(job.name));
+      WriteJournal();
+      return;
+    }
+    finished_.erase(job.name);
+    std::string expected;
+    {
+      OutputFile file(path);
+      expected = job.write(file, [&](uint64_t bytes) { Advance(bytes); });
+      file.Sync();
+    }
+    const uint64_t size = fs::file_size(path);
+    const std::string found = ReadBack(path);
+    if (size != job.size_bytes || (!expected.empty() && found != expected)) {
+      throw Error(ErrorCode::kIo,
+                  path.string() + ": what was read back differs from what was written (" +
+                      std::to_string(size) + " bytes of " + std::to_string(job.size_bytes) + ")",
+                  "did the source change during the conversion? Otherwise check the disk");
+    }
+    result_.written_bytes += size;
+    manifest_.files.push_back({job.name, size, found});
+    WriteJournal();
+  }
+
+  // Leftovers of an earlier attempt with other options.
+  void RemoveStrangers() const {
+    for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
+      const std::string name = entry.path().filename().string();
+      const bool known = name == Manifest::kFileName ||
+                         std::any_of(manifest_.files.begin(), manifest_.files.end(),
+                                     [&](const ManifestFile& file) { return file.name == name; });
+      if (!known) {
+        fs::remove_all(entry.path());
+      }
+    }
+  }
+
+  void Publish(bool replace) const {
+    SyncDirectory(partial_);
+    const fs::path old = out_.string() + ".replaced";
+    if (replace) {
+      fs::remove_all(old);
+      fs::rename(out_, old);
+    }
+    fs::rename(partial_, out_);
+    SyncDirectory(out_.parent_path());
+    if (replace) {
+      fs::remove_all(old);
+    }
+  }
+
+  const ConvertOptions& options_;
+  ConversionPlan plan_;
+  const std::function<void(const ConvertProgress&)>& report_;
+  fs::path out_;
+  fs::path partial_;
+  Manifest manifest_;
+  std::map<std::string, ManifestFile> finished_;
+  ConvertProgress progress_;
+  ConvertResult result_;
+  uint64_t resumed_bytes_ = 0;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+ConvertResult Convert(const ConvertOptions& options,
+                      const std::function<void(const ConvertProgress&)>& progress) {
+  CheckOptions(options);
+  try {
+    const fs::path source = FindSource(options.source);
+    const fs::path out = CleanOut(options.out);
+    if (fs::weakly_canonical(source) == fs::weakly_canonical(out)) {
+      throw Error(ErrorCode::kInvalidArgument, "source and output are both " + out.string(),
+                  "choose another --out");
+    }
+    ThreadPool pool(options.threads > 0 ? options.threads : PhysicalCores());
+    const ConversionContext context{options, pool};
+    ConversionPlan plan =
+        fs::is_directory(source) ? PlanDirectory(context, source) : PlanGguf(context, source);
+    return Conversion(options, std::move(plan), progress).Run();
+  } catch (const fs::filesystem_error& error) {
+    throw Error(ErrorCode::kIo, error.what());
+  }
+}
+
+}  // namespace mach::formats

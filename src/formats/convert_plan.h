@@ -1,0 +1,99 @@
+// Inside of the converter: what is to be written, before any of it is. Private to formats/.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "formats/convert.h"
+#include "formats/output_file.h"
+#include "platform/thread_pool.h"
+#include "tensor/quant.h"
+#include "tensor/view.h"
+
+namespace mach::formats {
+
+struct OutputTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+
+  uint64_t Bytes() const { return static_cast<uint64_t>(shape.Elements()) * DTypeBytes(dtype); }
+};
+
+// Where a step puts bytes: `output` counts the step's outputs, the offset is within that tensor.
+using TensorSink =
+    std::function<void(size_t output, uint64_t offset_bytes, std::span<const std::byte> bytes)>;
+
+// One source tensor on its way: one output, or weight, scales and biases.
+struct ConversionStep {
+  std::vector<OutputTensor> outputs;
+  std::function<void(const TensorSink& sink)> run;
+
+  uint64_t Bytes() const;
+};
+
+// One output file. `write` reports the bytes it has written and returns the checksum that the file
+// must have, or an empty string if that is not known beforehand.
+struct OutputJob {
+  std::string name;
+  uint64_t size_bytes = 0;
+  std::function<std::string(OutputFile& file, const std::function<void(uint64_t)>& written)> write;
+};
+
+struct SmallFile {
+  std::string name;
+  std::string contents;
+};
+
+struct ConversionPlan {
+  std::shared_ptr<const void> source;  // keeps what the jobs read from alive
+  std::vector<OutputJob> jobs;
+  std::vector<SmallFile> small_files;
+  std::string fingerprint;
+  std::vector<std::string> skipped;
+  std::vector<std::string> requantised;
+};
+
+// Work shared by all rows of a conversion.
+struct ConversionContext {
+  const ConvertOptions& options;
+  ThreadPool& pool;
+};
+
+ConversionPlan PlanGguf(const ConversionContext& context, const std::filesystem::path& file);
+ConversionPlan PlanDirectory(const ConversionContext& context, const std::filesystem::path& dir);
+
+// Rows of [out, in] weights to codes, scales and biases. `encode` fills one row: codes[in], and
+// fp32 scales and biases [in / group_size]. May be called from several threads.
+using EncodeRow = std::function<void(int64_t row, std::span<uint8_t> codes, std::span<float> scales,
+                                     std::span<float> biases)>;
+ConversionStep AffineStep(const ConversionContext& context, const std::string& module,
+                          int64_t out_features, int64_t in_features, AffineScheme scheme,
+                          DType scale_dtype, EncodeRow encode);
+
+// As AffineStep, by quantising what `read` decodes. Throws kCorruptFile for weights that are not
+// finite.
+using ReadRow = std::function<void(int64_t row, std::span<float> weights)>;
+ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
+                            int64_t out_features, int64_t in_features, AffineScheme scheme,
+                            DType scale_dtype, ReadRow read);
+
+// Rows written one after another; `read_row` gives the bytes of a row.
+ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
+                            std::function<std::span<const std::byte>(int64_t row)> read_row);
+
+// Packs steps into model*.safetensors of about max_shard_bytes, with an index if there are several.
+void AddShards(std::vector<ConversionStep> steps, uint64_t max_shard_bytes, ConversionPlan& plan);
+
+// The options that change what is written, as text; part of the fingerprint.
+std::string DescribeOptions(const ConvertOptions& options);
+// Name, size and modification time of a file as text, plus `header`'s hash.
+std::string DescribeFile(const std::filesystem::path& path, std::span<const std::byte> header);
+
+}  // namespace mach::formats

@@ -1,0 +1,207 @@
+#include "formats/hub.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <set>
+
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "platform/file.h"
+
+namespace mach::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kRepoPrefix = "models--";
+
+std::optional<fs::path> EnvironmentPath(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || *value == '\0') {
+    return std::nullopt;
+  }
+  const std::string_view text(value);
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && (text == "~" || text.substr(0, 2) == "~/")) {
+    return fs::path(home) / fs::path(text.substr(std::min<size_t>(2, text.size())));
+  }
+  return fs::path(text);
+}
+
+bool IsDirectory(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+bool Exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+std::string Trim(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) {
+    text.pop_back();
+  }
+  return text;
+}
+
+bool IsNamePart(std::string_view part) {
+  return !part.empty() && part != "." && part != ".." &&
+         std::all_of(part.begin(), part.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
+         });
+}
+
+// "owner/name" with the characters that hub ids may have.
+bool IsHubId(std::string_view id) {
+  const size_t slash = id.find('/');
+  return slash != std::string_view::npos && IsNamePart(id.substr(0, slash)) &&
+         IsNamePart(id.substr(slash + 1));
+}
+
+std::string RepoFolder(const std::string& id) {
+  std::string folder(kRepoPrefix);
+  for (const char c : id) {
+    folder += c == '/' ? std::string("--") : std::string(1, c);
+  }
+  return folder;
+}
+
+// The snapshot that `revision` names in a models--... folder.
+std::optional<fs::path> Snapshot(const fs::path& repo, const std::string& revision) {
+  std::string commit = revision;
+  if (Exists(repo / "refs" / revision)) {
+    commit = Trim(ReadWholeFile(repo / "refs" / revision, 4096));
+  }
+  if (!IsNamePart(commit) || !IsDirectory(repo / "snapshots" / commit)) {
+    return std::nullopt;
+  }
+  return repo / "snapshots" / commit;
+}
+
+uint64_t WeightBytes(const fs::path& dir) {
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    if (entry.path().extension() == ".safetensors") {
+      const uint64_t size = fs::file_size(entry.path(), error);
+      bytes += error ? 0 : size;
+    }
+  }
+  return bytes;
+}
+
+LocalCheckpoint Describe(const std::string& name, const fs::path& path) {
+  LocalCheckpoint entry;
+  entry.name = name;
+  entry.path = path;
+  entry.size_bytes = WeightBytes(path);
+  try {
+    const auto checkpoint = Checkpoint::Open(path);
+    entry.model_type = checkpoint->model_type();
+    entry.quantisation = checkpoint->QuantisationSummary();
+    entry.size_bytes = checkpoint->FileBytes();
+  } catch (const Error& error) {
+    entry.problem = error.what();
+  }
+  return entry;
+}
+
+bool LooksLikeCheckpoint(const fs::path& dir) {
+  return IsDirectory(dir) && Exists(dir / "config.json");
+}
+
+}  // namespace
+
+std::vector<fs::path> HubCacheDirs() {
+  std::vector<fs::path> dirs;
+  const auto add = [&](const char* variable, const char* below) {
+    if (const auto base = EnvironmentPath(variable)) {
+      const fs::path dir = (*below == '\0' ? *base : *base / below).lexically_normal();
+      if (std::find(dirs.begin(), dirs.end(), dir) == dirs.end()) {
+        dirs.push_back(dir);
+      }
+    }
+  };
+  add("HF_HUB_CACHE", "");
+  add("HF_HOME", "hub");
+  add("XDG_CACHE_HOME", "huggingface/hub");
+  add("HOME", ".cache/huggingface/hub");
+  return dirs;
+}
+
+fs::path ResolveModelPath(const std::string& reference) {
+  if (reference.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "the model path is empty");
+  }
+  if (Exists(reference)) {
+    return reference;
+  }
+  const size_t at = reference.find('@');
+  const std::string id = reference.substr(0, at);
+  const std::string revision = at == std::string::npos ? "main" : reference.substr(at + 1);
+  if (!IsHubId(id) || !IsNamePart(revision)) {
+    throw Error(ErrorCode::kNotFound, "there is no file or directory " + reference,
+                "give a path, or a hub id of the form owner/name that is in the local cache");
+  }
+  std::string looked;
+  for (const fs::path& cache : HubCacheDirs()) {
+    const fs::path repo = cache / RepoFolder(id);
+    if (const auto snapshot = Snapshot(repo, revision)) {
+      return *snapshot;
+    }
+    looked += (looked.empty() ? "" : ", ") + repo.string();
+  }
+  throw Error(ErrorCode::kNotFound,
+              "model " + reference + " is not on this machine; looked in " +
+                  (looked.empty() ? "no directory (HOME is not set)" : looked),
+              "fetch it with `hf download " + id +
+                  (at == std::string::npos ? "" : " --revision " + revision) + "`");
+}
+
+std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directories) {
+  std::vector<LocalCheckpoint> found;
+  std::set<fs::path> seen;
+  const auto add = [&](const std::string& name, const fs::path& path) {
+    std::error_code error;
+    const fs::path real = fs::canonical(path, error);
+    if (!error && seen.insert(real).second) {
+      found.push_back(Describe(name, path));
+    }
+  };
+  std::error_code error;
+  for (const fs::path& cache : HubCacheDirs()) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(cache, error)) {
+      const std::string folder = entry.path().filename().string();
+      if (folder.compare(0, kRepoPrefix.size(), kRepoPrefix) != 0) {
+        continue;
+      }
+      const auto snapshot = Snapshot(entry.path(), "main");
+      if (snapshot && LooksLikeCheckpoint(*snapshot)) {
+        std::string id = folder.substr(kRepoPrefix.size());
+        const size_t split = id.find("--");
+        if (split != std::string::npos) {
+          id.replace(split, 2, "/");
+        }
+        add(id, *snapshot);
+      }
+    }
+  }
+  for (const fs::path& directory : directories) {
+    if (LooksLikeCheckpoint(directory)) {
+      add(directory.lexically_normal().filename().string(), directory);
+      continue;
+    }
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+      if (LooksLikeCheckpoint(entry.path())) {
+        add(entry.path().filename().string(), entry.path());
+      }
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const LocalCheckpoint& a, const LocalCheckpoint& b) { return a.name < b.name; });
+  return found;
+}
+
+}  // namespace mach::formats

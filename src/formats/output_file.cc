@@ -1,0 +1,77 @@
+#include "formats/output_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+namespace mach::formats {
+namespace {
+
+[[noreturn]] void Fail(const char* verb, const std::filesystem::path& path) {
+  const int reason = errno;
+  throw Error(
+      ErrorCode::kIo,
+      std::string("cannot ") + verb + " " + path.string() + ": " + std::strerror(reason),
+      reason == ENOSPC ? "free some disk space; the conversion continues where it stopped" : "");
+}
+
+}  // namespace
+
+OutputFile::OutputFile(std::filesystem::path path)
+    : path_(std::move(path)),
+      fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  if (fd_ < 0) {
+    Fail("create", path_);
+  }
+}
+
+OutputFile::~OutputFile() {
+  ::close(fd_);
+}
+
+void OutputFile::WriteAt(uint64_t offset_bytes, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count =
+        ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset_bytes));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      Fail("write", path_);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(count));
+    offset_bytes += static_cast<uint64_t>(count);
+  }
+}
+
+void OutputFile::Sync() {
+  if (::fsync(fd_) != 0) {
+    Fail("sync", path_);
+  }
+}
+
+DirectoryLock::DirectoryLock(const std::filesystem::path& dir)
+    : fd_(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (fd_ < 0) {
+    Fail("open", dir);
+  }
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    const bool busy = errno == EWOULDBLOCK;
+    ::close(fd_);
+    throw Error(
+        busy ? ErrorCode::kUnavailable : ErrorCode::kIo,
+        dir.string() + (busy ? " is being written by another conversion" : " cannot be locked"));
+  }
+}
+
+DirectoryLock::~DirectoryLock() {
+  ::close(fd_);
+}
+
+}  // namespace mach::formats

@@ -1,0 +1,61 @@
+// The Exchange of a Session. Private to http.
+#pragma once
+
+#include <array>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <boost/asio/post.hpp>
+
+#include "http/exchange.h"
+#include "http/session.h"
+
+namespace mach::http {
+
+class ExchangeImpl : public Exchange {
+ public:
+  ExchangeImpl(std::shared_ptr<Session> session, Request request)
+      : session_(std::move(session)), shared_(session_->shared_), request_(std::move(request)) {}
+
+  Request& request() override { return request_; }
+
+  void Post(std::function<void()> work) override { boost::asio::post(shared_.io, std::move(work)); }
+
+  void Respond(Response response) override;
+  void StartStream(Response head, bool event_stream) override;
+  void Write(std::string_view data) override;
+  void Finish() override;
+
+  size_t backlog_bytes() const override;
+  void OnDrained(std::function<void()> callback) override { on_drained_ = std::move(callback); }
+  void OnClose(std::function<void()> callback) override;
+  bool closed() const override { return closed_; }
+
+  // For the session.
+  bool finished() const { return finished_; }
+  bool event_stream() const { return event_stream_ && !finished_; }
+  bool keep_alive() const { return keep_alive_; }
+  void Ping();
+  void Drained();
+  void ConnectionGone();
+
+ private:
+  bool Head() const { return request_.method == "HEAD"; }
+  void End();
+
+  std::shared_ptr<Session> session_;  // null once finished or gone
+  ServerShared& shared_;
+  Request request_;
+  bool started_ = false;
+  bool finished_ = false;
+  bool closed_ = false;
+  bool event_stream_ = false;
+  bool chunked_ = false;
+  bool keep_alive_ = true;
+  std::function<void()> on_close_;
+  std::function<void()> on_drained_;
+};
+
+}  // namespace mach::http

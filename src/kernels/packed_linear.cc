@@ -1,0 +1,358 @@
+#include "kernels/packed_linear.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "base/error.h"
+#include "kernels/packed_layout.h"
+#include "tensor/half.h"
+
+namespace mach::kernels {
+namespace {
+
+int64_t StripsOf(int64_t out_features) {
+  return (out_features + kStripOutputs - 1) / kStripOutputs;
+}
+
+int64_t CodeBytes(const AffineScheme& scheme) {
+  return kStripOutputs * scheme.group_size * scheme.bits / 8;
+}
+
+int64_t BlockBytes(const AffineScheme& scheme, DType scale_dtype) {
+  return CodeBytes(scheme) + 2 * kStripOutputs * static_cast<int64_t>(DTypeBytes(scale_dtype));
+}
+
+uint64_t BiasBytes(int64_t out_features, bool bias) {
+  return bias ? static_cast<uint64_t>(StripsOf(out_features) * kStripOutputs) * sizeof(float) : 0;
+}
+
+bool IsWeightFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+void RequireFloat(std::string_view owner, std::string_view what, const TensorView& tensor,
+                  int64_t elements) {
+  if (!IsWeightFloat(tensor.dtype)) {
+    throw Error(ErrorCode::kUnsupported, std::string(owner) + ": " + std::string(what) + " is " +
+                                             std::string(DTypeName(tensor.dtype)) +
+                                             ", expected F32, F16 or BF16");
+  }
+  const auto expected = static_cast<uint64_t>(elements) * DTypeBytes(tensor.dtype);
+  if (tensor.bytes.size() != expected) {
+    throw Error(ErrorCode::kInvalidArgument, std::string(owner) + ": " + std::string(what) +
+                                                 " has " + std::to_string(tensor.bytes.size()) +
+                                                 " bytes, expected " + std::to_string(expected));
+  }
+}
+
+Buffer PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
+                const TensorView* bias) {
+  if (bias == nullptr || bias->bytes.empty()) {
+    return {};
+  }
+  RequireFloat(owner, "bias", *bias, out_features);
+  Buffer packed(budget, owner, BiasBytes(out_features, true));
+  const auto out = packed.As<float>();
+  for (int64_t i = 0; i < out_features; ++i) {
+    out[static_cast<size_t>(i)] = FloatElement(*bias, i);
+  }
+  return packed;
+}
+
+// Four codes of kBits bits each, little-endian in the low bits of `packed`, to one code a byte.
+template <int kBits>
+uint32_t SpreadQuad(uint32_t packed) {
+  if constexpr (kBits == 8) {
+    return packed;
+  } else if constexpr (kBits == 4) {
+    packed = (packed | packed << 8) & 0x00ff00ffU;
+    return (packed | packed << 4) & 0x0f0f0f0fU;
+  } else {
+    constexpr uint32_t kMask = (1U << kBits) - 1U;
+    return (packed & kMask) | (packed >> kBits & kMask) << 8 |
+           (packed >> (2 * kBits) & kMask) << 16 | (packed >> (3 * kBits) & kMask) << 24;
+  }
+}
+
+constexpr int64_t kWordsPerLine = kLineBytes / 4;
+
+using SubQuads = std::array<uint32_t, kSubQuads>;
+
+// 32 codes of a row, as they lie in a file, to eight quads.
+template <int kBits>
+SubQuads UnpackSub(const std::byte* codes) {
+  SubQuads quads;
+  for (size_t pair = 0; pair < kSubQuads / 2; ++pair) {
+    uint64_t packed = 0;
+    std::memcpy(&packed, codes + pair * kBits, kBits);
+    constexpr uint64_t kMask = (1ULL << (4 * kBits)) - 1;
+    quads[2 * pair] = SpreadQuad<kBits>(static_cast<uint32_t>(packed & kMask));
+    quads[2 * pair + 1] = SpreadQuad<kBits>(static_cast<uint32_t>(packed >> (4 * kBits)));
+  }
+  return quads;
+}
+
+// Writes the bits [shift, shift + kPlaneBits) of the codes of output `output` into a plane.
+template <int kPlaneBits>
+void StorePlane(const SubQuads& quads, int shift, uint32_t* plane, int64_t output) {
+  constexpr size_t kQuadsPerLine = 8 / kPlaneBits;
+  constexpr uint32_t kMask = 0x01010101U * ((1U << kPlaneBits) - 1U);
+  for (size_t line = 0; line < kSubLines<kPlaneBits>; ++line) {
+    uint32_t bytes = 0;
+    for (size_t i = 0; i < kQuadsPerLine; ++i) {
+      bytes |= (quads[line * kQuadsPerLine + i] >> shift & kMask) << (i * kPlaneBits);
+    }
+    plane[line * kWordsPerLine + static_cast<size_t>(output)] = bytes;
+  }
+}
+
+template <int kPlaneBits>
+void LoadPlane(const uint32_t* plane, int64_t output, int shift, SubQuads& quads) {
+  constexpr size_t kQuadsPerLine = 8 / kPlaneBits;
+  constexpr uint32_t kMask = 0x01010101U * ((1U << kPlaneBits) - 1U);
+  for (size_t line = 0; line < kSubLines<kPlaneBits>; ++line) {
+    const uint32_t bytes = plane[line * kWordsPerLine + static_cast<size_t>(output)];
+    for (size_t i = 0; i < kQuadsPerLine; ++i) {
+      quads[line * kQuadsPerLine + i] |= (bytes >> (i * kPlaneBits) & kMask) << shift;
+    }
+  }
+}
+
+template <int kBits>
+uint32_t* SecondaryPlane(std::byte* block, int64_t subs) {
+  return reinterpret_cast<uint32_t*>(block) + subs * kSubLines<kPrimaryBits<kBits>> * kWordsPerLine;
+}
+
+// One strip of `rows` outputs (fewer than 16 only at the end: the rest stays zero).
+template <int kBits>
+void PackStripCodes(const std::byte* codes, int64_t row_bytes, int64_t rows, int64_t groups,
+                    int64_t subs, int64_t block_bytes, std::byte* strip) {
+  constexpr int kPrimary = kPrimaryBits<kBits>;
+  constexpr int kSecondary = kSecondaryBits<kBits>;
+  constexpr int64_t kSubBytes = kSubInputs * kBits / 8;
+  for (int64_t group = 0; group < groups; ++group) {
+    std::byte* block = strip + group * block_bytes;
+    for (int64_t sub = 0; sub < subs; ++sub) {
+      auto* primary =
+          reinterpret_cast<uint32_t*>(block) + sub * kSubLines<kPrimary> * kWordsPerLine;
+      const std::byte* in = codes + (group * subs + sub) * kSubBytes;
+      for (int64_t row = 0; row < rows; ++row) {
+        const SubQuads quads = UnpackSub<kBits>(in + row * row_bytes);
+        StorePlane<kPrimary>(quads, 0, primary, row);
+        if constexpr (kSecondary > 0) {
+          StorePlane<kSecondary>(
+              quads, kPrimary,
+              SecondaryPlane<kBits>(block, subs) + sub * kSubLines<kSecondary> * kWordsPerLine,
+              row);
+        }
+      }
+    }
+  }
+}
+
+template <int kBits>
+SubQuads LoadSub(const std::byte* block, int64_t subs, int64_t sub, int64_t output) {
+  SubQuads quads = {};
+  const auto* words = reinterpret_cast<const uint32_t*>(block);
+  constexpr int kPrimary = kPrimaryBits<kBits>;
+  constexpr int kSecondary = kSecondaryBits<kBits>;
+  LoadPlane<kPrimary>(words + sub * kSubLines<kPrimary> * kWordsPerLine, output, 0, quads);
+  if constexpr (kSecondary > 0) {
+    LoadPlane<kSecondary>(
+        words + (subs * kSubLines<kPrimary> + sub * kSubLines<kSecondary>)*kWordsPerLine, output,
+        kPrimary, quads);
+  }
+  return quads;
+}
+
+template <typename Body>
+auto WithBits(int bits, const Body& body) {
+  switch (bits) {
+    case 2:
+      return body.template operator()<2>();
+    case 3:
+      return body.template operator()<3>();
+    case 4:
+      return body.template operator()<4>();
+    case 5:
+      return body.template operator()<5>();
+    case 6:
+      return body.template operator()<6>();
+    default:
+      return body.template operator()<8>();
+  }
+}
+
+// Transposes [rows, columns] elements into [columns, 16] ones, `out_stride` bytes apart.
+template <typename T>
+void TransposeElements(const std::byte* in, int64_t row_bytes, int64_t rows, int64_t columns,
+                       std::byte* out, int64_t out_stride) {
+  for (int64_t column = 0; column < columns; ++column) {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(out + column * out_stride + row * static_cast<int64_t>(sizeof(T)),
+                  in + row * row_bytes + column * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    }
+  }
+}
+
+void Transpose(DType dtype, const std::byte* in, int64_t row_bytes, int64_t rows, int64_t columns,
+               std::byte* out, int64_t out_stride) {
+  if (dtype == DType::kF32) {
+    TransposeElements<uint32_t>(in, row_bytes, rows, columns, out, out_stride);
+  } else {
+    TransposeElements<uint16_t>(in, row_bytes, rows, columns, out, out_stride);
+  }
+}
+
+float LoadFloat(const std::byte* at, DType dtype) {
+  if (dtype == DType::kF32) {
+    float value = 0;
+    std::memcpy(&value, at, sizeof(value));
+    return value;
+  }
+  uint16_t bits = 0;
+  std::memcpy(&bits, at, sizeof(bits));
+  return dtype == DType::kF16 ? F16ToFloat(bits) : Bf16ToFloat(bits);
+}
+
+}  // namespace
+
+uint64_t PackedLinear::FloatBytes(int64_t out_features, int64_t in_features, DType dtype,
+                                  bool bias) {
+  return static_cast<uint64_t>(StripsOf(out_features) * kStripOutputs * in_features) *
+             DTypeBytes(dtype) +
+         BiasBytes(out_features, bias);
+}
+
+uint64_t PackedLinear::AffineBytes(int64_t out_features, int64_t in_features, AffineScheme scheme,
+                                   DType scale_dtype, bool bias) {
+  const int64_t groups = in_features / scheme.group_size;
+  return static_cast<uint64_t>(StripsOf(out_features) * groups * BlockBytes(scheme, scale_dtype)) +
+         BiasBytes(out_features, bias);
+}
+
+PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
+                                     const TensorView& weight, const TensorView* bias,
+                                     ThreadPool& pool) {
+  if (weight.shape.rank() != 2) {
+    throw Error(ErrorCode::kInvalidArgument, std::string(owner) + ": weight has shape " +
+                                                 weight.shape.ToString() + ", expected [out, in]");
+  }
+  PackedLinear packed;
+  packed.dtype_ = weight.dtype;
+  packed.out_features_ = weight.shape[0];
+  packed.in_features_ = weight.shape[1];
+  RequireFloat(owner, "weight", weight, packed.out_features_ * packed.in_features_);
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(weight.dtype));
+  packed.strip_bytes_ = static_cast<uint64_t>(kStripOutputs * packed.in_features_ * element_bytes);
+  packed.data_ = Buffer(budget, owner, packed.bytes());
+  packed.bias_ = PackBias(budget, owner, packed.out_features_, bias);
+
+  const int64_t row_bytes = packed.in_features_ * element_bytes;
+  std::byte* out = packed.data_.data();
+  pool.ParallelFor(packed.strips(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t strip = begin; strip < end; ++strip) {
+      const int64_t first = strip * kStripOutputs;
+      const int64_t rows = std::min(kStripOutputs, packed.out_features_ - first);
+      Transpose(weight.dtype, weight.bytes.data() + first * row_bytes, row_bytes, rows,
+                packed.in_features_, out + strip * static_cast<int64_t>(packed.strip_bytes_),
+                kStripOutputs * element_bytes);
+    }
+  });
+  return packed;
+}
+
+PackedLinear PackedLinear::FromAffine(MemoryBudget& budget, std::string_view owner,
+                                      const AffineMatrixView& weight, const TensorView* bias,
+                                      ThreadPool& pool) {
+  const AffineScheme scheme = weight.scheme;
+  if (!IsSupported(scheme) || weight.in_features % scheme.group_size != 0) {
+    throw Error(ErrorCode::kUnsupported,
+                std::string(owner) + ": " + std::to_string(scheme.bits) + " bits in groups of " +
+                    std::to_string(scheme.group_size) + " for " +
+                    std::to_string(weight.in_features) +
+                    " inputs; supported: 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128 that "
+                    "divide the inputs");
+  }
+  const int64_t groups = weight.in_features / scheme.group_size;
+  RequireFloat(owner, "scales", weight.scales, weight.out_features * groups);
+  RequireFloat(owner, "biases", weight.biases, weight.out_features * groups);
+  const int64_t row_bytes = weight.in_features * scheme.bits / 8;
+  if (weight.scales.dtype != weight.biases.dtype ||
+      weight.codes.bytes.size() != static_cast<uint64_t>(weight.out_features * row_bytes)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(owner) + ": codes have " + std::to_string(weight.codes.bytes.size()) +
+                    " bytes, expected " + std::to_string(weight.out_features * row_bytes) +
+                    "; scales are " + std::string(DTypeName(weight.scales.dtype)) + ", biases " +
+                    std::string(DTypeName(weight.biases.dtype)));
+  }
+  PackedLinear packed;
+  packed.is_affine_ = true;
+  packed.scheme_ = scheme;
+  packed.dtype_ = weight.scales.dtype;
+  packed.out_features_ = weight.out_features;
+  packed.in_features_ = weight.in_features;
+  const int64_t block_bytes = BlockBytes(scheme, packed.dtype_);
+  packed.strip_bytes_ = static_cast<uint64_t>(groups * block_bytes);
+  packed.data_ = Buffer(budget, owner, packed.bytes());
+  packed.bias_ = PackBias(budget, owner, packed.out_features_, bias);
+
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(packed.dtype_));
+  const int64_t scale_row_bytes = groups * element_bytes;
+  const int64_t code_bytes = CodeBytes(scheme);
+  std::byte* out = packed.data_.data();
+  pool.ParallelFor(packed.strips(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t strip = begin; strip < end; ++strip) {
+      const int64_t first = strip * kStripOutputs;
+      const int64_t rows = std::min(kStripOutputs, packed.out_features_ - first);
+      std::byte* blocks = out + strip * static_cast<int64_t>(packed.strip_bytes_);
+      WithBits(scheme.bits, [&]<int kBits>() {
+        PackStripCodes<kBits>(weight.codes.bytes.data() + first * row_bytes, row_bytes, rows,
+                              groups, scheme.group_size / kSubInputs, block_bytes, blocks);
+      });
+      Transpose(packed.dtype_, weight.scales.bytes.data() + first * scale_row_bytes,
+                scale_row_bytes, rows, groups, blocks + code_bytes, block_bytes);
+      Transpose(packed.dtype_, weight.biases.bytes.data() + first * scale_row_bytes,
+                scale_row_bytes, rows, groups, blocks + code_bytes + kStripOutputs * element_bytes,
+                block_bytes);
+    }
+  });
+  return packed;
+}
+
+void PackedLinear::UnpackRow(int64_t row, std::span<float> out) const {
+  const std::byte* strip = Strip(row / kStripOutputs);
+  const int64_t output = row % kStripOutputs;
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(dtype_));
+  if (!is_affine_) {
+    for (int64_t i = 0; i < in_features_; ++i) {
+      out[static_cast<size_t>(i)] =
+          LoadFloat(strip + (i * kStripOutputs + output) * element_bytes, dtype_);
+    }
+    return;
+  }
+  const int64_t subs = scheme_.group_size / kSubInputs;
+  const int64_t code_bytes = CodeBytes(scheme_);
+  const int64_t block_bytes = BlockBytes(scheme_, dtype_);
+  auto at = out.begin();
+  for (int64_t group = 0; group < in_features_ / scheme_.group_size; ++group) {
+    const std::byte* block = strip + group * block_bytes;
+    const std::byte* scales = block + code_bytes + output * element_bytes;
+    const float scale = LoadFloat(scales, dtype_);
+    const float bias = LoadFloat(scales + kStripOutputs * element_bytes, dtype_);
+    for (int64_t sub = 0; sub < subs; ++sub) {
+      const SubQuads quads = WithBits(
+          scheme_.bits, [&]<int kBits>() { return LoadSub<kBits>(block, subs, sub, output); });
+      for (const uint32_t quad : quads) {
+        for (int i = 0; i < 4; ++i) {
+          *at++ = std::fma(scale, static_cast<float>(quad >> (8 * i) & 0xffU), bias);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace mach::kernels

@@ -1,0 +1,36 @@
+#include "kernels/vector.h"
+
+namespace mach::kernels {
+
+const VectorTable& VectorKernels(Isa isa) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::kAvx2:
+      return kVectorAvx2;
+    case Isa::kAvx512Vnni:
+    case Isa::kAmxInt8:
+      return kVectorAvx512;
+#elif defined(__aarch64__)
+    case Isa::kNeonDot:
+      return kVectorNeon;
+#endif
+    default:
+      return kVectorScalar;
+  }
+}
+
+void FillVectorEntries(Isa isa, KernelTable& table) {
+  const VectorTable& vector = VectorKernels(isa);
+  table.rms_norm = vector.rms_norm;
+  table.add = vector.add;
+  table.swiglu = vector.swiglu;
+  table.rope_half = vector.rope_half;
+  table.store_kv = vector.store_kv;
+  table.attention = vector.attention;
+}
+
+uint64_t AttentionScratchBytes(const AttentionShape& /*shape*/, int32_t head_dim) {
+  return static_cast<uint64_t>(AttentionScratch::Floats(head_dim)) * sizeof(float);
+}
+
+}  // namespace mach::kernels

@@ -1,0 +1,26 @@
+// From an open checkpoint to a runnable model.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "backend/backend.h"
+#include "formats/checkpoint.h"
+#include "models/model.h"
+#include "tensor/dtype.h"
+
+namespace mach::models {
+
+struct LoadContext {
+  const formats::Checkpoint& checkpoint;
+  std::shared_ptr<backend::Backend> backend;
+  DType kv_dtype = DType::kBF16;
+  std::function<void(uint64_t)> on_bytes;  // called with the bytes of each loaded tensor; may be empty
+};
+
+// Throws kUnsupported, listing what is registered, if the checkpoint's model_type is not; otherwise
+// mach::Error naming the file, tensor or field that is wrong.
+std::unique_ptr<Model> BuildModel(const LoadContext& context);
+
+}  // namespace mach::models

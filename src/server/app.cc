@@ -1,0 +1,352 @@
+#include "server/app.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/request_reader.h"
+#include "server/prepare.h"
+
+namespace mach::server {
+namespace {
+
+bool IsV1(std::string_view path) {
+  return path.substr(0, 4) == "/v1/";
+}
+
+// Takes the same time wherever the first difference is.
+bool EqualsConstantTime(std::string_view a, std::string_view b) {
+  size_t difference = a.size() ^ b.size();
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference |=
+        static_cast<uint8_t>(a[i]) ^ static_cast<uint8_t>(b[i % std::max<size_t>(b.size(), 1)]);
+  }
+  return difference == 0;
+}
+
+// Pages served from this machine may talk to the server; others only if the user named them.
+bool IsLocalOrigin(std::string_view origin) {
+  const size_t scheme = origin.find("://");
+  if (scheme == std::string_view::npos) {
+    return false;
+  }
+  std::string_view host = origin.substr(scheme + 3);
+  const size_t colon = host.rfind(':');
+  if (colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos) {
+    host = host.substr(0, colon);
+  }
+  return host == "localhost" || host == "127.0.0.1" || host == "[::1]";
+}
+
+}  // namespace
+
+App::App(AppOptions options, ModelHost& host)
+    : options_(std::move(options)),
+      host_(host),
+      router_(MakeRoutes()),
+      workers_(options_.workers, options_.max_queued_jobs) {}
+
+App::~App() {
+  Stop();
+}
+
+std::vector<http::Route> App::MakeRoutes() {
+  // A handler of /v1/* runs only once the model is ready.
+  const auto model_report = [this](auto report) {
+    return [this, report](const ExchangePtr& exchange, const std::string&) {
+      ReplyJson(*exchange, report(*host_.ready()));
+    };
+  };
+  using engine::ServedModel;
+  return {
+      {"GET", "/v1/models",
+       model_report([](const ServedModel& model) { return ModelListJson(model.info); })},
+      {"GET", "/v1/models/{id}",
+       [this](const ExchangePtr& exchange, const std::string& id) {
+         if (id.empty() || !host_.Answers(id)) {
+           Reply(*exchange, ErrorResponse(api::ModelNotFound(id.substr(0, 200))));
+           return;
+         }
+         ReplyJson(*exchange, ModelJson(host_.ready()->info));
+       }},
+      {"GET", "/v1/capabilities", model_report([this](const ServedModel& model) {
+         return CapabilitiesJson(model.info, options_.serving);
+       })},
+      {"GET", "/v1/stats", model_report([this](const ServedModel& model) {
+         return StatsJson(model.engine->Snapshot(), options_.serving);
+       })},
+      {"GET", "/v1/cache/stats", model_report([](const ServedModel& model) {
+         return CacheStatsJson(model.engine->Snapshot());
+       })},
+      {"GET", "/v1/cache/warm_prefix",
+       model_report([](const ServedModel&) { return WarmPrefixStatusJson(); })},
+      {"POST", "/v1/cache/warm_prefix",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         Reply(*exchange, ErrorResponse(api::InvalidRequest(
+                              "This server has no prefix cache yet: nothing can be warmed.")));
+       }},
+      {"POST", "/v1/chat/completions",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         Generate(exchange, api::ResponseKind::kChat);
+       }},
+      {"POST", "/v1/completions",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         Generate(exchange, api::ResponseKind::kText);
+       }},
+      {"GET", "/health",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         ReplyJson(*exchange, HealthJson(host_.ready() != nullptr, host_.progress()));
+       }},
+      {"GET", "/metrics",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         const auto* model = host_.ready();
+         std::optional<engine::EngineStats> stats;
+         if (model != nullptr) {
+           stats = model->engine->Snapshot();
+         }
+         http::Response response;
+         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+         response.body =
+             metrics_.PrometheusText(stats ? &*stats : nullptr, connections_ ? connections_() : 0);
+         Reply(*exchange, std::move(response));
+       }},
+  };
+}
+
+// --- what every request passes -----------------------------------------------------------------
+
+bool App::KeyMatches(const http::Request& request) const {
+  if (options_.api_key.empty()) {
+    return true;
+  }
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view authorization = request.Header("authorization");
+  if (authorization.size() > kBearer.size() &&
+      http::EqualsIgnoreCase(authorization.substr(0, kBearer.size()), kBearer)) {
+    return EqualsConstantTime(authorization.substr(kBearer.size()), options_.api_key);
+  }
+  return EqualsConstantTime(request.Header("x-api-key"), options_.api_key);
+}
+
+std::optional<http::Response> App::CheckHead(const http::Request& head) const {
+  const http::Router::Match match = router_.Find(head.method, head.path);
+  if (match.label.empty()) {
+    return ErrorResponse(api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
+  }
+  if (match.route == nullptr) {
+    http::Response response =
+        ErrorResponse(api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
+    response.headers.emplace_back("Allow", match.allowed);
+    return response;
+  }
+  if (!IsV1(head.path)) {
+    return std::nullopt;
+  }
+  if (!KeyMatches(head)) {
+    http::Response response = ErrorResponse(api::InvalidApiKey());
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return response;
+  }
+  if (host_.ready() == nullptr) {
+    http::Response response = ErrorResponse(api::ModelLoading(""));
+    response.body = LoadingErrorJson(host_.progress());
+    return response;
+  }
+  return std::nullopt;
+}
+
+void App::Handle(const ExchangePtr& exchange) {
+  const http::Request& request = exchange->request();
+  const http::Router::Match match = router_.Find(request.method, request.path);
+  if (request.method == "OPTIONS" && !match.label.empty()) {
+    Options(exchange, match);
+    return;
+  }
+  if (auto refusal = CheckHead(request)) {
+    Reply(*exchange, std::move(*refusal));
+    return;
+  }
+  try {
+    match.route->handler(exchange, match.argument);
+  } catch (const std::exception& e) {
+    LogError("handler failed", {{"id", request.id}, {"path", request.path}, {"error", e.what()}});
+    Reply(*exchange, ErrorResponse(api::Internal("Internal error.")));
+  }
+}
+
+std::string App::AllowedOrigin(const http::Request& request) const {
+  const std::string_view origin = request.Header("origin");
+  if (origin.empty()) {
+    return "";
+  }
+  const auto& named = options_.cors_origins;
+  const bool allowed = IsLocalOrigin(origin) ||
+                       std::find(named.begin(), named.end(), "*") != named.end() ||
+                       std::find(named.begin(), named.end(), origin) != named.end();
+  return allowed ? std::string(origin) : "";
+}
+
+void App::AddCors(const http::Request& request, http::Response& response) const {
+  std::string origin = AllowedOrigin(request);
+  if (origin.empty()) {
+    return;
+  }
+  response.headers.emplace_back("Access-Control-Allow-Origin", std::move(origin));
+  response.headers.emplace_back("Access-Control-Expose-Headers", "x-request-id, Retry-After");
+  response.headers.emplace_back("Vary", "Origin");
+}
+
+void App::Options(const ExchangePtr& exchange, const http::Router::Match& match) {
+  http::Response response;
+  response.status = 204;
+  response.content_type.clear();
+  response.headers.emplace_back("Allow", match.allowed + ", OPTIONS");
+  if (!AllowedOrigin(exchange->request()).empty()) {
+    response.headers.emplace_back("Access-Control-Allow-Methods", match.allowed);
+    response.headers.emplace_back("Access-Control-Allow-Headers", "*, Authorization");
+    response.headers.emplace_back("Access-Control-Max-Age", "600");
+  }
+  Reply(*exchange, std::move(response));
+}
+
+void App::Reply(http::Exchange& exchange, http::Response response) {
+  const http::Request& request = exchange.request();
+  AddCors(request, response);
+  const auto label = router_.Find(request.method, request.path).label;
+  metrics_.CountResponse(label.empty() ? "other" : label, response.status);
+  if (response.status >= 400) {
+    LogInfo("request refused", {{"id", request.id},
+                                {"method", request.method.substr(0, 32)},
+                                {"path", request.path.substr(0, 200)},
+                                {"status", response.status}});
+  }
+  exchange.Respond(std::move(response));
+}
+
+void App::ReplyJson(http::Exchange& exchange, std::string body) {
+  http::Response response;
+  response.body = std::move(body);
+  Reply(exchange, std::move(response));
+}
+
+http::Response App::ErrorResponse(const api::ErrorInfo& info) {
+  http::Response response;
+  response.status = info.status;
+  response.body = api::ErrorBody(info);
+  if (info.retry_after_s > 0) {
+    response.headers.emplace_back("Retry-After", std::to_string(info.retry_after_s));
+  }
+  return response;
+}
+
+http::Response App::MakeHttpError(int status, std::string_view message) {
+  api::ErrorInfo info = status >= 500 ? api::ServerBusy(std::string(message))
+                                      : api::InvalidRequest(std::string(message));
+  info.status = status;
+  return ErrorResponse(info);
+}
+
+// --- generation --------------------------------------------------------------------------------
+
+void App::Generate(const ExchangePtr& exchange, api::ResponseKind kind) {
+  // Known to the worker without asking the exchange, which belongs to this thread.
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  exchange->OnClose([gone] { gone->store(true, std::memory_order_relaxed); });
+  const double arrived_s = NowSeconds();
+  const bool queued = workers_.Submit([this, exchange, kind, gone, arrived_s] {
+    if (!gone->load(std::memory_order_relaxed)) {
+      RunGeneration(exchange, kind, arrived_s);
+    }
+  });
+  if (!queued) {
+    Reply(*exchange, ErrorResponse(api::ServerBusy("Too many requests are waiting.")));
+  }
+}
+
+void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, double arrived_s) {
+  const auto refuse = [this, exchange](const api::ErrorInfo& info) {
+    exchange->Post([this, exchange, info] {
+      if (!exchange->closed()) {
+        Reply(*exchange, ErrorResponse(info));
+      }
+    });
+  };
+  try {
+    // The body is the worker's from here on: nobody else looks at it, and it may be large.
+    const std::string body = std::move(exchange->request().body);
+    GenerationOptions options;
+    options.arrived_s = arrived_s;
+    std::vector<engine::GenerationRequest> requests;
+    const auto take = [&options](const api::CommonFields& common) {
+      options.stream = common.stream;
+      options.include_usage = common.include_usage;
+      options.continuous_usage = common.continuous_usage;
+      options.logprobs = common.logprobs;
+      options.choices_per_prompt = common.n;
+    };
+    if (kind == api::ResponseKind::kChat) {
+      const api::ChatRequest request = api::ParseChatRequest(body, options_.limits);
+      take(request.common);
+      requests.push_back(PrepareChat(request, host_));
+    } else {
+      const api::CompletionRequest request = api::ParseCompletionRequest(body, options_.limits);
+      take(request.common);
+      requests = PrepareCompletion(request, host_);
+    }
+    const engine::ServedModel& model = *host_.ready();
+    options.meta.kind = kind;
+    // The server's own request id where there is one; a client's may repeat.
+    const http::Request& asked = exchange->request();
+    options.meta.id = (kind == api::ResponseKind::kChat ? "chatcmpl-" : "cmpl-") +
+                      (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
+    options.meta.created_unix_s = UnixSeconds();
+    options.meta.model = model.info.id;
+    Generation::Hooks hooks;
+    hooks.respond = [this](http::Exchange& target, http::Response response) {
+      Reply(target, std::move(response));
+    };
+    hooks.stream_head = [this, exchange] {
+      http::Response head;
+      head.content_type = "text/event-stream; charset=utf-8";
+      head.headers.emplace_back("Cache-Control", "no-cache");
+      // Proxies of the nginx kind would hold events back otherwise.
+      head.headers.emplace_back("X-Accel-Buffering", "no");
+      AddCors(exchange->request(), head);
+      metrics_.CountResponse(exchange->request().path, head.status);
+      return head;
+    };
+    hooks.on_end = [this](const http::Request& request, const GenerationRecord& record,
+                          int status) { LogEnd(request, record, status); };
+    std::make_shared<Generation>(exchange, std::move(options), std::move(hooks))
+        ->Submit(*model.engine, std::move(requests));
+  } catch (const api::RequestError& e) {
+    refuse(e.info());
+  } catch (const Error& e) {
+    refuse(api::FromError(e));
+  } catch (const std::bad_alloc&) {
+    refuse(api::ServerBusy("Not enough memory for this request."));
+  } catch (const std::exception& e) {
+    LogError("request failed", {{"id", exchange->request().id}, {"error", e.what()}});
+    refuse(api::Internal("Internal error."));
+  }
+}
+
+void App::LogEnd(const http::Request& request, const GenerationRecord& record, int status) {
+  metrics_.CountGeneration(record);
+  LogInfo("request", {{"id", request.id},
+                      {"path", request.path},
+                      {"status", status},
+                      {"prompt_tokens", record.prompt_tokens},
+                      {"completion_tokens", record.completion_tokens},
+                      {"cached_tokens", record.cached_tokens},
+                      {"queue_s", record.queue_s},
+                      {"prefill_s", record.prefill_s},
+                      {"decode_s", record.decode_s},
+                      {"first_token_s", record.first_token_s},
+                      {"total_s", record.total_s},
+                      {"cancelled", record.cancelled},
+                      {"failed", record.failed}});
+}
+
+}  // namespace mach::server

@@ -1,0 +1,76 @@
+// The HTTP application: route table, checks that every request passes, and the handlers. Owns the
+// worker pool; does not own sockets (http::Server calls Handle) nor the model (ModelHost).
+// Handle and CheckHead run on the I/O thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/errors.h"
+#include "api/request.h"
+#include "http/exchange.h"
+#include "http/router.h"
+#include "server/generation.h"
+#include "server/metrics.h"
+#include "server/model_host.h"
+#include "server/reports.h"
+#include "server/worker_pool.h"
+
+namespace mach::server {
+
+struct AppOptions {
+  std::string api_key;                    // empty = not checked
+  std::vector<std::string> cors_origins;  // beside those of this machine; "*" = any
+  api::RequestLimits limits;
+  ServingConfig serving;
+  int workers = 2;
+  size_t max_queued_jobs = 1024;
+};
+
+class App {
+ public:
+  App(AppOptions options, ModelHost& host);
+  App(const App&) = delete;
+  App& operator=(const App&) = delete;
+  ~App();
+
+  void Handle(const std::shared_ptr<http::Exchange>& exchange);
+
+  // A refusal that the head alone decides: route, method, key, still loading.
+  std::optional<http::Response> CheckHead(const http::Request& head) const;
+
+  // For errors that the HTTP layer finds by itself.
+  static http::Response ErrorResponse(const api::ErrorInfo& info);
+  static http::Response MakeHttpError(int status, std::string_view message);
+
+  // Number of open connections, for /metrics.
+  void SetConnectionCounter(std::function<int()> counter) { connections_ = std::move(counter); }
+
+  // Waits for running jobs; later requests get a 503.
+  void Stop() { workers_.Stop(); }
+
+ private:
+  using ExchangePtr = std::shared_ptr<http::Exchange>;
+
+  std::vector<http::Route> MakeRoutes();
+  bool KeyMatches(const http::Request& request) const;
+  std::string AllowedOrigin(const http::Request& request) const;
+  void AddCors(const http::Request& request, http::Response& response) const;
+  void Reply(http::Exchange& exchange, http::Response response);
+  void ReplyJson(http::Exchange& exchange, std::string body);
+  void Options(const ExchangePtr& exchange, const http::Router::Match& match);
+  void Generate(const ExchangePtr& exchange, api::ResponseKind kind);
+  void RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, double arrived_s);
+  void LogEnd(const http::Request& request, const GenerationRecord& record, int status);
+
+  const AppOptions options_;
+  ModelHost& host_;
+  Metrics metrics_;
+  std::function<int()> connections_;
+  http::Router router_;
+  WorkerPool workers_;
+};
+
+}  // namespace mach::server

@@ -1,0 +1,322 @@
+#include "server/generation.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace mach::server {
+namespace {
+
+// Above this backlog new text waits in the inbox, where it takes less room than as chunks.
+constexpr size_t kHighWaterBytes = 16 << 10;
+// What a stream may hold back for a client that reads slowly.
+constexpr size_t kMaxInboxBytes = 4 << 20;
+constexpr size_t kEventBytes = 96;
+
+const char* FinishName(engine::FinishReason reason) {
+  return reason == engine::FinishReason::kLength ? "length" : "stop";
+}
+
+}  // namespace
+
+// The sink of one engine request: adds which prompt it belongs to.
+class Generation::Part : public engine::GenerationSink {
+ public:
+  Part(std::shared_ptr<Generation> owner, int32_t first_choice)
+      : owner_(std::move(owner)), first_choice_(first_choice) {}
+
+  void OnDelta(engine::Delta delta) override {
+    TextEvent event;
+    event.choice = first_choice_ + delta.choice;
+    event.text = std::move(delta.text);
+    event.token_count = static_cast<int64_t>(delta.tokens.size());
+    if (owner_->options_.logprobs) {
+      event.tokens = std::move(delta.tokens);
+    }
+    owner_->Push(std::move(event));
+  }
+  void OnFinish(engine::Finish finish) override {
+    const int32_t choice = first_choice_ + finish.choice;
+    owner_->Push(FinishEvent{choice, std::move(finish)});
+  }
+  void OnDone(const engine::Usage& usage) override { owner_->Push(DoneEvent{usage}); }
+  void OnError(const Error& error) override {
+    owner_->Push(ErrorEvent{api::FromError(error), error.code() == ErrorCode::kCancelled});
+  }
+
+ private:
+  const std::shared_ptr<Generation> owner_;
+  const int32_t first_choice_;
+};
+
+Generation::Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptions options,
+                       Hooks hooks)
+    : exchange_(std::move(exchange)),
+      options_(std::move(options)),
+      hooks_(std::move(hooks)),
+      encoder_(options_.meta) {}
+
+Generation::~Generation() = default;
+
+void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests) {
+  parts_running_ = requests.size();
+  choices_.assign(requests.size() * static_cast<size_t>(options_.choices_per_prompt),
+                  Choice{{}, api::LogprobText(options_.meta.kind)});
+  for (const auto& request : requests) {
+    prompt_tokens_ += static_cast<int64_t>(request.prompt_tokens.size());
+  }
+  const auto self = shared_from_this();
+  try {
+    for (size_t i = 0; i < requests.size(); ++i) {
+      auto& request = requests[i];
+      request.id = options_.meta.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
+      auto part =
+          std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt);
+      auto handle = engine.Submit(std::move(request), std::move(part));
+      const std::lock_guard lock(mutex_);
+      handles_.push_back(std::move(handle));
+    }
+  } catch (const Error& e) {
+    CancelAll();
+    exchange_->Post([self, info = api::FromError(e)] {
+      std::string none;
+      self->Fail(info, /*cancelled=*/false, none);
+    });
+    return;
+  }
+  exchange_->Post([self] { self->Begin(); });
+}
+
+void Generation::Push(Event event) {
+  bool cancel = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (overflowed_ || cancelled_) {
+      return;
+    }
+    auto* text = std::get_if<TextEvent>(&event);
+    auto* last = inbox_.empty() ? nullptr : std::get_if<TextEvent>(&inbox_.back());
+    if (text != nullptr) {
+      inbox_bytes_ += text->text.size();
+    }
+    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs) {
+      last->text += text->text;
+      last->token_count += text->token_count;
+    } else {
+      inbox_bytes_ += kEventBytes;
+      inbox_.push_back(std::move(event));
+    }
+    if (options_.stream && inbox_bytes_ > kMaxInboxBytes) {
+      overflowed_ = true;
+      cancel = true;
+      inbox_.clear();
+      inbox_.emplace_back(
+          ErrorEvent{api::Internal("The client does not read the stream."), /*cancelled=*/true});
+    }
+    if (!scheduled_) {
+      scheduled_ = true;
+    } else if (!cancel) {
+      return;
+    }
+  }
+  if (cancel) {
+    CancelAll();
+  }
+  exchange_->Post([self = shared_from_this()] { self->Drain(); });
+}
+
+void Generation::CancelAll() {
+  const std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  for (const auto& handle : handles_) {
+    handle->Cancel();
+  }
+}
+
+void Generation::Begin() {
+  if (exchange_->closed()) {
+    ClientGone();
+    return;
+  }
+  begun_ = true;
+  exchange_->OnClose([self = shared_from_this()] { self->ClientGone(); });
+  if (options_.stream) {
+    exchange_->OnDrained([self = shared_from_this()] { self->Drain(); });
+    exchange_->StartStream(hooks_.stream_head(), /*event_stream=*/true);
+    std::string out;
+    if (options_.meta.kind == api::ResponseKind::kChat) {
+      for (size_t i = 0; i < choices_.size(); ++i) {
+        encoder_.Role(out, static_cast<int32_t>(i), RunningUsage());
+      }
+    }
+    exchange_->Write(out);
+  }
+  Drain();
+}
+
+void Generation::Drain() {
+  if (!begun_ || ended_) {
+    return;
+  }
+  if (options_.stream && exchange_->backlog_bytes() > kHighWaterBytes) {
+    return;  // `scheduled_` stays set; the exchange calls again once it has room
+  }
+  std::vector<Event> events;
+  {
+    const std::lock_guard lock(mutex_);
+    events.swap(inbox_);
+    inbox_bytes_ = 0;
+    scheduled_ = false;
+  }
+  std::string out;
+  for (Event& event : events) {
+    Handle(event, out);
+    if (ended_) {
+      return;
+    }
+  }
+  exchange_->Write(out);
+}
+
+void Generation::Handle(Event& event, std::string& out) {
+  if (auto* text = std::get_if<TextEvent>(&event)) {
+    OnText(*text, out);
+  } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
+    Choice& choice = choices_[static_cast<size_t>(finish->choice)];
+    choice.result.finish_reason = FinishName(finish->finish.reason);
+    choice.result.stop_reason = std::move(finish->finish.stop);
+    if (options_.stream) {
+      encoder_.Finish(out, finish->choice, choice.result.finish_reason, choice.result.stop_reason,
+                      RunningUsage());
+    }
+  } else if (auto* done = std::get_if<DoneEvent>(&event)) {
+    const engine::Usage& part = done->usage;
+    record_.prompt_tokens += part.prompt_tokens;
+    record_.completion_tokens += part.completion_tokens;
+    record_.cached_tokens += part.cached_tokens;
+    record_.queue_s = std::max(record_.queue_s, part.queue_s);
+    record_.prefill_s += part.prefill_s;
+    record_.decode_s += part.decode_s;
+    if (--parts_running_ == 0) {
+      FinishAll(out);
+    }
+  } else if (auto* error = std::get_if<ErrorEvent>(&event)) {
+    CancelAll();
+    Fail(error->info, error->cancelled, out);
+  }
+}
+
+void Generation::OnText(TextEvent& event, std::string& out) {
+  if (record_.first_token_s < 0) {
+    record_.first_token_s = NowSeconds() - options_.arrived_s;
+  }
+  usage_.completion_tokens += event.token_count;
+  Choice& choice = choices_[static_cast<size_t>(event.choice)];
+  AddLogprobs(choice, event.tokens);
+  if (!options_.stream) {
+    choice.result.text += event.text;
+    return;
+  }
+  if (event.text.empty() && choice.logprobs.empty()) {
+    return;
+  }
+  const std::string logprobs = choice.logprobs.empty() ? "" : choice.logprobs.Take();
+  encoder_.Delta(out, event.choice, event.text, logprobs, RunningUsage());
+}
+
+void Generation::AddLogprobs(Choice& choice, const std::vector<engine::GeneratedToken>& tokens) {
+  std::vector<api::AlternativeView> top;
+  for (const engine::GeneratedToken& token : tokens) {
+    top.clear();
+    for (const engine::TokenAlternative& alternative : token.top) {
+      top.push_back({alternative.bytes, alternative.logprob});
+    }
+    choice.logprobs.Add(token.bytes, token.logprob, top);
+  }
+}
+
+const api::Usage* Generation::RunningUsage() {
+  if (!options_.continuous_usage) {
+    return nullptr;
+  }
+  usage_.prompt_tokens = prompt_tokens_;
+  return &usage_;
+}
+
+void Generation::FinishAll(std::string& out) {
+  usage_.prompt_tokens = record_.prompt_tokens;
+  usage_.completion_tokens = record_.completion_tokens;
+  usage_.cached_tokens = record_.cached_tokens;
+  if (options_.stream) {
+    if (options_.include_usage) {
+      encoder_.UsageChunk(out, usage_);
+    }
+    api::StreamEncoder::Done(out);
+    exchange_->Write(out);
+    exchange_->Finish();
+  } else {
+    std::vector<api::ChoiceResult> results;
+    results.reserve(choices_.size());
+    for (Choice& choice : choices_) {
+      if (options_.logprobs) {
+        choice.result.logprobs_json = choice.logprobs.Take();
+      }
+      results.push_back(std::move(choice.result));
+    }
+    http::Response response;
+    response.body = api::EncodeResponse(options_.meta, results, usage_);
+    hooks_.respond(*exchange_, std::move(response));
+  }
+  End(200, /*cancelled=*/false, /*failed=*/false);
+}
+
+void Generation::Fail(const api::ErrorInfo& info, bool cancelled, std::string& out) {
+  if (ended_) {
+    return;
+  }
+  int status = info.status;
+  if (begun_ && options_.stream) {
+    status = 200;
+    api::StreamEncoder::Error(out, info);
+    api::StreamEncoder::Done(out);
+    exchange_->Write(out);
+    exchange_->Finish();
+  } else {
+    http::Response response;
+    response.status = info.status;
+    response.body = api::ErrorBody(info);
+    if (info.retry_after_s > 0) {
+      response.headers.emplace_back("Retry-After", std::to_string(info.retry_after_s));
+    }
+    hooks_.respond(*exchange_, std::move(response));
+  }
+  End(status, cancelled, /*failed=*/!cancelled);
+}
+
+void Generation::ClientGone() {
+  CancelAll();
+  if (!ended_) {
+    End(499, /*cancelled=*/true, /*failed=*/false);
+  }
+}
+
+void Generation::End(int status, bool cancelled, bool failed) {
+  ended_ = true;
+  record_.cancelled = cancelled;
+  record_.failed = failed;
+  record_.total_s = NowSeconds() - options_.arrived_s;
+  if (record_.prompt_tokens == 0) {
+    record_.prompt_tokens = prompt_tokens_;
+    record_.completion_tokens = usage_.completion_tokens;
+  }
+  hooks_.on_end(exchange_->request(), record_, status);
+  std::vector<std::unique_ptr<engine::GenerationHandle>> handles;
+  {
+    const std::lock_guard lock(mutex_);
+    handles.swap(handles_);
+  }
+  // Destroyed here, outside the lock: a handle cancels its request, and the sink may be called.
+}
+
+}  // namespace mach::server

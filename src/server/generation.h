@@ -1,0 +1,121 @@
+// One generation request of a client, from submission to the last byte of its response. It is the
+// sink of its engine requests (one for each prompt), turns their events into JSON or server-sent
+// events, and cancels them when the client goes away.
+//
+// Events arrive on the engine's thread and only join an inbox there; all else happens on the I/O
+// thread, so a token costs the engine a lock and a wake-up. Where several deltas have queued up
+// they leave as one write, and a slow reader gets fewer, larger chunks. Kept alive by the engine's
+// requests and by work posted to the I/O thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "api/response.h"
+#include "engine/engine.h"
+#include "http/exchange.h"
+#include "server/metrics.h"
+
+namespace mach::server {
+
+struct GenerationOptions {
+  api::ResponseMeta meta;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool logprobs = false;
+  int32_t choices_per_prompt = 1;
+  double arrived_s = 0;  // NowSeconds() when the request was complete
+};
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  // `respond` sends a whole response (adding what all responses carry) on the I/O thread; `head`
+  // makes the head of a streamed one; `on_end` is called once, on the I/O thread.
+  struct Hooks {
+    std::function<void(http::Exchange&, http::Response)> respond;
+    std::function<http::Response()> stream_head;
+    std::function<void(const http::Request&, const GenerationRecord&, int status)> on_end;
+  };
+
+  Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptions options, Hooks hooks);
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+  ~Generation();
+
+  // Hands the requests to the engine; on a worker thread, once. On failure the client gets the
+  // error as plain JSON and nothing goes on running.
+  void Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests);
+
+ private:
+  class Part;
+
+  struct TextEvent {
+    int32_t choice = 0;
+    std::string text;
+    int64_t token_count = 0;
+    std::vector<engine::GeneratedToken> tokens;  // only with logprobs
+  };
+  struct FinishEvent {
+    int32_t choice = 0;
+    engine::Finish finish;
+  };
+  struct DoneEvent {
+    engine::Usage usage;
+  };
+  struct ErrorEvent {
+    api::ErrorInfo info;
+    bool cancelled = false;
+  };
+  using Event = std::variant<TextEvent, FinishEvent, DoneEvent, ErrorEvent>;
+
+  struct Choice {
+    api::ChoiceResult result;
+    api::LogprobText logprobs;
+  };
+
+  // Any thread.
+  void Push(Event event);
+  void CancelAll();
+
+  // I/O thread.
+  void Begin();
+  void Drain();
+  void Handle(Event& event, std::string& out);
+  void OnText(TextEvent& event, std::string& out);
+  void AddLogprobs(Choice& choice, const std::vector<engine::GeneratedToken>& tokens);
+  void FinishAll(std::string& out);
+  void Fail(const api::ErrorInfo& info, bool cancelled, std::string& out);
+  void ClientGone();
+  void End(int status, bool cancelled, bool failed);
+  const api::Usage* RunningUsage();
+
+  const std::shared_ptr<http::Exchange> exchange_;
+  const GenerationOptions options_;
+  const Hooks hooks_;
+  const api::StreamEncoder encoder_;
+
+  std::mutex mutex_;  // guards the next six
+  std::vector<Event> inbox_;
+  size_t inbox_bytes_ = 0;
+  bool scheduled_ = true;  // a Drain is on its way; true until Begin runs it the first time
+  bool cancelled_ = false;
+  bool overflowed_ = false;
+  std::vector<std::unique_ptr<engine::GenerationHandle>> handles_;
+
+  // I/O thread only.
+  std::vector<Choice> choices_;
+  api::Usage usage_;
+  GenerationRecord record_;
+  size_t parts_running_ = 0;
+  int64_t prompt_tokens_ = 0;  // as submitted, for running usage
+  bool begun_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace mach::server

@@ -1,0 +1,66 @@
+// Counters of the HTTP side and their Prometheus text. The engine's own numbers come from its
+// Snapshot. Thread-safe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "engine/engine.h"
+
+namespace mach::server {
+
+// Seconds in fixed buckets, as Prometheus has them.
+class Histogram {
+ public:
+  static constexpr std::array<double, 14> kBounds = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                                     0.5,   1,     2.5,  5,     10,   30,  120};
+  void Observe(double seconds);
+  void Append(std::string& out, const std::string& name, const std::string& help) const;
+
+ private:
+  std::array<uint64_t, kBounds.size() + 1> counts_{};
+  double sum_ = 0;
+};
+
+// What is known when a generation ends, however it ends.
+struct GenerationRecord {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+  int64_t cached_tokens = 0;
+  double queue_s = 0;
+  double prefill_s = 0;
+  double decode_s = 0;
+  double first_token_s = -1;  // from the arrival of the request; < 0 = there was none
+  double total_s = 0;
+  bool cancelled = false;
+  bool failed = false;
+};
+
+class Metrics {
+ public:
+  void CountResponse(const std::string& route, int status);
+  void CountGeneration(const GenerationRecord& record);
+
+  // `stats` is null while the model loads.
+  std::string PrometheusText(const engine::EngineStats* stats, int connections) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::pair<std::string, int>, uint64_t> responses_;
+  uint64_t prompt_tokens_ = 0;
+  uint64_t completion_tokens_ = 0;
+  uint64_t cached_tokens_ = 0;
+  uint64_t cancelled_ = 0;
+  uint64_t failed_ = 0;
+  Histogram queue_;
+  Histogram prefill_;
+  Histogram first_token_;
+  Histogram token_interval_;
+  Histogram total_;
+};
+
+}  // namespace mach::server

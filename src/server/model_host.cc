@@ -1,0 +1,30 @@
+#include "server/model_host.h"
+
+#include <algorithm>
+
+namespace mach::server {
+
+void ModelHost::SetReady(std::unique_ptr<engine::ServedModel> model) {
+  model_ = std::move(model);
+  ready_.store(model_.get(), std::memory_order_release);
+}
+
+bool ModelHost::Answers(std::string_view name) const {
+  const engine::ServedModel* model = ready();
+  return model != nullptr && (name.empty() || name == model->info.id || name == alias_);
+}
+
+size_t ModelHost::LongestTokenBytes() const {
+  size_t longest = longest_token_bytes_.load(std::memory_order_relaxed);
+  if (longest == 0) {
+    const text::Tokenizer& tokenizer = *ready()->tokenizer;
+    longest = 1;
+    for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+      longest = std::max(longest, tokenizer.TokenBytes(id).size());
+    }
+    longest_token_bytes_.store(longest, std::memory_order_relaxed);
+  }
+  return longest;
+}
+
+}  // namespace mach::server

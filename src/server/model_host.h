@@ -1,0 +1,42 @@
+// The served model and how far its loading is. Written once by the loading thread, read by anyone.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "engine/served_model.h"
+
+namespace mach::server {
+
+class ModelHost {
+ public:
+  // `alias` is a second name under which clients may ask for the model: the checkpoint
+  // directory's own. May be empty.
+  explicit ModelHost(std::string alias) : alias_(std::move(alias)) {}
+
+  engine::LoadProgress& progress() { return progress_; }
+  const engine::LoadProgress& progress() const { return progress_; }
+
+  void SetReady(std::unique_ptr<engine::ServedModel> model);
+
+  // Null while loading. The model lives as long as the host.
+  const engine::ServedModel* ready() const { return ready_.load(std::memory_order_acquire); }
+
+  // Whether a request that names `name` means the loaded model. An empty name does.
+  bool Answers(std::string_view name) const;
+
+  // An upper bound of the bytes that one token of the vocabulary stands for; found once, on first
+  // use.
+  size_t LongestTokenBytes() const;
+
+ private:
+  std::string alias_;
+  engine::LoadProgress progress_;
+  std::unique_ptr<engine::ServedModel> model_;
+  std::atomic<const engine::ServedModel*> ready_{nullptr};
+  mutable std::atomic<size_t> longest_token_bytes_{0};
+};
+
+}  // namespace mach::server

@@ -1,0 +1,171 @@
+#include "server/reports.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "api/errors.h"
+#include "base/clock.h"
+#include "server/process_stats.h"
+
+namespace mach::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double Rate(int64_t tokens, double seconds) {
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+Json ProgressJson(const engine::LoadProgress& progress) {
+  const uint64_t done = progress.bytes_done.load();
+  const uint64_t total = progress.bytes_total.load();
+  const double fraction =
+      total > 0 ? std::min(1.0, static_cast<double>(done) / static_cast<double>(total)) : 0.0;
+  return Json{{"bytes_done", done}, {"bytes_total", total}, {"fraction", fraction}};
+}
+
+Json ModelObject(const engine::ModelInfo& info) {
+  return Json{{"id", info.id},
+              {"object", "model"},
+              {"created", info.created_unix_s},
+              {"owned_by", "mach"},
+              {"max_model_len", info.max_context}};
+}
+
+void AddFreshness(Json& out, const engine::EngineStats& stats) {
+  out["stale_generation_in_flight"] = stats.requests_active > 0;
+  out["snapshot_age_s"] = std::max(0.0, NowSeconds() - stats.taken_at_s);
+}
+
+}  // namespace
+
+Json ArchJson(const std::optional<models::ArchInfo>& arch) {
+  if (!arch) {
+    return nullptr;
+  }
+  Json out = Json::object();
+  out["model_type"] = arch->model_type;
+  out["swiglu_variant"] = arch->swiglu_variant;
+  out["stacked_supported"] = arch->stacked_supported ? Json(*arch->stacked_supported) : Json();
+  out["has_expert_bias"] = arch->has_expert_bias;
+  out["text_config_wrapped"] = arch->text_config_wrapped;
+  out["model_module"] = arch->model_module;
+  out["default_bits"] = arch->default_bits;
+  out["default_group_size"] = arch->default_group_size;
+  out["kv_cache_kind"] = arch->kv_cache_kind;
+  out["specdec_kind"] = arch->specdec_kind;
+  out["continuous_batching"] = arch->continuous_batching;
+  return out;
+}
+
+std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig& config) {
+  Json serving = Json::object();
+  serving["expert_residency"] = config.expert_residency;
+  serving["serving_mode"] = config.serving_mode;
+  serving["decode_path"] = config.decode_path;
+  serving["effective_decode_path"] = config.effective_decode_path;
+  serving["effective_decode_path_reason"] = config.effective_decode_path_reason;
+  serving["continuous_batching"] = config.continuous_batching;
+  serving["turboquant_kv"] = false;
+  serving["disk_kv"] = false;
+  serving["decode_policy"] = Json{{"mode", "sampled"}, {"engine_mode", "target_only"}};
+  serving["speculation"] = Json{{"supported_presets", Json::array({"none"})},
+                                {"additive", true},
+                                {"exactness_preserving", true}};
+  serving["rho_gate"] = nullptr;
+  Json out = Json::object();
+  out["model"] = info.id;
+  out["backend"] = config.backend;
+  out["supported"] = info.arch.has_value();
+  out["arch"] = ArchJson(info.arch);
+  out["serving"] = std::move(serving);
+  out["grammar"] = Json{{"xgrammar", false}, {"lm_format_enforcer", false}};
+  return out.dump();
+}
+
+std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& config) {
+  Json out = Json::object();
+  out["requests"] = Json{{"total", stats.requests_total},
+                         {"active", stats.requests_active},
+                         {"queued", stats.requests_queued},
+                         {"cancelled", stats.requests_cancelled},
+                         {"failed", stats.requests_failed}};
+  out["prefill"] = Json{{"tokens", stats.prefill_tokens},
+                        {"seconds", stats.prefill_s},
+                        {"tok_s", Rate(stats.prefill_tokens, stats.prefill_s)},
+                        {"recent_tok_s", stats.recent_prefill_tok_s}};
+  out["decode"] = Json{{"tokens", stats.decode_tokens},
+                       {"seconds", stats.decode_s},
+                       {"tok_s", Rate(stats.decode_tokens, stats.decode_s)},
+                       {"recent_tok_s", stats.recent_decode_tok_s}};
+  // Nothing is drafted on this path, so the counters are zero and there is no acceptance to report.
+  out["specdec_drafted"] = 0;
+  out["specdec_accepted"] = 0;
+  out["recent_alpha"] = nullptr;
+  out["observed_cycles"] = 0;
+  out["low_cycles"] = 0;
+  out["adaptive_block_policy"] = Json{{"name", config.adaptive_block_policy},
+                                      {"alpha_window", nullptr},
+                                      {"alpha_threshold", nullptr},
+                                      {"low_block", nullptr},
+                                      {"default_block", nullptr},
+                                      {"current_block", nullptr}};
+  const ProcessMemory memory = ReadProcessMemory();
+  Json accounted = Json::object();
+  for (const auto& [owner, bytes] : stats.accounted_bytes) {
+    accounted[owner] = bytes;
+  }
+  out["process"] = Json{{"rss_bytes", memory.rss_bytes},
+                        {"peak_rss_bytes", memory.peak_rss_bytes},
+                        {"accounted_bytes", std::move(accounted)}};
+  AddFreshness(out, stats);
+  return out.dump();
+}
+
+std::string CacheStatsJson(const engine::EngineStats& stats) {
+  Json l1 = {{"entries", 0}, {"bytes", 0}, {"hits", 0}, {"misses", 0}, {"evictions", 0}};
+  Json l2 = {{"dir", nullptr}, {"entries", 0}, {"bytes", 0},     {"budget_bytes", 0},
+             {"hits", 0},      {"misses", 0},  {"evictions", 0}, {"rejected_corrupt", 0}};
+  Json out = Json::object();
+  out["prefix_cache"] = Json{
+      {"enabled", false}, {"l1", std::move(l1)}, {"l2", std::move(l2)}, {"tokens_restored", 0}};
+  // No expert bank on this path.
+  out["streaming_summary"] = nullptr;
+  AddFreshness(out, stats);
+  return out.dump();
+}
+
+std::string WarmPrefixStatusJson() {
+  return Json{{"enabled", false},
+              {"reason", "this server has no prefix cache yet"},
+              {"entries", Json::array()}}
+      .dump();
+}
+
+std::string ModelJson(const engine::ModelInfo& info) {
+  return ModelObject(info).dump();
+}
+
+std::string ModelListJson(const engine::ModelInfo& info) {
+  return Json{{"object", "list"}, {"data", Json::array({ModelObject(info)})}}.dump();
+}
+
+std::string HealthJson(bool ready, const engine::LoadProgress& progress) {
+  if (ready) {
+    return R"({"status":"ok"})";
+  }
+  return Json{{"status", "loading"}, {"progress", ProgressJson(progress)}}.dump();
+}
+
+std::string LoadingErrorJson(const engine::LoadProgress& progress) {
+  const Json numbers = ProgressJson(progress);
+  const auto percent = static_cast<int>(numbers["fraction"].get<double>() * 100);
+  const api::ErrorInfo info = api::ModelLoading(
+      "The model is still loading: " + std::to_string(percent) + " % of its weights are read.");
+  std::string body = api::ErrorBody(info);
+  body.pop_back();
+  return body + ",\"progress\":" + numbers.dump() + "}";
+}
+
+}  // namespace mach::server

@@ -1,0 +1,116 @@
+#include "server/serve.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/signals.h"
+#include "server/startup.h"
+
+namespace mach::server {
+namespace {
+
+void PrintLine(const std::string& line) {
+  std::fputs((line + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
+std::string DirectoryName(const std::filesystem::path& path) {
+  const std::filesystem::path normal = path.lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+}
+
+// Lets running requests end within the grace period; a second signal ends the wait.
+void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server, App& app,
+              SignalWaiter& signals) {
+  LogInfo("shutting down", {{"grace_s", options.grace_s}});
+  server.Drain();
+  std::promise<void> finished;
+  std::future<void> done = finished.get_future();
+  std::thread stopper([&] {
+    if (host.ready() != nullptr) {
+      host.ready()->engine->Shutdown(options.grace_s);
+    }
+    // The last responses leave, and clients close their side.
+    server.WaitUntilIdle(1.0);
+    finished.set_value();
+  });
+  while (done.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready) {
+    if (signals.Wait(0.05)) {
+      LogInfo("second signal: stopping at once");
+      break;
+    }
+  }
+  // Closing the sockets cancels what is still running, so the engine's shutdown ends soon.
+  server.Stop();
+  stopper.join();
+  app.Stop();
+}
+
+}  // namespace
+
+int Serve(ServeOptions options) {
+  SignalWaiter signals;
+  ModelHost host(DirectoryName(options.load.checkpoint));
+  App app(options.app, host);
+  http::ServerOptions http_options = options.http;
+  http_options.make_error = &App::MakeHttpError;
+  http_options.check_head = [&app](const http::Request& head) { return app.CheckHead(head); };
+  std::unique_ptr<http::Server> server;
+  try {
+    server = std::make_unique<http::Server>(
+        http_options, [&app](const std::shared_ptr<http::Exchange>& x) { app.Handle(x); });
+  } catch (const Error& e) {
+    std::fprintf(stderr, "mach serve: %s\n", e.Describe().c_str());
+    return 1;
+  }
+  app.SetConnectionCounter([&server] { return server->connections(); });
+  server->Start();
+  LogInfo("listening", {{"host", options.http.host}, {"port", server->port()}});
+
+  const Stopwatch load_time;
+  std::atomic<bool> loaded{false};
+  std::string failure;
+  std::thread loader([&] {
+    try {
+      auto model = options.loader(options.load, &host.progress());
+      for (const auto& line : StartupLines(model->info, options.app.serving)) {
+        PrintLine(line);
+      }
+      host.SetReady(std::move(model));
+      PrintLine(ServingLine(options.http.host, server->port()));
+    } catch (const Error& e) {
+      failure = e.Describe();
+    } catch (const std::exception& e) {
+      failure = e.what();
+    }
+    loaded.store(true);
+    signals.Wake();
+  });
+
+  bool interrupted = signals.Wait(-1);
+  if (!loaded.load() && interrupted) {
+    // Loading cannot be stopped half-way, and nothing is running that would need an orderly end.
+    server->Stop();
+    std::fflush(stdout);
+    std::_Exit(0);
+  }
+  loader.join();
+  if (host.ready() == nullptr) {
+    std::fprintf(stderr, "mach serve: %s\n", failure.c_str());
+    server->Stop();
+    return 1;
+  }
+  LogInfo("model ready",
+          {{"model", host.ready()->info.id}, {"load_s", load_time.ElapsedSeconds()}});
+  if (!interrupted) {
+    signals.Wait(-1);
+  }
+  ShutDown(options, host, *server, app, signals);
+  return 0;
+}
+
+}  // namespace mach::server

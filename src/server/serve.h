@@ -1,0 +1,34 @@
+// `mach serve` from flags to exit code: listens, loads the model, prints the start-up signals,
+// serves until a signal, shuts down in order. Call once, from main's thread, before other threads
+// start.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/served_model.h"
+#include "http/server.h"
+#include "server/app.h"
+
+namespace mach::server {
+
+struct ServeOptions {
+  engine::LoadOptions load;
+  // How a checkpoint becomes a model: engine::LoadModel, or a test's.
+  std::function<std::unique_ptr<engine::ServedModel>(const engine::LoadOptions&,
+                                                     engine::LoadProgress*)>
+      loader;
+  // The socket side: host, port, limits, timeouts. Its callbacks are filled in by Serve.
+  http::ServerOptions http;
+  // api_key, cors_origins, request limits, what the process says about itself.
+  AppOptions app;
+  double grace_s = 30;  // for running requests after the first SIGTERM or SIGINT
+};
+
+// 0 after a shutdown by signal; 1 with one line on stderr if the port cannot be opened or the model
+// cannot be loaded. Start-up signals go to stdout.
+int Serve(ServeOptions options);
+
+}  // namespace mach::server

@@ -1,0 +1,281 @@
+// The engine with a tiny real model: order of events, stops, seeds, queue, cancellation, failures.
+#include "engine/local_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "backend/cpu/cpu_backend.h"
+#include "formats/checkpoint.h"
+#include "models/loader.h"
+#include "tests/support/word_tokenizer.h"
+
+namespace mach::engine {
+namespace {
+
+using testing_support::WordTokenizer;
+
+// Token i reads "<i>".
+std::vector<std::string> Pieces(int32_t count) {
+  std::vector<std::string> pieces;
+  for (int32_t i = 0; i < count; ++i) {
+    pieces.push_back("<" + std::to_string(i) + ">");
+  }
+  return pieces;
+}
+
+struct Outcome {
+  std::map<int32_t, std::string> text;
+  std::map<int32_t, std::vector<GeneratedToken>> tokens;
+  std::map<int32_t, Finish> finish;
+  std::optional<Usage> usage;
+  std::optional<Error> error;
+  int events_after_the_last = 0;
+};
+
+class RecordingSink final : public GenerationSink {
+ public:
+  void OnDelta(Delta delta) override {
+    Note([&](Outcome& outcome) {
+      outcome.text[delta.choice] += delta.text;
+      auto& tokens = outcome.tokens[delta.choice];
+      tokens.insert(tokens.end(), delta.tokens.begin(), delta.tokens.end());
+    });
+    if (on_delta) {
+      on_delta();
+    }
+  }
+  void OnFinish(Finish finish) override {
+    Note([&](Outcome& outcome) { outcome.finish[finish.choice] = finish; });
+  }
+  void OnDone(const Usage& usage) override {
+    Note([&](Outcome& outcome) { outcome.usage = usage; }, true);
+  }
+  void OnError(const Error& error) override {
+    Note([&](Outcome& outcome) { outcome.error = error; }, true);
+  }
+
+  Outcome Wait() {
+    std::unique_lock lock(mutex_);
+    const bool ended =
+        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
+    EXPECT_TRUE(ended) << "no last event";
+    return outcome_;
+  }
+
+  std::function<void()> on_delta;  // set before Submit
+
+ private:
+  template <typename Body>
+  void Note(const Body& body, bool last = false) {
+    const std::lock_guard lock(mutex_);
+    outcome_.events_after_the_last += ended_ ? 1 : 0;
+    body(outcome_);
+    ended_ = ended_ || last;
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Outcome outcome_;
+  bool ended_ = false;
+};
+
+class LocalEngineTest : public testing::Test {
+ protected:
+  void SetUp() override { Start({}); }
+
+  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16) {
+    engine_.reset();
+    checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
+                                            "tests/golden/qwen3_q4_g64");
+    std::shared_ptr<backend::Backend> backend =
+        backend::MakeCpuBackend(budget_, {.threads = 2});
+    auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
+    tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
+    engine_ = MakeLocalEngine(std::move(model), *tokenizer_, budget_,
+                              {.max_context = 200,
+                               .prefill_chunk = chunk,
+                               .max_queue = max_queue,
+                               .end_tokens = std::move(end_tokens)});
+  }
+
+  static GenerationRequest Request(int64_t max_tokens, float temperature = 0) {
+    GenerationRequest request;
+    request.id = "test";
+    request.prompt_tokens = {5, 9, 1, 33, 7};
+    request.sampling.temperature = temperature;
+    request.stop.max_tokens = max_tokens;
+    return request;
+  }
+
+  Outcome Run(GenerationRequest request) {
+    const auto sink = std::make_shared<RecordingSink>();
+    const auto handle = engine_->Submit(std::move(request), sink);
+    return sink->Wait();
+  }
+
+  MemoryBudget budget_;
+  std::unique_ptr<formats::Checkpoint> checkpoint_;
+  std::unique_ptr<WordTokenizer> tokenizer_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(LocalEngineTest, GreedyIsTheSameWheneverItRuns) {
+  const Outcome first = Run(Request(20));
+  ASSERT_TRUE(first.usage);
+  EXPECT_EQ(first.usage->prompt_tokens, 5);
+  EXPECT_EQ(first.usage->completion_tokens, 20);
+  EXPECT_EQ(first.finish.at(0).reason, FinishReason::kLength);
+  Start({}, 8, 2);  // other chunks
+  EXPECT_EQ(Run(Request(20)).text.at(0), first.text.at(0));
+}
+
+TEST_F(LocalEngineTest, SeedDecidesSampling) {
+  GenerationRequest request = Request(20, 1.0F);
+  request.sampling.seed = 7;
+  const std::string a = Run(request).text.at(0);
+  EXPECT_EQ(Run(request).text.at(0), a);
+  request.sampling.seed = 8;
+  EXPECT_NE(Run(request).text.at(0), a);
+  // Choice i is what a request with seed + i gives.
+  request.sampling.seed = 6;
+  request.choices = 3;
+  const Outcome many = Run(request);
+  EXPECT_EQ(many.text.at(1), a);
+  EXPECT_NE(many.text.at(0), many.text.at(2));
+  EXPECT_EQ(many.usage->completion_tokens, 60);
+}
+
+TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
+  const Outcome plain = Run(Request(12));
+  const std::vector<int32_t> ids = tokenizer_->Encode(plain.text.at(0), false);
+  ASSERT_EQ(ids.size(), 12U);
+  const int32_t fourth = ids[3];
+  const auto first_at = std::find(ids.begin(), ids.end(), fourth) - ids.begin();
+  const std::string before =
+      tokenizer_->Decode(std::span(ids).first(static_cast<size_t>(first_at)), false);
+
+  GenerationRequest by_token = Request(12);
+  by_token.stop.token_ids = {fourth};
+  Outcome outcome = Run(by_token);
+  EXPECT_EQ(outcome.text[0], before);
+  EXPECT_EQ(outcome.finish.at(0).reason, FinishReason::kStop);
+  EXPECT_EQ(std::get<int32_t>(outcome.finish.at(0).stop), fourth);
+  EXPECT_EQ(outcome.usage->completion_tokens, first_at + 1);
+
+  GenerationRequest by_string = Request(12);
+  by_string.stop.strings = {tokenizer_->TokenBytes(fourth)};
+  outcome = Run(by_string);
+  EXPECT_EQ(outcome.text[0], before);
+  EXPECT_EQ(std::get<std::string>(outcome.finish.at(0).stop), tokenizer_->TokenBytes(fourth));
+
+  Start({fourth});
+  outcome = Run(Request(12));
+  EXPECT_EQ(outcome.text[0], before);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
+  GenerationRequest ignoring = Request(12);
+  ignoring.stop.ignore_eos = true;
+  EXPECT_EQ(Run(ignoring).text.at(0), plain.text.at(0));
+  GenerationRequest at_least = Request(12);
+  at_least.stop.min_tokens = 12;
+  EXPECT_EQ(Run(at_least).usage->completion_tokens, 12);
+}
+
+TEST_F(LocalEngineTest, LogprobsComeWithEachShownToken) {
+  GenerationRequest request = Request(6);
+  request.logprobs = true;
+  request.top_logprobs = 2;
+  const Outcome outcome = Run(request);
+  const auto& tokens = outcome.tokens.at(0);
+  ASSERT_EQ(tokens.size(), 6U);
+  std::string joined;
+  for (const GeneratedToken& token : tokens) {
+    joined += token.bytes;
+    ASSERT_EQ(token.top.size(), 2U);
+    EXPECT_EQ(token.top[0].token, token.token);  // greedy
+    EXPECT_EQ(token.top[0].logprob, token.logprob);
+    EXPECT_LT(token.logprob, 0);
+    EXPECT_GE(token.top[0].logprob, token.top[1].logprob);
+  }
+  EXPECT_EQ(joined, outcome.text.at(0));
+}
+
+TEST_F(LocalEngineTest, RefusesWhatCannotRun) {
+  const auto sink = std::make_shared<RecordingSink>();
+  GenerationRequest request = Request(196);  // 5 + 196 > 200
+  EXPECT_THROW(engine_->Submit(request, sink), Error);
+  request = Request(1);
+  request.prompt_tokens.clear();
+  EXPECT_THROW(engine_->Submit(request, sink), Error);
+  request.prompt_tokens = {1 << 20};
+  EXPECT_THROW(engine_->Submit(request, sink), Error);
+  EXPECT_EQ(Run(Request(195)).usage->completion_tokens, 195);
+}
+
+TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
+  Start({}, 2);
+  const auto running = std::make_shared<RecordingSink>();
+  std::promise<void> started;
+  std::promise<void> release;
+  std::once_flag once;
+  running->on_delta = [&] {
+    std::call_once(once, [&] {
+      started.set_value();
+      release.get_future().wait();
+    });
+  };
+  const auto first = engine_->Submit(Request(190), running);
+  started.get_future().wait();  // the inference thread now stands in the first delta
+
+  const auto waiting = std::make_shared<RecordingSink>();
+  auto second = engine_->Submit(Request(5), waiting);
+  const auto also_waiting = std::make_shared<RecordingSink>();
+  const auto third = engine_->Submit(Request(5), also_waiting);
+  EXPECT_EQ(engine_->Snapshot().requests_queued, 2);
+  EXPECT_THROW(engine_->Submit(Request(5), std::make_shared<RecordingSink>()), Error);
+
+  second.reset();  // a waiting request leaves at once
+  EXPECT_EQ(waiting->Wait().error->code(), ErrorCode::kCancelled);
+  EXPECT_EQ(engine_->Snapshot().requests_queued, 1);
+
+  first->Cancel();
+  release.set_value();
+  EXPECT_EQ(running->Wait().error->code(), ErrorCode::kCancelled);
+  EXPECT_EQ(also_waiting->Wait().usage->completion_tokens, 5);
+  first->Cancel();  // harmless
+  EXPECT_EQ(running->Wait().events_after_the_last, 0);
+  const EngineStats stats = engine_->Snapshot();
+  EXPECT_EQ(stats.requests_total, 3);
+  EXPECT_EQ(stats.requests_cancelled, 2);
+}
+
+TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {
+  const auto sink = std::make_shared<RecordingSink>();
+  const auto handle = engine_->Submit(Request(10), sink);
+  engine_->Shutdown(60);
+  EXPECT_TRUE(sink->Wait().usage);
+  EXPECT_THROW(engine_->Submit(Request(1), sink), Error);
+
+  Start({});
+  const auto cut = std::make_shared<RecordingSink>();
+  const auto also_cut = std::make_shared<RecordingSink>();
+  std::promise<void> started;
+  std::once_flag once;
+  cut->on_delta = [&] { std::call_once(once, [&] { started.set_value(); }); };
+  const auto one = engine_->Submit(Request(190), cut);
+  const auto two = engine_->Submit(Request(190), also_cut);
+  started.get_future().wait();
+  engine_->Shutdown(0);
+  EXPECT_TRUE(cut->Wait().error || cut->Wait().usage);
+  EXPECT_TRUE(also_cut->Wait().error);
+}
+
+}  // namespace
+}  // namespace mach::engine

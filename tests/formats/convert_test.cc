@@ -1,0 +1,478 @@
+#include "formats/convert.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "formats/gguf.h"
+#include "formats/gguf_model.h"
+#include "formats/manifest.h"
+#include "formats/text_config.h"
+#include "tests/formats/gguf_model_files.h"
+
+namespace mach::formats {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+template <typename Call>
+std::string ErrorOf(const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.Describe();
+  }
+  return "no error";
+}
+
+ConvertOptions Options(const fs::path& source, const fs::path& out) {
+  ConvertOptions options;
+  options.source = source;
+  options.out = out;
+  options.threads = 2;
+  return options;
+}
+
+// Row `row` of a linear layer or a float tensor, as the engine would read it.
+void ReadRow(const Checkpoint& checkpoint, const std::string& name, int64_t row,
+             std::span<float> out) {
+  const auto tensor = checkpoint.FindTensor(name);
+  ASSERT_TRUE(tensor.has_value()) << name;
+  const auto in = static_cast<int64_t>(out.size());
+  if (tensor->dtype == DType::kU32) {
+    const std::string module = name.substr(0, name.size() - 7);
+    const LinearSource source = checkpoint.Linear(module, tensor->shape[0], in);
+    ASSERT_TRUE(source.affine.has_value());
+    DequantizeAffineRow(*source.affine, row, out);
+    return;
+  }
+  for (int64_t i = 0; i < in; ++i) {
+    out[static_cast<size_t>(i)] = FloatElement(*tensor, row * in + i);
+  }
+}
+
+// How many values of the converted checkpoint differ from what the GGUF file decodes to. The
+// permutation is written out here anew: head h keeps its rows, row (half a, pair i) comes from
+// row 2i + a.
+int64_t Differences(const GgufFile& gguf, const Checkpoint& checkpoint, int64_t* compared) {
+  const GgufModel model = DescribeGgufModel(gguf);
+  const bool llama = *gguf.String("general.architecture") == "llama";
+  int64_t differences = 0;
+  for (const GgufModelTensor& item : model.tensors) {
+    const GgufTensor& tensor = *item.tensor;
+    const bool vector = tensor.shape.rank() == 1;
+    const bool permuted = llama && (item.name.find("q_proj") != std::string::npos ||
+                                    item.name.find("k_proj") != std::string::npos);
+    const int64_t head = model.config["head_dim"].get<int64_t>();
+    const int64_t rows = vector ? tensor.shape[0] : tensor.Rows();
+    std::vector<float> all(static_cast<size_t>(tensor.shape.Elements()));
+    DequantizeGgml(*tensor.info, tensor.bytes, all);
+    const size_t width = all.size() / static_cast<size_t>(rows);
+    std::vector<float> found(width);
+    for (int64_t row = 0; row < rows; ++row) {
+      int64_t from = row;
+      if (permuted) {
+        const int64_t a = row % head / (head / 2);
+        const int64_t i = row % (head / 2);
+        from = row / head * head + 2 * i + a;
+      }
+      ReadRow(checkpoint, item.name, row, found);
+      for (size_t i = 0; i < width; ++i) {
+        differences += found[i] == all[static_cast<size_t>(from) * width + i] ? 0 : 1;
+        ++*compared;
+      }
+    }
+  }
+  return differences;
+}
+
+TEST(ConvertGguf, LosslessTypesKeepEveryValue) {
+  for (const uint32_t type : {0U, 1U, 2U, 3U, 8U, 12U, 30U}) {
+    const ScratchDir dir;
+    TinyModel model;
+    model.linear_type = type;
+    model.biases = true;
+    model.own_head = true;
+    model.seed = type + 7;
+    const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+    const ConvertResult result = Convert(Options(source, dir.path() / "out"), {});
+    EXPECT_FALSE(result.already_done);
+    EXPECT_TRUE(result.requantised.empty());
+    const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+    EXPECT_TRUE(checkpoint->Verify({}));
+    int64_t compared = 0;
+    EXPECT_EQ(Differences(*GgufFile::Open(source), *checkpoint, &compared), 0)
+        << FindGgmlType(type)->name;
+    EXPECT_GT(compared, 1'000'000);
+    EXPECT_FALSE(fs::exists(dir.path() / "out.partial"));
+  }
+}
+
+TEST(ConvertGguf, ScalesBeyondHalfPrecisionBecomeFloat) {
+  const ScratchDir dir;
+  TinyModel model;
+  std::string file = TinyGguf(model).Build();
+  const fs::path source = dir.Write("m.gguf", file);
+  size_t offset = 0;
+  {
+    const auto gguf = GgufFile::Open(OpenMemoryFile("m.gguf", file));
+    const auto& bytes = gguf->FindTensor("blk.0.ffn_up.weight")->bytes;
+    offset = file.find(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
+  const uint16_t big = FloatToF16(60000);
+  std::memcpy(file.data() + offset, &big, 2);
+  dir.Write("m.gguf", file);
+  Convert(Options(source, dir.path() / "out"), {});
+  const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+  EXPECT_EQ(checkpoint->FindTensor("model.layers.0.mlp.up_proj.scales")->dtype, DType::kF32);
+  EXPECT_EQ(checkpoint->FindTensor("model.layers.1.mlp.up_proj.scales")->dtype, DType::kF16);
+  int64_t compared = 0;
+  EXPECT_EQ(Differences(*GgufFile::Open(source), *checkpoint, &compared), 0);
+
+  const uint16_t infinite = 0x7c00;
+  std::memcpy(file.data() + offset, &infinite, 2);
+  dir.Write("m.gguf", file);
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(source, dir.path() / "out2"), {}); }),
+              HasSubstr("not finite"));
+}
+
+TEST(ConvertGguf, WritesConfig) {
+  const ScratchDir dir;
+  TinyModel model;
+  const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+  Convert(Options(source, dir.path() / "out"), {});
+  const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+  const ConfigReader& config = checkpoint->config();
+  EXPECT_EQ(checkpoint->model_type(), "llama");
+  EXPECT_THAT(*config.OptionalStringArray("architectures"),
+              testing::ElementsAre("LlamaForCausalLM"));
+  EXPECT_EQ(config.RequireInt("num_hidden_layers"), 2);
+  EXPECT_EQ(config.RequireInt("num_key_value_heads"), 4);
+  EXPECT_EQ(config.RequireInt("head_dim"), 32);
+  EXPECT_EQ(config.RequireFloat("rms_norm_eps"), 1e-5);
+  EXPECT_EQ(config.RequireInt("rope_theta"), 500000);
+  EXPECT_FALSE(config.Has("rope_scaling"));
+  EXPECT_TRUE(config.RequireBool("tie_word_embeddings"));
+  EXPECT_FALSE(config.RequireBool("attention_bias"));
+  const ConfigReader quantization = config.RequireObject("quantization");
+  EXPECT_EQ(quantization.RequireInt("bits"), 4);
+  EXPECT_EQ(quantization.RequireInt("group_size"), 32);
+  EXPECT_EQ(quantization.RequireObject("model.embed_tokens").RequireInt("bits"), 8);
+  const GenerationConfig generation = ReadGenerationConfig(dir.path() / "out");
+  EXPECT_THAT(EndTokenIds(generation, config, config), testing::ElementsAre(0, 2));
+  const TokenizerConfig tokenizer = ReadTokenizerConfig(dir.path() / "out");
+  EXPECT_EQ(tokenizer.eos_token, "<|im_end|>");
+  EXPECT_EQ(*tokenizer.chat_template, "{{ messages[0].content }}");
+}
+
+TEST(ConvertGguf, FindsLlama3Scaling) {
+  TinyModel model;
+  const auto wave = [](int i) { return 2 * M_PI * std::pow(500000.0, 2.0 * i / 32); };
+  for (int i = 0; i < 16; ++i) {
+    const double smooth = (8192 / wave(i) - 1) / 3;
+    const double factor = wave(i) < 2048   ? 1
+                          : wave(i) > 8192 ? 32
+                                           : 1 / ((1 - smooth) / 32 + smooth);
+    model.rope_factors.push_back(static_cast<float>(factor));
+  }
+  const auto describe = [&] {
+    const auto file = GgufFile::Open(OpenMemoryFile("m.gguf", TinyGguf(model).Build()));
+    return DescribeGgufModel(*file).config;
+  };
+  const auto scaling = describe()["rope_scaling"];
+  EXPECT_EQ(scaling["rope_type"], "llama3");
+  EXPECT_EQ(scaling["factor"], 32.0);
+  EXPECT_EQ(scaling["original_max_position_embeddings"], 8192);
+  model.rope_factors[3] = 5;
+  EXPECT_THAT(ErrorOf(describe), HasSubstr("not those of Llama 3"));
+  model.rope_factors.assign(16, 1);
+  EXPECT_TRUE(describe()["rope_scaling"].is_null());
+}
+
+TEST(ConvertGguf, QwenRowsStayInOrder) {
+  for (const char* architecture : {"qwen2", "qwen3"}) {
+    const ScratchDir dir;
+    TinyModel model;
+    model.architecture = architecture;
+    model.biases = model.architecture == "qwen2";
+    model.pre = "qwen2";
+    const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+    Convert(Options(source, dir.path() / "out"), {});
+    const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+    EXPECT_EQ(checkpoint->Has("model.layers.1.self_attn.q_norm.weight"),
+              model.architecture == "qwen3");
+    int64_t compared = 0;
+    EXPECT_EQ(Differences(*GgufFile::Open(source), *checkpoint, &compared), 0);
+  }
+}
+
+TEST(ConvertGguf, RefusesWhatItCannotCarry) {
+  const auto error = [](const TinyModel& model) {
+    const ScratchDir dir;
+    const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+    const std::string text = ErrorOf([&] { Convert(Options(source, dir.path() / "out"), {}); });
+    EXPECT_FALSE(fs::exists(dir.path() / "out"));
+    return text;
+  };
+  TinyModel model;
+  model.architecture = "mamba";
+  EXPECT_THAT(error(model), HasSubstr("general.architecture is \"mamba\""));
+  model = {};
+  model.biases = true;
+  model.architecture = "qwen3";
+  EXPECT_THAT(error(model), HasSubstr("attn_output.bias is missing"));
+  model = {};
+  model.linear_type = 14;
+  EXPECT_THAT(error(model),
+              testing::AllOf(HasSubstr("14 tensors are Q6_K"), HasSubstr("blk.0.attn_q.weight"),
+                             HasSubstr("--bits 8")));
+  model.linear_type = 13;
+  EXPECT_THAT(error(model), HasSubstr("blk.0.attn_q.weight is Q5_K"));
+  model = {};
+  model.pre = "unheard-of";
+  EXPECT_THAT(error(model), HasSubstr("tokenizer.ggml.pre is \"unheard-of\""));
+}
+
+TEST(ConvertGguf, RequantisesOnlyWhatItMust) {
+  const ScratchDir dir;
+  TinyModel model;
+  model.linear_type = 14;
+  const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.bits = 8;
+  const ConvertResult result = Convert(options, {});
+  EXPECT_EQ(result.requantised.size(), 14U);
+  const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+  EXPECT_EQ(checkpoint->Linear("model.layers.0.mlp.up_proj", 512, 256).affine->scheme,
+            (AffineScheme{8, 64}));
+  EXPECT_EQ(checkpoint->Linear("model.embed_tokens", 101, 256).affine->scheme,
+            (AffineScheme{8, 32}));
+  // Close: half a step of the largest group is the bound.
+  const auto gguf = GgufFile::Open(source);
+  const auto* tensor = gguf->FindTensor("blk.0.ffn_up.weight");
+  std::vector<float> expected(256);
+  std::vector<float> found(256);
+  for (int64_t row = 0; row < 512; ++row) {
+    DequantizeGgml(*tensor->info, tensor->Row(row), expected);
+    ReadRow(*checkpoint, "model.layers.0.mlp.up_proj.weight", row, found);
+    const auto [low, high] = std::minmax_element(expected.begin(), expected.end());
+    for (size_t i = 0; i < 256; ++i) {
+      ASSERT_NEAR(found[i], expected[i], (*high - *low) / 255);
+    }
+  }
+  options.out = dir.path() / "all";
+  options.requantise_all = true;
+  EXPECT_EQ(Convert(options, {}).requantised.size(), 15U);
+}
+
+fs::path WriteHfModel(const ScratchDir& dir, const std::string& at) {
+  std::vector<uint16_t> values(64 * 128);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = FloatToBf16(static_cast<float>(i % 97) * 0.01F - 0.4F);
+  }
+  const std::string matrix = BytesOf(values);
+  dir.Write(at + "/config.json",
+            R"({"model_type":"llama","tie_word_embeddings":true,"hidden_size":128})");
+  dir.Write(at + "/tokenizer.json", "{}");
+  dir.Write(at + "/notes.md", "not carried");
+  dir.Write(at + "/model.safetensors",
+            MakeSafetensors({{"lm_head.weight", "BF16", {64, 128}, matrix},
+                             {"model.embed_tokens.weight", "BF16", {64, 128}, matrix},
+                             {"model.layers.0.mlp.up_proj.weight", "BF16", {64, 128}, matrix},
+                             {"model.norm.weight", "BF16", {128}, std::string(256, '\1')},
+                             {"odd.weight", "BF16", {2, 3}, "abcdefghijkl"}}));
+  return dir.path() / at;
+}
+
+TEST(ConvertDirectory, CopiesAndVerifies) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  uint64_t last = 0;
+  uint64_t total = 0;
+  const ConvertResult result =
+      Convert(Options(source, dir.path() / "out/"), [&](const ConvertProgress& progress) {
+        EXPECT_GE(progress.done_bytes, last);
+        last = progress.done_bytes;
+        total = progress.total_bytes;
+      });
+  EXPECT_EQ(last, total);
+  EXPECT_GT(total, 0U);
+  EXPECT_THAT(result.skipped, testing::ElementsAre("notes.md"));
+  for (const char* name : {"model.safetensors", "config.json", "tokenizer.json"}) {
+    EXPECT_EQ(ReadWholeFile(source / name), ReadWholeFile(dir.path() / "out" / name));
+  }
+  EXPECT_TRUE(Checkpoint::Open(dir.path() / "out")->Verify({}));
+  EXPECT_FALSE(Checkpoint::Open(source)->Verify({}));
+}
+
+TEST(ConvertDirectory, QuantisesAsMlxLmDoes) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.bits = 4;
+  const ConvertResult result = Convert(options, {});
+  EXPECT_THAT(result.requantised, testing::ElementsAre("model.embed_tokens.weight",
+                                                       "model.layers.0.mlp.up_proj.weight"));
+  const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+  EXPECT_FALSE(checkpoint->Has("lm_head.weight"));
+  EXPECT_EQ(checkpoint->FindTensor("model.norm.weight")->dtype, DType::kBF16);
+  EXPECT_EQ(checkpoint->FindTensor("odd.weight")->dtype, DType::kBF16);
+  const LinearSource layer = checkpoint->Linear("model.layers.0.mlp.up_proj", 64, 128);
+  EXPECT_EQ(layer.affine->scheme, (AffineScheme{4, 64}));
+  EXPECT_EQ(layer.affine->scales.dtype, DType::kBF16);
+  EXPECT_EQ(checkpoint->config().RequireInt("hidden_size"), 128);
+
+  ConvertOptions again = Options(dir.path() / "out", dir.path() / "out2");
+  again.bits = 8;
+  EXPECT_THAT(ErrorOf([&] { Convert(again, {}); }), HasSubstr("already quantised (4-bit affine"));
+}
+
+TEST(Convert, ContinuesWhereItStopped) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.max_shard_bytes = 100'000;
+  // Stop at every progress report in turn: a stopped conversion never leaves a directory that
+  // loads, and the next one ends with the same bytes.
+  Convert(Options(source, dir.path() / "unused"), {});
+  options.out = dir.path() / "whole";
+  const ConvertResult whole = Convert(options, {});
+  EXPECT_GT(whole.files.size(), 8U);
+  options.out = dir.path() / "out";
+  int resumed = 0;
+  int stops = 0;
+  for (int stop_at = 1;; stop_at += 5) {
+    int reports = 0;
+    try {
+      const ConvertResult result = Convert(options, [&](const ConvertProgress&) {
+        if (++reports == stop_at) {
+          throw Error(ErrorCode::kCancelled, "stopped");
+        }
+      });
+      resumed += result.resumed_files;
+      break;
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::kCancelled);
+      ++stops;
+      EXPECT_FALSE(fs::exists(options.out));
+      EXPECT_THROW(Checkpoint::Open(dir.path() / "out.partial"), Error);
+    }
+  }
+  EXPECT_GT(stops, 3);
+  EXPECT_GT(resumed, 0);
+  for (const std::string& name : whole.files) {
+    EXPECT_EQ(ReadWholeFile(dir.path() / "whole" / name), ReadWholeFile(options.out / name))
+        << name;
+  }
+}
+
+TEST(Convert, DamagedPartialFilesAreMadeAnew) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.max_shard_bytes = 100'000;
+  uint64_t half = 0;
+  EXPECT_THROW(Convert(options,
+                       [&](const ConvertProgress& progress) {
+                         if (progress.done_bytes > progress.total_bytes / 2) {
+                           half = progress.done_bytes;
+                           throw Error(ErrorCode::kCancelled, "stopped");
+                         }
+                       }),
+               Error);
+  ASSERT_GT(half, 0U);
+  fs::path first;
+  for (const auto& entry : fs::directory_iterator(dir.path() / "out.partial")) {
+    if (entry.path().filename().string().find("model-00001") == 0) {
+      first = entry.path();
+    }
+  }
+  std::string bytes = ReadWholeFile(first);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  std::ofstream(first, std::ios::binary) << bytes;
+  std::ofstream(dir.path() / "out.partial" / "leftover.safetensors") << "x";
+  Convert(options, {});
+  const auto checkpoint = Checkpoint::Open(dir.path() / "out");
+  EXPECT_TRUE(checkpoint->Verify({}));
+  int64_t compared = 0;
+  EXPECT_EQ(Differences(*GgufFile::Open(source), *checkpoint, &compared), 0);
+  EXPECT_FALSE(fs::exists(dir.path() / "out" / "leftover.safetensors"));
+}
+
+TEST(Convert, ExistingOutput) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  Convert(options, {});
+  EXPECT_TRUE(Convert(options, {}).already_done);
+  options.max_shard_bytes = 100'000;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("was made from"), HasSubstr("--force")));
+  options.force = true;
+  EXPECT_FALSE(Convert(options, {}).already_done);
+  EXPECT_TRUE(fs::exists(dir.path() / "out" / "model.safetensors.index.json"));
+  EXPECT_FALSE(fs::exists(dir.path() / "out.replaced"));
+
+  dir.Write("precious/thesis.txt", "x");
+  options.out = dir.path() / "precious";
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("not an engine checkpoint"));
+  EXPECT_TRUE(fs::exists(dir.path() / "precious/thesis.txt"));
+  options.out = source;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("source and output"));
+}
+
+TEST(Convert, ManifestCatchesDamage) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  Convert(Options(source, dir.path() / "out"), {});
+  const fs::path weights = dir.path() / "out" / "model.safetensors";
+  std::string bytes = ReadWholeFile(weights);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  std::ofstream(weights, std::ios::binary) << bytes;
+  EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(dir.path() / "out")->Verify({}); }),
+              testing::AllOf(HasSubstr("model.safetensors: checksum is"), HasSubstr("says")));
+  std::ofstream(weights, std::ios::binary) << bytes.substr(0, bytes.size() - 1);
+  EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(dir.path() / "out"); }), HasSubstr("bytes,"));
+  fs::remove(weights);
+  EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(dir.path() / "out"); }), HasSubstr("is missing"));
+}
+
+TEST(Convert, BadOptions) {
+  const ScratchDir dir;
+  ConvertOptions options = Options(dir.path() / "none", dir.path() / "out");
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("no file or directory"));
+  options.bits = 7;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("cannot quantise to 7 bits"));
+  options.bits.reset();
+  options.requantise_all = true;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("needs a number of bits"));
+  options = Options(dir.path(), "");
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("--out"));
+}
+
+// A real file, named by the environment: every value of the conversion equals the decoded GGUF.
+TEST(ConvertGguf, RealFileKeepsEveryValue) {
+  const char* file = std::getenv("MACH_TEST_GGUF");
+  if (file == nullptr) {
+    GTEST_SKIP() << "MACH_TEST_GGUF names no file";
+  }
+  const ScratchDir dir;
+  const char* keep = std::getenv("MACH_TEST_CONVERT_OUT");
+  const fs::path out = keep == nullptr ? dir.path() / "out" : fs::path(keep);
+  const ConvertResult result = Convert(Options(file, out), {});
+  const auto checkpoint = Checkpoint::Open(out);
+  EXPECT_TRUE(checkpoint->Verify({}));
+  int64_t compared = 0;
+  EXPECT_EQ(Differences(*GgufFile::Open(file), *checkpoint, &compared), 0);
+  std::cout << compared << " values compared; " << result.written_bytes << " bytes in "
+            << result.elapsed_s << " s\n";
+}
+
+}  // namespace
+}  // namespace mach::formats

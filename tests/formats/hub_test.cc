@@ -1,0 +1,121 @@
+#include "formats/hub.h"
+
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/formats/test_files.h"
+
+namespace mach::formats {
+namespace {
+
+using testing::HasSubstr;
+
+// Sets variables for one test and puts them back.
+class Environment {
+ public:
+  explicit Environment(const std::filesystem::path& home) {
+    for (const char* name : {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"}) {
+      const char* value = std::getenv(name);
+      saved_.emplace_back(name, value == nullptr ? std::optional<std::string>() : value);
+      ::unsetenv(name);
+    }
+    ::setenv("HOME", home.c_str(), 1);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+  ~Environment() {
+    for (const auto& [name, value] : saved_) {
+      if (value) {
+        ::setenv(name.c_str(), value->c_str(), 1);
+      } else {
+        ::unsetenv(name.c_str());
+      }
+    }
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::optional<std::string>>> saved_;
+};
+
+void WriteModel(const ScratchDir& dir, const std::string& at) {
+  dir.Write(at + "/config.json", R"({"model_type":"llama"})");
+  dir.Write(at + "/model.safetensors", MakeSafetensors({{"w", "BF16", {2}, "abcd"}}));
+}
+
+TEST(Hub, ExistingPathsAreReturned) {
+  const ScratchDir dir;
+  EXPECT_EQ(ResolveModelPath(dir.path().string()), dir.path());
+  EXPECT_THROW(ResolveModelPath(""), Error);
+}
+
+TEST(Hub, ResolvesIdsInTheCaches) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::string cache = ".cache/huggingface/hub/models--org--Tiny-4bit";
+  WriteModel(dir, cache + "/snapshots/abc123");
+  dir.Write(cache + "/refs/main", "abc123\n");
+  const std::filesystem::path snapshot = dir.path() / cache / "snapshots/abc123";
+  EXPECT_EQ(ResolveModelPath("org/Tiny-4bit"), snapshot);
+  EXPECT_EQ(ResolveModelPath("org/Tiny-4bit@abc123"), snapshot);
+
+  const ScratchDir other;
+  WriteModel(other, "models--org--Tiny-4bit/snapshots/def");
+  other.Write("models--org--Tiny-4bit/refs/main", "def");
+  ::setenv("HF_HUB_CACHE", other.path().c_str(), 1);
+  EXPECT_EQ(ResolveModelPath("org/Tiny-4bit"),
+            other.path() / "models--org--Tiny-4bit/snapshots/def");
+}
+
+TEST(Hub, AbsentModelsSayWhereAndHow) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  try {
+    ResolveModelPath("org/Missing");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_THAT(error.what(),
+                HasSubstr((dir.path() / ".cache/huggingface/hub/models--org--Missing").string()));
+    EXPECT_THAT(error.cure(), HasSubstr("hf download org/Missing"));
+  }
+  for (const char* reference : {"nowhere", "../x", "a/b/c", "a/..", "a/b@../c", "a b/c"}) {
+    EXPECT_THROW(ResolveModelPath(reference), Error) << reference;
+  }
+}
+
+TEST(Hub, RefsMustNotLeadOutOfTheCache) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::string cache = ".cache/huggingface/hub/models--org--Bad";
+  WriteModel(dir, cache + "/elsewhere");
+  dir.Write(cache + "/snapshots/x/y", "");
+  dir.Write(cache + "/refs/main", "../elsewhere");
+  EXPECT_THROW(ResolveModelPath("org/Bad"), Error);
+}
+
+TEST(Hub, ListsCheckpoints) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  WriteModel(dir, ".cache/huggingface/hub/models--org--Tiny/snapshots/abc");
+  dir.Write(".cache/huggingface/hub/models--org--Tiny/refs/main", "abc");
+  WriteModel(dir, "mine/a");
+  dir.Write("mine/broken/config.json", R"({"model_type":"llama"})");
+  dir.Write("mine/not-a-model/readme", "x");
+  const std::vector<std::filesystem::path> directories = {dir.path() / "mine",
+                                                          dir.path() / "mine/a"};
+  const auto found = ListCheckpoints(directories);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0].name, "a");
+  EXPECT_EQ(found[0].model_type, "llama");
+  EXPECT_EQ(found[0].quantisation, "BF16");
+  EXPECT_GT(found[0].size_bytes, 4U);
+  EXPECT_EQ(found[1].name, "broken");
+  EXPECT_THAT(found[1].problem, HasSubstr("no *.safetensors"));
+  EXPECT_EQ(found[2].name, "org/Tiny");
+}
+
+}  // namespace
+}  // namespace mach::formats

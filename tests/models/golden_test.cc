@@ -1,0 +1,239 @@
+// Every family against logits that mlx-lm computed (tests/golden/README.md), and every way to cut the
+// same work into forwards against each other, bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "formats/safetensors.h"
+#include "models/loader.h"
+
+namespace mach::models {
+namespace {
+
+const std::filesystem::path kGoldenDir = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden";
+
+template <typename T>
+std::vector<T> ReadGolden(const formats::SafetensorsFile& file, const std::string& name) {
+  const TensorView view = file.Find(name).value();
+  std::vector<T> values(view.bytes.size() / sizeof(T));
+  std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+  return values;
+}
+
+class Runner {
+ public:
+  Runner(const std::filesystem::path& dir, int threads, Isa isa, DType kv_dtype)
+      : checkpoint_(formats::Checkpoint::Open(dir)),
+        backend_(backend::MakeCpuBackend(budget_, {.threads = threads, .isa = isa})),
+        model_(BuildModel(
+            {.checkpoint = *checkpoint_, .backend = backend_, .kv_dtype = kv_dtype})) {}
+
+  std::unique_ptr<state::SequenceState> NewSequence() { return model_->NewSequence(); }
+
+  // Logits of the last `rows` tokens of each sequence.
+  std::vector<float> Forward(const std::vector<SequenceRows>& batch) {
+    const backend::StepScope scope(*backend_);
+    const auto logits = backend_->Read(model_->Forward(batch, nullptr));
+    return {logits.begin(), logits.end()};
+  }
+  std::vector<float> Forward(state::SequenceState& state, std::span<const int32_t> tokens) {
+    return Forward({{.state = &state,
+                     .tokens = tokens,
+                     .logit_rows = static_cast<int64_t>(tokens.size())}});
+  }
+  Model& model() { return *model_; }
+
+ private:
+  MemoryBudget budget_;
+  std::unique_ptr<formats::Checkpoint> checkpoint_;
+  std::shared_ptr<backend::Backend> backend_;
+  std::unique_ptr<Model> model_;
+};
+
+struct Difference {
+  double max = 0;
+  double rms = 0;
+};
+
+Difference Compare(const std::vector<float>& got, const std::vector<float>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  Difference difference;
+  double sum = 0;
+  for (size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    const double d = std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
+    difference.max = std::max(difference.max, std::isnan(d) ? 1e9 : d);
+    sum += d * d;
+  }
+  difference.rms = std::sqrt(sum / static_cast<double>(want.size()));
+  return difference;
+}
+
+std::vector<std::string> Names() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kGoldenDir)) {
+    if (std::filesystem::exists(entry.path() / "config.json")) {
+      names.push_back(entry.path().filename().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class GoldenTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    dir_ = kGoldenDir / GetParam();
+    golden_ = formats::SafetensorsFile::Open(dir_ / "golden.safetensors");
+    quantised_ = golden_->Has("int8_prefill_logits");
+    prompt_ = ReadGolden<int32_t>(*golden_, "prompt");
+    decode_tokens_ = ReadGolden<int32_t>(*golden_, "decode_tokens");
+  }
+
+  std::string Key(const std::string& name) const { return (quantised_ ? "int8_" : "") + name; }
+
+  std::filesystem::path dir_;
+  std::unique_ptr<formats::SafetensorsFile> golden_;
+  bool quantised_ = false;  // compared with the reference that also rounds activations to int8
+  std::vector<int32_t> prompt_;
+  std::vector<int32_t> decode_tokens_;
+};
+
+// The largest difference in each row of `vocab` logits.
+std::vector<double> RowDifferences(const std::vector<float>& got, const std::vector<float>& want,
+                                   size_t rows) {
+  EXPECT_EQ(got.size(), want.size());
+  const size_t vocab = want.size() / rows;
+  std::vector<double> largest;
+  for (size_t row = 0; row < rows; ++row) {
+    const auto begin = static_cast<ptrdiff_t>(row * vocab);
+    const auto end = begin + static_cast<ptrdiff_t>(vocab);
+    largest.push_back(Compare({got.begin() + begin, got.begin() + end},
+                              {want.begin() + begin, want.begin() + end})
+                          .max);
+  }
+  return largest;
+}
+
+// fp32 against fp32 or float64: sums of about a hundred terms near 1.
+constexpr double kTight = 1e-3;
+
+TEST_P(GoldenTest, MatchesTheReference) {
+  Runner runner(dir_, 2, BestIsa(), DType::kF32);
+  const auto state = runner.NewSequence();
+  std::vector<float> got = runner.Forward(*state, prompt_);
+  std::vector<float> want = ReadGolden<float>(*golden_, Key("prefill_logits"));
+  for (const int32_t token : decode_tokens_) {
+    const auto logits = runner.Forward(*state, std::span(&token, 1));
+    got.insert(got.end(), logits.begin(), logits.end());
+  }
+  const auto decoded = ReadGolden<float>(*golden_, Key("decode_logits"));
+  want.insert(want.end(), decoded.begin(), decoded.end());
+  const auto rows = RowDifferences(got, want, prompt_.size() + decode_tokens_.size());
+  // With int8 activations the reference's float64 sums may put a value on the other side of a
+  // rounding boundary; everything that attends to that row then differs as much as rounding itself
+  // does. Rows before are tight. MostRowsOfQuantisedModelsAreTight counts them.
+  EXPECT_LT(rows.front(), kTight);
+  for (const double row : rows) {
+    EXPECT_LT(row, quantised_ ? 0.5 : kTight);
+  }
+}
+
+TEST(Golden, MostRowsOfQuantisedModelsAreTight) {
+  size_t tight = 0;
+  size_t total = 0;
+  for (const std::string& name : Names()) {
+    const auto golden = formats::SafetensorsFile::Open(kGoldenDir / name / "golden.safetensors");
+    if (!golden->Has("int8_prefill_logits")) {
+      continue;
+    }
+    Runner runner(kGoldenDir / name, 2, BestIsa(), DType::kF32);
+    const auto prompt = ReadGolden<int32_t>(*golden, "prompt");
+    const auto state = runner.NewSequence();
+    for (const double row :
+         RowDifferences(runner.Forward(*state, prompt),
+                        ReadGolden<float>(*golden, "int8_prefill_logits"), prompt.size())) {
+      tight += row < kTight ? 1 : 0;
+      ++total;
+    }
+  }
+  EXPECT_GE(total, 400U);
+  EXPECT_GT(static_cast<double>(tight) / static_cast<double>(total), 0.6)
+      << tight << " of " << total;
+}
+
+TEST_P(GoldenTest, StaysNearTheUnroundedModel) {
+  // What a user gets: int8 activations, bf16 keys and values.
+  Runner runner(dir_, 2, BestIsa(), DType::kBF16);
+  const auto state = runner.NewSequence();
+  const auto got = runner.Forward(*state, prompt_);
+  const Difference difference = Compare(got, ReadGolden<float>(*golden_, "prefill_logits"));
+  EXPECT_LT(difference.rms, quantised_ ? 0.12 : 0.03);
+}
+
+// One answer: chunks, single steps, neighbours in the batch, threads and instruction sets change
+// nothing, not a bit.
+TEST_P(GoldenTest, AnyCutGivesTheSameBits) {
+  Runner whole(dir_, 1, Isa::kScalar, DType::kBF16);
+  const auto whole_state = whole.NewSequence();
+  const std::vector<float> want = whole.Forward(*whole_state, prompt_);
+  const size_t vocab = want.size() / prompt_.size();
+  const std::vector<float> want_last(want.end() - static_cast<ptrdiff_t>(vocab), want.end());
+
+  for (const Isa isa : SupportedIsas()) {
+    for (const int threads : {1, 2, 3}) {
+      SCOPED_TRACE(std::string(IsaName(isa)) + " threads=" + std::to_string(threads));
+      Runner runner(dir_, threads, isa, DType::kBF16);
+      const auto a = runner.NewSequence();
+      EXPECT_EQ(runner.Forward(*a, prompt_), want);
+
+      const auto b = runner.NewSequence();
+      std::vector<float> chunked;
+      for (size_t at = 0; at < prompt_.size();) {
+        const size_t count = std::min<size_t>(prompt_.size() - at, at % 2 == 0 ? 7 : 1);
+        const auto part = runner.Forward(*b, std::span(prompt_).subspan(at, count));
+        chunked.insert(chunked.end(), part.begin(), part.end());
+        at += count;
+      }
+      EXPECT_EQ(chunked, want);
+
+      // Verification of rejected drafts: run on, cut back, run again.
+      a->Truncate(static_cast<int64_t>(prompt_.size()) - 5);
+      const auto again = runner.Forward(*a, std::span(prompt_).last(5));
+      EXPECT_TRUE(std::equal(again.begin(), again.end(), want.end() - again.size()));
+
+      // Another sequence in the same steps.
+      const auto c = runner.NewSequence();
+      const auto d = runner.NewSequence();
+      std::vector<int32_t> other(prompt_.rbegin(), prompt_.rend() - 3);
+      const auto both = runner.Forward({{.state = d.get(), .tokens = other, .logit_rows = 1},
+                                        {.state = c.get(), .tokens = prompt_, .logit_rows = 1}});
+      EXPECT_TRUE(std::equal(want_last.begin(), want_last.end(), both.begin() + vocab));
+    }
+  }
+}
+
+TEST_P(GoldenTest, CancelLeavesTheStateAsItWas) {
+  Runner runner(dir_, 1, BestIsa(), DType::kBF16);
+  const auto state = runner.NewSequence();
+  const auto first = runner.Forward(*state, std::span(prompt_).first(10));
+  const std::atomic<bool> cancel{true};
+  const SequenceRows rows{.state = state.get(), .tokens = std::span(prompt_).subspan(10)};
+  const backend::StepScope scope(runner.model().backend());
+  EXPECT_THROW(runner.model().Forward(std::span(&rows, 1), &cancel), Error);
+  EXPECT_EQ(state->length(), 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(Names()),
+                         [](const auto& param_info) { return param_info.param; });
+
+}  // namespace
+}  // namespace mach::models

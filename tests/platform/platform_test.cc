@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <vector>
+
+#include "base/error.h"
+#include "platform/cpu.h"
+#include "platform/file.h"
+#include "platform/thread_pool.h"
+
+namespace mach {
+namespace {
+
+class TemporaryDir {
+ public:
+  TemporaryDir() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "mach-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  TemporaryDir(const TemporaryDir&) = delete;
+  TemporaryDir& operator=(const TemporaryDir&) = delete;
+  ~TemporaryDir() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(File, WritesAtomicallyAndReadsBack) {
+  const TemporaryDir dir;
+  const auto path = dir.path() / "a.json";
+  WriteFileAtomically(path, "first");
+  WriteFileAtomically(path, "second");
+  EXPECT_EQ(ReadWholeFile(path), "second");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
+TEST(File, ErrorsNameThePath) {
+  const TemporaryDir dir;
+  try {
+    ReadWholeFile(dir.path() / "missing");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_NE(error.Describe().find("missing"), std::string::npos);
+  }
+  EXPECT_THROW(ReadWholeFile(dir.path()), Error);  // a directory
+  WriteFileAtomically(dir.path() / "big", std::string(100, 'x'));
+  try {
+    ReadWholeFile(dir.path() / "big", 99);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kResourceLimit);
+  }
+}
+
+TEST(File, MappedReadsStayInside) {
+  const TemporaryDir dir;
+  WriteFileAtomically(dir.path() / "f", "0123456789");
+  const auto file = OpenMappedFile(dir.path() / "f");
+  ASSERT_EQ(file->size_bytes(), 10U);
+  std::vector<std::byte> out(4);
+  file->ReadAt(6, out);
+  EXPECT_EQ(static_cast<char>(out[3]), '9');
+  for (const uint64_t offset : {uint64_t{7}, uint64_t{11}, ~uint64_t{0}}) {
+    try {
+      file->ReadAt(offset, out);
+      FAIL() << offset;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kCorruptFile);
+    }
+  }
+  WriteFileAtomically(dir.path() / "empty", "");
+  EXPECT_TRUE(OpenMappedFile(dir.path() / "empty")->Mapped().empty());
+}
+
+TEST(ThreadPool, CoversEachIndexOnce) {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{5}, int64_t{64}, int64_t{1001}}) {
+      for (const int64_t grain : {int64_t{1}, int64_t{16}, int64_t{2000}}) {
+        std::vector<std::atomic<int>> hits(static_cast<size_t>(count));
+        pool.ParallelFor(count, grain, [&](int64_t begin, int64_t end, int) {
+          EXPECT_EQ(begin % grain, 0);
+          for (int64_t i = begin; i < end; ++i) {
+            hits[static_cast<size_t>(i)].fetch_add(1);
+          }
+        });
+        for (const auto& hit : hits) {
+          EXPECT_EQ(hit.load(), 1);
+        }
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortLoops) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0};
+  for (int i = 0; i < 4000; ++i) {
+    pool.Run([&](int worker) { sum.fetch_add(worker); });
+  }
+  EXPECT_EQ(sum.load(), 4000 * 3);
+}
+
+TEST(ThreadPool, RethrowsAndGoesOn) {
+  ThreadPool pool(3);
+  for (const int thrower : {0, 1, 2}) {
+    EXPECT_THROW(pool.Run([&](int worker) {
+      if (worker == thrower) {
+        throw std::runtime_error("x");
+      }
+    }),
+                 std::runtime_error);
+  }
+  std::atomic<int> ran{0};
+  pool.Run([&](int) { ran.fetch_add(1); });
+  EXPECT_EQ(ran.load(), 3);
+}
+
+TEST(Cpu, IsaFromTheEnvironment) {
+  EXPECT_EQ(SupportedIsas().front(), Isa::kScalar);
+  ::setenv("MACH_ISA", "scalar", 1);
+  EXPECT_EQ(BestIsa(), Isa::kScalar);
+  ::setenv("MACH_ISA", "mmx", 1);
+  EXPECT_THROW(BestIsa(), Error);
+  ::unsetenv("MACH_ISA");
+  EXPECT_EQ(BestIsa(), SupportedIsas().back());
+  EXPECT_GE(PhysicalCores(), 1);
+}
+
+}  // namespace
+}  // namespace mach

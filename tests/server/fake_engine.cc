@@ -1,0 +1,403 @@
+#include "tests/server/fake_engine.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+
+namespace mach::testing {
+namespace {
+
+using engine::Delta;
+using engine::Finish;
+using engine::FinishReason;
+using engine::GeneratedToken;
+
+constexpr char kRecital[] =
+    "The quick brown fox jumps over the lazy dog. Gr\xC3\xBC\xC3\x9F"
+    "e aus K\xC3\xB6ln, \xE4\xBD\xA0\xE5\xA5\xBD! 1 2 3 4 5 6 7 8 9. \"quoted\" \\ back\tslash\n";
+
+class ByteTokenizer : public text::Tokenizer {
+ public:
+  std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const override {
+    std::vector<int32_t> ids;
+    if (add_special_tokens) {
+      ids.push_back(kBosToken);
+    }
+    for (const char c : text) {
+      ids.push_back(static_cast<uint8_t>(c));
+    }
+    return ids;
+  }
+  std::string Decode(std::span<const int32_t> ids, bool /*skip_special_tokens*/) const override {
+    std::string out;
+    for (const int32_t id : ids) {
+      out += TokenBytes(id);
+    }
+    return out;
+  }
+  int32_t vocab_size() const override { return kVocabSize; }
+  std::optional<int32_t> TokenToId(std::string_view token) const override {
+    return token.size() == 1 ? std::optional<int32_t>(static_cast<uint8_t>(token[0]))
+                             : std::nullopt;
+  }
+  bool IsSpecial(int32_t id) const override { return id >= kBosToken; }
+  std::string TokenBytes(int32_t id) const override {
+    return id < kBosToken ? std::string(1, static_cast<char>(id)) : std::string();
+  }
+};
+
+class PlainTemplate : public text::ChatTemplate {
+ public:
+  std::string Render(const nlohmann::ordered_json& variables, int64_t /*now*/) const override {
+    std::string out;
+    for (const auto& message : variables["messages"]) {
+      const auto& content = message["content"].get_ref<const std::string&>();
+      if (content == "[[raise]]") {
+        throw Error(ErrorCode::kInvalidArgument, "roles must alternate");
+      }
+      out += "<" + message["role"].get<std::string>() + ">" + content + "\n";
+    }
+    if (variables.contains("enable_thinking")) {
+      out += variables["enable_thinking"] == true ? "<think>" : "<nothink>";
+    }
+    return out + "<assistant>";
+  }
+};
+
+// How many bytes at the end of `text` may be the start of a stop string.
+size_t HeldBack(const std::string& text, const std::vector<std::string>& stops) {
+  size_t held = 0;
+  for (const std::string& stop : stops) {
+    for (size_t n = std::min(stop.size() - 1, text.size()); n > held; --n) {
+      if (text.compare(text.size() - n, n, stop, 0, n) == 0) {
+        held = n;
+        break;
+      }
+    }
+  }
+  return held;
+}
+
+bool EndsInsideCharacter(const std::string& text) {
+  size_t i = text.size();
+  int continuation = 0;
+  while (i > 0 && (static_cast<uint8_t>(text[i - 1]) & 0xC0) == 0x80) {
+    --i;
+    ++continuation;
+  }
+  if (i == 0) {
+    return false;
+  }
+  const auto lead = static_cast<uint8_t>(text[i - 1]);
+  const int wanted = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+  return continuation < wanted;
+}
+
+GeneratedToken MakeToken(int32_t id, int top) {
+  GeneratedToken token;
+  token.token = id;
+  token.logprob = -0.25F;
+  token.bytes = id < kBosToken ? std::string(1, static_cast<char>(id)) : "";
+  for (int i = 0; i < top; ++i) {
+    token.top.push_back({id + i, -0.25F - static_cast<float>(i),
+                         std::string(1, static_cast<char>((id + i) % 128))});
+  }
+  return token;
+}
+
+}  // namespace
+
+struct FakeEngine::Job {
+  engine::GenerationRequest request;
+  std::shared_ptr<engine::GenerationSink> sink;
+  std::atomic<bool> cancelled{false};
+  double submitted_s = NowSeconds();
+};
+
+class FakeEngine::Handle : public engine::GenerationHandle {
+ public:
+  Handle(FakeEngine& engine, std::weak_ptr<Job> job) : engine_(engine), job_(std::move(job)) {}
+  ~Handle() override { Handle::Cancel(); }
+  void Cancel() override {
+    if (const auto job = job_.lock()) {
+      job->cancelled.store(true);
+      engine_.changed_.notify_all();
+    }
+  }
+
+ private:
+  FakeEngine& engine_;
+  std::weak_ptr<Job> job_;
+};
+
+FakeEngine::FakeEngine(const FakeOptions& options)
+    : options_(options), thread_([this] { Loop(); }) {}
+
+FakeEngine::~FakeEngine() {
+  Shutdown(0);
+  thread_.join();
+}
+
+std::unique_ptr<engine::GenerationHandle> FakeEngine::Submit(
+    engine::GenerationRequest request, std::shared_ptr<engine::GenerationSink> sink) {
+  const std::lock_guard lock(mutex_);
+  if (stopping_) {
+    throw Error(ErrorCode::kUnavailable, "the engine is stopping");
+  }
+  if (queue_.size() >= static_cast<size_t>(options_.max_queue)) {
+    throw Error(ErrorCode::kUnavailable, "the queue is full");
+  }
+  auto job = std::make_shared<Job>();
+  last_request_ = request;
+  job->request = std::move(request);
+  job->sink = std::move(sink);
+  queue_.push_back(job);
+  ++stats_.requests_total;
+  changed_.notify_all();
+  return std::make_unique<Handle>(*this, job);
+}
+
+engine::EngineStats FakeEngine::Snapshot() const {
+  const std::lock_guard lock(mutex_);
+  engine::EngineStats stats = stats_;
+  stats.requests_active = active_ != nullptr ? 1 : 0;
+  stats.requests_queued = static_cast<int64_t>(queue_.size());
+  stats.taken_at_s = NowSeconds();
+  stats.accounted_bytes["weights"] = 1234;
+  return stats;
+}
+
+void FakeEngine::Shutdown(double grace_s) {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  changed_.notify_all();
+  const auto idle = [this] { return queue_.empty() && active_ == nullptr; };
+  if (!changed_.wait_for(lock, std::chrono::duration<double>(grace_s), idle)) {
+    for (const auto& job : queue_) {
+      job->cancelled.store(true);
+    }
+    if (active_ != nullptr) {
+      active_->cancelled.store(true);
+    }
+    changed_.notify_all();
+    changed_.wait(lock, idle);
+  }
+  quit_ = true;
+  changed_.notify_all();
+}
+
+double FakeEngine::decode_s() const {
+  const std::lock_guard lock(mutex_);
+  return stats_.decode_s;
+}
+
+int64_t FakeEngine::decode_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return stats_.decode_tokens;
+}
+
+engine::GenerationRequest FakeEngine::last_request() const {
+  const std::lock_guard lock(mutex_);
+  return last_request_;
+}
+
+void FakeEngine::DropCancelled() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    const auto cancelled = std::find_if(queue_.begin(), queue_.end(),
+                                        [](const auto& job) { return job->cancelled.load(); });
+    if (cancelled == queue_.end()) {
+      return;
+    }
+    const auto job = *cancelled;
+    queue_.erase(cancelled);
+    ++stats_.requests_cancelled;
+    lock.unlock();
+    job->sink->OnError(Error(ErrorCode::kCancelled, "cancelled in the queue"));
+    lock.lock();
+    changed_.notify_all();
+  }
+}
+
+void FakeEngine::Loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    lock.unlock();
+    DropCancelled();
+    lock.lock();
+    if (!queue_.empty()) {
+      active_ = queue_.front();
+      queue_.pop_front();
+      const auto job = active_;
+      lock.unlock();
+      Run(*job);
+      job->sink = nullptr;
+      lock.lock();
+      active_ = nullptr;
+      changed_.notify_all();
+      continue;
+    }
+    if (quit_) {
+      return;
+    }
+    // Cancellations only set a flag, so they are looked for now and then.
+    changed_.wait_for(lock, std::chrono::milliseconds(2));
+  }
+}
+
+void FakeEngine::Run(Job& job) {
+  const engine::GenerationRequest& request = job.request;
+  const std::string prompt = ByteTokenizer().Decode(request.prompt_tokens, true);
+  const auto says = [&](const char* word) { return prompt.find(word) != std::string::npos; };
+  const double start_s = NowSeconds();
+  const auto cancel = [&] {
+    {
+      const std::lock_guard lock(mutex_);
+      ++stats_.requests_cancelled;
+    }
+    job.sink->OnError(Error(ErrorCode::kCancelled, "cancelled"));
+  };
+  const double prefill_s = says("[[prefill]]") ? 60 : 0;
+  while (NowSeconds() - start_s < prefill_s) {
+    if (job.cancelled.load()) {
+      return cancel();
+    }
+    DropCancelled();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const double decode_start_s = NowSeconds();
+  const double step_s = says("[[slow]]") ? 0.02 : options_.step_s;
+  const int64_t eos_after =
+      says("[[long]]") || request.stop.ignore_eos ? INT64_MAX : options_.eos_after_tokens;
+  struct State {
+    std::string text;
+    size_t sent = 0;
+    std::vector<GeneratedToken> waiting;
+    int64_t tokens = 0;
+    bool done = false;
+  };
+  std::vector<State> states(static_cast<size_t>(request.choices));
+  int64_t total = 0;
+  size_t running = states.size();
+  double next_s = decode_start_s;
+  while (running > 0) {
+    if (job.cancelled.load()) {
+      return cancel();
+    }
+    DropCancelled();
+    if (says("[[fail]]") && total >= 3) {
+      {
+        const std::lock_guard lock(mutex_);
+        ++stats_.requests_failed;
+      }
+      return job.sink->OnError(Error(ErrorCode::kInternal, "scripted failure"));
+    }
+    for (size_t c = 0; c < states.size(); ++c) {
+      State& state = states[c];
+      if (state.done) {
+        continue;
+      }
+      const bool greedy = request.sampling.temperature == 0;
+      const size_t offset =
+          greedy ? 0 : (static_cast<size_t>(request.sampling.seed.value_or(0)) + c) * 4 % 40;
+      const bool eos = state.tokens >= std::max(eos_after, request.stop.min_tokens);
+      const int32_t id =
+          eos ? kEosToken
+              : static_cast<uint8_t>(kRecital[(offset + static_cast<size_t>(state.tokens)) %
+                                              (sizeof(kRecital) - 1)]);
+      ++state.tokens;
+      ++total;
+      const bool stop_token =
+          std::find(request.stop.token_ids.begin(), request.stop.token_ids.end(), id) !=
+          request.stop.token_ids.end();
+      Finish finish;
+      finish.choice = static_cast<int32_t>(c);
+      bool ended = eos || stop_token || state.tokens >= request.stop.max_tokens;
+      finish.reason = eos || stop_token ? FinishReason::kStop : FinishReason::kLength;
+      if (stop_token) {
+        finish.stop = id;
+      }
+      if (!eos && !stop_token) {
+        state.text += static_cast<char>(id);
+        state.waiting.push_back(MakeToken(id, request.logprobs ? request.top_logprobs : 0));
+      }
+      for (const std::string& stop : request.stop.strings) {
+        const size_t at = state.text.find(stop);
+        if (at != std::string::npos) {
+          state.text.resize(at + (request.stop.include_stop_string ? stop.size() : 0));
+          finish.reason = FinishReason::kStop;
+          finish.stop = stop;
+          ended = true;
+          break;
+        }
+      }
+      const size_t held = ended ? 0 : HeldBack(state.text, request.stop.strings);
+      if (ended || (!EndsInsideCharacter(state.text) && state.text.size() - held > state.sent)) {
+        Delta delta;
+        delta.choice = static_cast<int32_t>(c);
+        const size_t end = std::max(state.sent, state.text.size() - held);
+        delta.text = state.text.substr(std::min(state.sent, state.text.size()), end - state.sent);
+        delta.tokens = std::move(state.waiting);
+        state.waiting.clear();
+        state.sent = end;
+        job.sink->OnDelta(std::move(delta));
+      }
+      if (ended) {
+        state.done = true;
+        --running;
+        job.sink->OnFinish(std::move(finish));
+      }
+    }
+    if (!options_.flood && running > 0) {
+      next_s = std::max(next_s + step_s, NowSeconds() - step_s);
+      const double wait_s = next_s - NowSeconds();
+      if (wait_s > 0) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(wait_s));
+      }
+    }
+  }
+  engine::Usage usage;
+  usage.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size());
+  usage.completion_tokens = total;
+  usage.queue_s = start_s - job.submitted_s;
+  usage.prefill_s = decode_start_s - start_s;
+  usage.decode_s = NowSeconds() - decode_start_s;
+  {
+    const std::lock_guard lock(mutex_);
+    stats_.prefill_tokens += usage.prompt_tokens;
+    stats_.prefill_s += usage.prefill_s;
+    stats_.decode_tokens += total;
+    stats_.decode_s += usage.decode_s;
+  }
+  job.sink->OnDone(usage);
+}
+
+std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options) {
+  auto model = std::make_unique<engine::ServedModel>();
+  model->info.id = "fake";
+  models::ArchInfo arch;
+  arch.model_type = "llama";
+  arch.swiglu_variant = "plain_swiglu";
+  arch.model_module = "src/models/llama.cc";
+  arch.kv_cache_kind = "standard";
+  arch.specdec_kind = "none";
+  arch.continuous_batching = "ok";
+  model->info.arch = arch;
+  model->info.max_context = options.max_context;
+  model->info.layers = 2;
+  model->info.vocab_size = kVocabSize;
+  model->info.threads = 1;
+  model->info.isa = "scalar";
+  model->info.created_unix_s = UnixSeconds();
+  model->tokenizer = std::make_unique<ByteTokenizer>();
+  if (options.with_template) {
+    model->chat_template = std::make_unique<PlainTemplate>();
+  }
+  model->engine = std::make_unique<FakeEngine>(options);
+  return model;
+}
+
+}  // namespace mach::testing

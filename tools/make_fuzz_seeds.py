@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Writes seed inputs for the fuzz targets: small valid files of each format, and a few odd ones.
+
+A target gets the seeds of every format whose name its own name contains, so `safetensors_fuzz` gets
+the safetensors files. Runs without packages.
+
+usage: make_fuzz_seeds.py OUT_DIR TARGET ...
+"""
+import json
+import pathlib
+import struct
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+          "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+
+
+def safetensors(tensors, metadata=None):
+    """`tensors`: name -> (dtype, shape, bytes)."""
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape,
+                        "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def safetensors_seeds():
+    yield safetensors({"a": ("F32", [2, 2], bytes(16))}, {"format": "mlx"})
+    yield safetensors({"model.norm.weight": ("BF16", [4], bytes(8)),
+                       "l.weight": ("U32", [2, 4], bytes(32)),
+                       "l.scales": ("F16", [2, 1], bytes(4)),
+                       "l.biases": ("F16", [2, 1], bytes(4))})
+    yield safetensors({"scalar": ("I64", [], bytes(8)), "empty": ("U8", [0, 3], b"")})
+    yield safetensors({})
+    yield struct.pack("<Q", 2**63) + b"{}"
+    yield json.dumps({"metadata": {"total_size": 8}, "weight_map": {
+        "a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}).encode()
+
+
+def gguf_string(text):
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def gguf_value(value):
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    if isinstance(value, int):
+        return struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    if isinstance(value, str):
+        return struct.pack("<I", 8) + gguf_string(value)
+    packed = [gguf_value(item) for item in value]
+    kind = packed[0][:4] if packed else struct.pack("<I", 8)
+    return struct.pack("<I", 9) + kind + struct.pack("<Q", len(packed)) + b"".join(
+        item[4:] for item in packed)
+
+
+def gguf(fields, tensors, version=3):
+    """`tensors`: (name, dimensions with the row first, type number, bytes)."""
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(fields))
+    for key, value in fields.items():
+        out += gguf_string(key) + gguf_value(value)
+    data = b""
+    for name, dimensions, kind, raw in tensors:
+        out += gguf_string(name) + struct.pack("<I", len(dimensions))
+        out += struct.pack(f"<{len(dimensions)}Q", *dimensions)
+        out += struct.pack("<IQ", kind, len(data))
+        data += raw + bytes(-len(raw) % 32)
+    return out + bytes(-len(out) % 32) + data
+
+
+def gguf_seeds():
+    llama = {
+        "general.architecture": "llama", "general.alignment": 32, "llama.block_count": 1,
+        "llama.context_length": 64, "llama.embedding_length": 32, "llama.feed_forward_length": 32,
+        "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1,
+        "llama.rope.freq_base": 10000.0, "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": ["<|endoftext|>", "a", "b", "ab"],
+        "tokenizer.ggml.token_type": [3, 1, 1, 1], "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.chat_template": CHATML,
+    }
+    # (name, type number, bytes of one block, elements of one block)
+    kinds = [("f32", 0, 4, 1), ("f16", 1, 2, 1), ("q4_0", 2, 18, 32), ("q4_1", 3, 20, 32),
+             ("q8_0", 8, 34, 32), ("q4_k", 12, 144, 256), ("q6_k", 14, 210, 256),
+             ("bf16", 30, 2, 1)]
+    for version in (2, 3):
+        yield gguf(llama, [(f"blk.0.{name}.weight", [max(32, block), 2], kind,
+                            bytes(size * (max(32, block) // block) * 2))
+                           for name, kind, size, block in kinds], version)
+    yield gguf({}, [])
+    yield b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60)
+
+
+def config_seeds():
+    for path in sorted((ROOT / "tests/golden").glob("*/config.json")):
+        yield path.read_bytes()
+
+
+def tokenizer_seeds():
+    byte_level = {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": 4, "content": "<|end|>", "single_word": False, "lstrip": False,
+                          "rstrip": False, "normalized": False, "special": True}],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}| ?\\p{L}+|\\s+"},
+             "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
+             "use_regex": False}]},
+        "post_processor": None, "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "byte_fallback": False,
+                  "ignore_merges": False, "vocab": {"a": 0, "b": 1, "ab": 2, "\u0120": 3},
+                  "merges": [["a", "b"]]},
+    }
+    sentencepiece = {
+        "version": "1.0", "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u2581"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+        "pre_tokenizer": None, "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+                  "vocab": {"<unk>": 0, "<0x0A>": 1, "\u2581": 2, "a": 3, "\u2581a": 4},
+                  "merges": ["\u2581 a"]},
+    }
+    for value in (byte_level, sentencepiece):
+        yield json.dumps(value).encode()
+
+
+def template_seeds():
+    yield CHATML.encode()
+    yield (b"{%- macro line(x, y=1) -%}{{ x | trim }}:{{ y }}{%- endmacro -%}"
+           b"{% set ns = namespace(n=0) %}{% for m in messages if m.role != 'system' %}"
+           b"{% set ns.n = ns.n + 1 %}{{ line(m.content, loop.index0) }}{% else %}none{% endfor %}")
+    yield b"{{ tools | tojson(indent=4) }}{{ raise_exception('no ' ~ messages[0]['role']) }}"
+    yield b"{% if x is defined and x is not none %}{{ x[1:-1:2] }}{% elif not y %}{# c #}{% endif %}"
+    yield b"{{ strftime_now('%d %b %Y') }}{{ (1 + 2) * 3 // 4 % 5 ** 2 }}{{ 'a' in 'abc' }}"
+    yield b"{" * 200 + b"{{ [[[[1]]]] }}"
+
+
+def request_seeds():
+    chat = {"model": "m", "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "hello \u00e9 \ud83d\ude42"}]},
+        {"role": "assistant", "content": None}], "stream": True,
+        "stream_options": {"include_usage": True}, "temperature": 0.5, "top_p": 0.9, "seed": 1,
+        "max_completion_tokens": 16, "stop": ["\n\n", "x"], "logprobs": True, "top_logprobs": 3,
+        "logit_bias": {"5": -100}, "n": 1, "presence_penalty": 0.1, "frequency_penalty": -0.1}
+    yield json.dumps(chat).encode()
+    yield json.dumps({"model": "m", "prompt": "once", "max_tokens": 4, "echo": False,
+                      "stop": "."}).encode()
+    yield json.dumps({"model": "m", "prompt": [1, 2, 3], "logprobs": 2}).encode()
+    yield b"[" * 500
+    yield b'{"model":"m","messages":[{"role":"user","content":"\xff\\ud800"}]}'
+
+
+def http_seeds():
+    body = b'{"model":"m","messages":[]}'
+    yield b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
+    yield (b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+           b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body)
+    yield (b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+           b"5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\nGET /health HTTP/1.0\r\n\r\n")
+    yield b"OPTIONS * HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+
+
+FORMATS = {
+    "safetensors": safetensors_seeds,
+    "gguf": gguf_seeds,
+    "config": config_seeds,
+    "tokenizer": tokenizer_seeds,
+    "template": template_seeds,
+    "jinja": template_seeds,
+    "request": request_seeds,
+    "json": request_seeds,
+    "http": http_seeds,
+}
+
+
+def main():
+    out = pathlib.Path(sys.argv[1])
+    for target in sys.argv[2:]:
+        directory = out / target
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, seeds in FORMATS.items():
+            if name in target:
+                for index, data in enumerate(seeds()):
+                    (directory / f"{name}-{index}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -91,6 +91,7 @@ void RunLayer(benchmark::State& state, Isa isa, const Layer& layer, int64_t rows
   table.quantize_rows(x.data(), layer.in, 0, rows, quantized);
   std::vector<float> y(static_cast<size_t>(rows * layer.out));
   std::vector<Buffer> scratch;
+  scratch.reserve(static_cast<size_t>(threads));
   for (int i = 0; i < threads; ++i) {
     scratch.emplace_back(budget, "scratch", LinearScratchBytes(isa, rows, layer.in));
   }

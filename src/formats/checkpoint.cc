@@ -230,7 +230,7 @@ TensorView Checkpoint::RequireTensor(std::string_view name, const Shape& expecte
 }
 
 TensorView Checkpoint::RequireFloat(std::string_view name, const Shape& expected) const {
-  const TensorView tensor = RequireTensor(name, expected);
+  TensorView tensor = RequireTensor(name, expected);
   if (!IsReadableFloat(tensor.dtype)) {
     throw Error(IsFloat(tensor.dtype) ? ErrorCode::kUnsupported : ErrorCode::kCorruptFile,
                 FileOf(name) + ": tensor " + std::string(name) + " is " +

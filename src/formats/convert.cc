@@ -167,12 +167,12 @@ class Conversion {
   void WriteJournal() const {
     Manifest journal = manifest_;
     if (!journal.complete) {
-      for (const auto& [name, file] : finished_) {
+      for (const auto& entry : finished_) {
         const bool listed =
             std::any_of(journal.files.begin(), journal.files.end(),
-                        [&](const ManifestFile& have) { return have.name == name; });
+                        [&](const ManifestFile& have) { return have.name == entry.first; });
         if (!listed) {
-          journal.files.push_back(file);
+          journal.files.push_back(entry.second);
         }
       }
     }

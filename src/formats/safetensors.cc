@@ -135,6 +135,9 @@ void SafetensorsFile::Parse() {
   std::vector<Extent> extents;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
+      if (value.is_null()) {
+        continue;  // MLX writes null where it has none
+      }
       if (!value.is_object()) {
         Corrupt(file, "__metadata__ is not an object: " + BriefJson(value));
       }

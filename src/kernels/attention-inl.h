@@ -172,19 +172,25 @@ inline void Attention(const KvLayerView& kv, const AttentionShape& shape, int64_
       tile.scale = shape.scale;
       for (int64_t row = 0; row < rows; ++row) {
         tile.positions[row] = first_position + first + row / heads;
-        const int64_t group_row = row - row % tile.group_rows;
-        const int64_t width =
-            rows - group_row < tile.group_rows ? rows - group_row : tile.group_rows;
-        const float* from = q + (first + row / heads) * q_stride + (head + row % heads) * head_dim;
-        float* to = scratch.q + group_row * head_dim + (row - group_row);
-        for (int64_t d = 0; d < head_dim; ++d) {
-          to[d * width] = from[d];
-        }
         for (int64_t d = 0; d < head_dim; d += 16) {
           Store(Zero(), scratch.out + row * head_dim + d);
         }
         Store(Zero(), scratch.lanes + row * 16);
         scratch.maxima[row] = -__builtin_inff();
+      }
+      for (int64_t row = 0; row < rows; row += tile.group_rows) {
+        const int64_t width = rows - row < tile.group_rows ? rows - row : tile.group_rows;
+        const float* from[AttentionScratch::kMaxGroupRows];
+        for (int64_t r = 0; r < width; ++r) {
+          from[r] =
+              q + (first + (row + r) / heads) * q_stride + (head + (row + r) % heads) * head_dim;
+        }
+        float* to = scratch.q + row * head_dim;
+        for (int64_t d = 0; d < head_dim; ++d) {
+          for (int64_t r = 0; r < width; ++r) {
+            *to++ = from[r][d];
+          }
+        }
       }
       if (kv.dtype == DType::kF32) {
         RunTile<float>(tile, scratch);

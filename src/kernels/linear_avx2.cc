@@ -23,62 +23,41 @@ __m256i LoadHalfLine(const std::byte* at) {
 template <int kBits>
 constexpr int kQuadsPerFlush = kBits == 6 ? 2 : (kBits == 5 ? 4 : 8);
 
-// Unpacks half `half` of the strip for sub-block `sub` into w[0..7], one code a byte.
+// Moves the bits at [from, from + kPlaneBits) of each byte to `to`, others cleared.
+template <int kPlaneBits>
+__attribute__((always_inline)) inline __m256i MoveBits(__m256i line, int from, int to) {
+  const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1U << kPlaneBits) - 1U) << to));
+  if (from > to) {
+    line = _mm256_srli_epi16(line, from - to);
+  } else if (from < to) {
+    line = _mm256_slli_epi16(line, to - from);
+  }
+  return _mm256_and_si256(line, mask);
+}
+
+// Quad q of sub-block `sub`, half `half` of the strip, one code a byte.
 template <int kBits, int kSubs>
-__attribute__((always_inline)) inline void UnpackSub(const std::byte* block, int sub, int half,
-                                                     __m256i (&w)[kSubQuads]) {
+__attribute__((always_inline)) inline __m256i LoadQuad(const std::byte* block, int sub, int q,
+                                                       int half) {
+  constexpr int kPrimary = kPrimaryBits<kBits>;
+  constexpr int kSecondary = kSecondaryBits<kBits>;
+  constexpr int kPrimaryQuads = 8 / kPrimary;
   block += half * kLineBytes / 2;
-  if constexpr (kBits == 8) {
-#pragma GCC unroll 8
-    for (int q = 0; q < 8; ++q) {
-      w[q] = LoadHalfLine(block + (8 * sub + q) * kLineBytes);
-    }
-  } else if constexpr (kBits >= 4) {
-    const __m256i low = _mm256_set1_epi8(0x0f);
-#pragma GCC unroll 4
-    for (int p = 0; p < 4; ++p) {
-      const __m256i line = LoadHalfLine(block + (4 * sub + p) * kLineBytes);
-      w[2 * p] = _mm256_and_si256(line, low);
-      w[2 * p + 1] = _mm256_and_si256(_mm256_srli_epi16(line, 4), low);
-    }
-    const std::byte* rest = block + 4 * kSubs * kLineBytes;
-    if constexpr (kBits == 5) {
-      const __m256i line = LoadHalfLine(rest + sub * kLineBytes);
-      const __m256i bit = _mm256_set1_epi8(0x10);
-#pragma GCC unroll 8
-      for (int q = 0; q < 8; ++q) {
-        const __m256i moved =
-            q < 4 ? _mm256_slli_epi16(line, 4 - q) : _mm256_srli_epi16(line, q - 4);
-        w[q] = _mm256_or_si256(w[q], _mm256_and_si256(moved, bit));
-      }
-    } else if constexpr (kBits == 6) {
-      const __m256i bits = _mm256_set1_epi8(0x30);
-#pragma GCC unroll 8
-      for (int q = 0; q < 8; ++q) {
-        const __m256i line = LoadHalfLine(rest + (2 * sub + q / 4) * kLineBytes);
-        const int shift = 4 - 2 * (q % 4);
-        const __m256i moved =
-            shift >= 0 ? _mm256_slli_epi16(line, shift) : _mm256_srli_epi16(line, -shift);
-        w[q] = _mm256_or_si256(w[q], _mm256_and_si256(moved, bits));
-      }
-    }
+  const __m256i low =
+      LoadHalfLine(block + (kSubLines<kPrimary> * sub + q / kPrimaryQuads) * kLineBytes);
+  if constexpr (kPrimary == 8) {
+    return low;
   } else {
-    const __m256i low = _mm256_set1_epi8(0x03);
-#pragma GCC unroll 8
-    for (int q = 0; q < 8; ++q) {
-      const __m256i line = LoadHalfLine(block + (2 * sub + q / 4) * kLineBytes);
-      w[q] = _mm256_and_si256(_mm256_srli_epi16(line, 2 * (q % 4)), low);
+    const __m256i codes = MoveBits<kPrimary>(low, q % kPrimaryQuads * kPrimary, 0);
+    if constexpr (kSecondary > 0) {
+      constexpr int kSecondaryQuads = 8 / kSecondary;
+      const int64_t line =
+          kSubs * kSubLines<kPrimary> + kSubLines<kSecondary> * sub + q / kSecondaryQuads;
+      const __m256i high = LoadHalfLine(block + line * kLineBytes);
+      return _mm256_or_si256(
+          codes, MoveBits<kSecondary>(high, q % kSecondaryQuads * kSecondary, kPrimary));
     }
-    if constexpr (kBits == 3) {
-      const __m256i line = LoadHalfLine(block + (2 * kSubs + sub) * kLineBytes);
-      const __m256i bit = _mm256_set1_epi8(0x04);
-#pragma GCC unroll 8
-      for (int q = 0; q < 8; ++q) {
-        const __m256i moved =
-            q < 2 ? _mm256_slli_epi16(line, 2 - q) : _mm256_srli_epi16(line, q - 2);
-        w[q] = _mm256_or_si256(w[q], _mm256_and_si256(moved, bit));
-      }
-    }
+    return codes;
   }
 }
 
@@ -99,33 +78,66 @@ __m256i BroadcastQuad(const int8_t* at) {
   return _mm256_set1_epi32(quad);
 }
 
-// dot += w . x over eight quads of one sub-block.
-template <int kBits>
-__attribute__((always_inline)) inline __m256i DotSub(const __m256i (&w)[kSubQuads], const int8_t* x,
-                                                     __m256i dot) {
+// a + b, in the order written: compilers turn chains of integer additions into trees, which keeps
+// all their terms alive and spills them.
+template <bool kWords>
+__attribute__((always_inline)) inline __m256i AddInOrder(__m256i a, __m256i b) {
+  __m256i sum = kWords ? _mm256_add_epi16(a, b) : _mm256_add_epi32(a, b);
+  asm("" : "+x"(sum));
+  return sum;
+}
+
+// dot[row][half] += w . x over one sub-block; x is the sub-block of the first row. Quad by quad,
+// so that an activation is broadcast once for both halves and a weight unpacked once for all rows.
+template <int kBits, int kSubs, int kRows>
+__attribute__((always_inline)) inline void DotSub(const std::byte* block, int sub, const int8_t* x,
+                                                  int64_t cols, __m256i (&dot)[kRows][2]) {
   if constexpr (kBits == 8) {
-    const __m256i even = _mm256_set1_epi16(0x00ff);
+    const __m256i low_byte = _mm256_set1_epi16(0x00ff);
 #pragma GCC unroll 8
     for (int q = 0; q < 8; ++q) {
-      const __m256i quad = BroadcastQuad(x + 4 * q);
-      const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(quad, 8), 8);
-      const __m256i x_odd = _mm256_srai_epi16(quad, 8);
-      dot = _mm256_add_epi32(dot, _mm256_madd_epi16(_mm256_and_si256(w[q], even), x_even));
-      dot = _mm256_add_epi32(dot, _mm256_madd_epi16(_mm256_srli_epi16(w[q], 8), x_odd));
+      const __m256i w0 = LoadQuad<kBits, kSubs>(block, sub, q, 0);
+      const __m256i w1 = LoadQuad<kBits, kSubs>(block, sub, q, 1);
+      const __m256i even[2] = {_mm256_and_si256(w0, low_byte), _mm256_and_si256(w1, low_byte)};
+      const __m256i odd[2] = {_mm256_srli_epi16(w0, 8), _mm256_srli_epi16(w1, 8)};
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i quad = BroadcastQuad(x + r * cols + 4 * q);
+        const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(quad, 8), 8);
+        const __m256i x_odd = _mm256_srai_epi16(quad, 8);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          const __m256i pairs = _mm256_add_epi32(_mm256_madd_epi16(even[half], x_even),
+                                                 _mm256_madd_epi16(odd[half], x_odd));
+          dot[r][half] = AddInOrder<false>(dot[r][half], pairs);
+        }
+      }
     }
   } else {
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
     for (int flush = 0; flush < 8; flush += kQuadsPerFlush<kBits>) {
-      __m256i pairs = _mm256_maddubs_epi16(w[flush], BroadcastQuad(x + 4 * flush));
+      __m256i pairs[kRows][2];
 #pragma GCC unroll 8
-      for (int q = flush + 1; q < flush + kQuadsPerFlush<kBits>; ++q) {
-        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[q], BroadcastQuad(x + 4 * q)));
+      for (int q = flush; q < flush + kQuadsPerFlush<kBits>; ++q) {
+        const __m256i w0 = LoadQuad<kBits, kSubs>(block, sub, q, 0);
+        const __m256i w1 = LoadQuad<kBits, kSubs>(block, sub, q, 1);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          const __m256i quad = BroadcastQuad(x + r * cols + 4 * q);
+          const __m256i low = _mm256_maddubs_epi16(w0, quad);
+          const __m256i high = _mm256_maddubs_epi16(w1, quad);
+          pairs[r][0] = q == flush ? low : AddInOrder<true>(pairs[r][0], low);
+          pairs[r][1] = q == flush ? high : AddInOrder<true>(pairs[r][1], high);
+        }
       }
-      dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, ones));
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        dot[r][0] = AddInOrder<false>(dot[r][0], _mm256_madd_epi16(pairs[r][0], ones));
+        dot[r][1] = AddInOrder<false>(dot[r][1], _mm256_madd_epi16(pairs[r][1], ones));
+      }
     }
   }
-  return dot;
 }
 
 void StoreOutputs(const __m256 (&acc)[2], int64_t valid, const float* bias, float* y) {
@@ -169,28 +181,25 @@ void AffineTile(const AffineCall& call, int64_t strip, int64_t row) {
     for (int64_t line = 0; line < kCodeBytes + kLineBytes; line += kLineBytes) {
       _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + line, _MM_HINT_T0);
     }
+    __m256i dot[kRows][2];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      dot[r][0] = _mm256_setzero_si256();
+      dot[r][1] = _mm256_setzero_si256();
+    }
+#pragma GCC unroll 4
+    for (int sub = 0; sub < kSubs; ++sub) {
+      DotSub<kBits, kSubs, kRows>(block, sub, codes + sub * kSubInputs, cols, dot);
+    }
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      __m256i dot[kRows];
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        dot[r] = _mm256_setzero_si256();
-      }
-#pragma GCC unroll 4
-      for (int sub = 0; sub < kSubs; ++sub) {
-        __m256i w[kSubQuads];
-        UnpackSub<kBits, kSubs>(block, sub, half, w);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          dot[r] = DotSub<kBits>(w, codes + r * cols + sub * kSubInputs, dot[r]);
-        }
-      }
-      const __m256 scale = LoadFloats(block + kCodeBytes + half * half_bytes / 2, type);
-      const __m256 bias = LoadFloats(block + kCodeBytes + half_bytes + half * half_bytes / 2, type);
+      const std::byte* at = block + kCodeBytes + half * half_bytes / 2;
+      const __m256 scale = LoadFloats(at, type);
+      const __m256 bias = LoadFloats(at + half_bytes, type);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const __m256 product = _mm256_mul_ps(scale, _mm256_set1_ps(scales[r * groups + group]));
-        acc[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r]), product, acc[r][half]);
+        acc[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][half]), product, acc[r][half]);
         acc[r][half] =
             _mm256_fmadd_ps(bias, _mm256_set1_ps(sums[r * groups + group]), acc[r][half]);
       }
@@ -208,15 +217,20 @@ void AffineTile(const AffineCall& call, int64_t strip, int64_t row) {
 template <int kBits, int kSubs>
 void AffineStrips(const AffineCall& call) {
   for (int64_t strip = 0; strip < call.strips; ++strip) {
+    // Three rows are what 16 registers hold; four are two and two.
     int64_t row = 0;
-    for (; row + 4 <= call.rows; row += 4) {
-      AffineTile<kBits, kSubs, 4>(call, strip, row);
-    }
-    for (; row + 2 <= call.rows; row += 2) {
-      AffineTile<kBits, kSubs, 2>(call, strip, row);
-    }
-    for (; row < call.rows; ++row) {
-      AffineTile<kBits, kSubs, 1>(call, strip, row);
+    while (row < call.rows) {
+      const int64_t left = call.rows - row;
+      if (left == 3 || left > 4) {
+        AffineTile<kBits, kSubs, 3>(call, strip, row);
+        row += 3;
+      } else if (left >= 2) {
+        AffineTile<kBits, kSubs, 2>(call, strip, row);
+        row += 2;
+      } else {
+        AffineTile<kBits, kSubs, 1>(call, strip, row);
+        row += 1;
+      }
     }
   }
 }

@@ -77,19 +77,20 @@ uint32_t SpreadQuad(uint32_t packed) {
   }
 }
 
+constexpr int64_t kWordsPerLine = kLineBytes / 4;
+
 using SubQuads = std::array<uint32_t, kSubQuads>;
 
 // 32 codes of a row, as they lie in a file, to eight quads.
 template <int kBits>
 SubQuads UnpackSub(const std::byte* codes) {
   SubQuads quads;
-  for (int pair = 0; pair < kSubQuads / 2; ++pair) {
+  for (size_t pair = 0; pair < kSubQuads / 2; ++pair) {
     uint64_t packed = 0;
     std::memcpy(&packed, codes + pair * kBits, kBits);
     constexpr uint64_t kMask = (1ULL << (4 * kBits)) - 1;
-    quads[static_cast<size_t>(2 * pair)] = SpreadQuad<kBits>(static_cast<uint32_t>(packed & kMask));
-    quads[static_cast<size_t>(2 * pair + 1)] =
-        SpreadQuad<kBits>(static_cast<uint32_t>(packed >> (4 * kBits)));
+    quads[2 * pair] = SpreadQuad<kBits>(static_cast<uint32_t>(packed & kMask));
+    quads[2 * pair + 1] = SpreadQuad<kBits>(static_cast<uint32_t>(packed >> (4 * kBits)));
   }
   return quads;
 }
@@ -97,32 +98,28 @@ SubQuads UnpackSub(const std::byte* codes) {
 // Writes the bits [shift, shift + kPlaneBits) of the codes of output `output` into a plane.
 template <int kPlaneBits>
 void StorePlane(const SubQuads& quads, int shift, uint32_t* plane, int64_t output) {
-  constexpr int kQuadsPerLine = 8 / kPlaneBits;
+  constexpr size_t kQuadsPerLine = 8 / kPlaneBits;
   constexpr uint32_t kMask = 0x01010101U * ((1U << kPlaneBits) - 1U);
-  for (int line = 0; line < kSubLines<kPlaneBits>; ++line) {
+  for (size_t line = 0; line < kSubLines<kPlaneBits>; ++line) {
     uint32_t bytes = 0;
-    for (int i = 0; i < kQuadsPerLine; ++i) {
-      bytes |= (quads[static_cast<size_t>(line * kQuadsPerLine + i)] >> shift & kMask)
-               << (i * kPlaneBits);
+    for (size_t i = 0; i < kQuadsPerLine; ++i) {
+      bytes |= (quads[line * kQuadsPerLine + i] >> shift & kMask) << (i * kPlaneBits);
     }
-    plane[line * kStripOutputs + output] = bytes;
+    plane[line * kWordsPerLine + static_cast<size_t>(output)] = bytes;
   }
 }
 
 template <int kPlaneBits>
 void LoadPlane(const uint32_t* plane, int64_t output, int shift, SubQuads& quads) {
-  constexpr int kQuadsPerLine = 8 / kPlaneBits;
+  constexpr size_t kQuadsPerLine = 8 / kPlaneBits;
   constexpr uint32_t kMask = 0x01010101U * ((1U << kPlaneBits) - 1U);
-  for (int line = 0; line < kSubLines<kPlaneBits>; ++line) {
-    const uint32_t bytes = plane[line * kStripOutputs + output];
-    for (int i = 0; i < kQuadsPerLine; ++i) {
-      quads[static_cast<size_t>(line * kQuadsPerLine + i)] |= (bytes >> (i * kPlaneBits) & kMask)
-                                                              << shift;
+  for (size_t line = 0; line < kSubLines<kPlaneBits>; ++line) {
+    const uint32_t bytes = plane[line * kWordsPerLine + static_cast<size_t>(output)];
+    for (size_t i = 0; i < kQuadsPerLine; ++i) {
+      quads[line * kQuadsPerLine + i] |= (bytes >> (i * kPlaneBits) & kMask) << shift;
     }
   }
 }
-
-constexpr int64_t kWordsPerLine = kLineBytes / 4;
 
 template <int kBits>
 uint32_t* SecondaryPlane(std::byte* block, int64_t subs) {

@@ -11,7 +11,7 @@
 namespace mach::kernels {
 namespace {
 
-__m512i LoadLine(const std::byte* at) {
+inline __m512i LoadLine(const std::byte* at) {
   return _mm512_loadu_si512(at);
 }
 
@@ -79,7 +79,7 @@ __attribute__((always_inline)) inline void UnpackSub(const std::byte* block, int
   }
 }
 
-__m512 LoadFloats(const std::byte* at, FloatType type) {
+inline __m512 LoadFloats(const std::byte* at, FloatType type) {
   if (type == FloatType::kF16) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
   }

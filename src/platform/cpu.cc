@@ -22,9 +22,18 @@ namespace mach {
 namespace {
 
 #if defined(__x86_64__)
+// clang 14's __builtin_cpu_supports does not know "f16c".
+bool HasF16c() {
+  unsigned a = 1;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  return ((c >> 29) & 1U) != 0;
+}
+
 bool HasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
 bool HasAvx512Vnni() {

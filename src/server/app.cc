@@ -297,9 +297,9 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     const engine::ServedModel& model = *host_.ready();
     options.meta.kind = kind;
     // The server's own request id where there is one; a client's may repeat.
-    const http::Request& head = exchange->request();
+    const http::Request& asked = exchange->request();
     options.meta.id = (kind == api::ResponseKind::kChat ? "chatcmpl-" : "cmpl-") +
-                      (head.Header("x-request-id").empty() ? head.id : http::NewRequestId());
+                      (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
     options.meta.created_unix_s = UnixSeconds();
     options.meta.model = model.info.id;
     Generation::Hooks hooks;

@@ -20,6 +20,8 @@ class ChatTemplate {
 
   // `variables` is an object: messages, tools (null or absent = none), add_generation_prompt,
   // bos_token, eos_token and whatever the request's chat_template_kwargs add. Key order is kept.
+  // As in transformers, tools and documents are none and add_generation_prompt is false where absent,
+  // and a message's reasoning_content, thinking or reasoning is seen under the first two names.
   // `now_unix_s` is what strftime_now sees. Throws kInvalidArgument with the template's own words
   // where it calls raise_exception, or with the reason where it cannot be evaluated; kResourceLimit
   // where it runs away (output, steps or depth).

@@ -17,7 +17,8 @@ namespace mach::text {
 class Tokenizer {
  public:
   // `json` is the contents of a tokenizer.json, `source` its path for messages. Throws kCorruptFile
-  // (not a tokenizer.json, inconsistent) or kUnsupported (a component not implemented; it is named).
+  // (not a tokenizer.json, inconsistent) or kUnsupported (a component not implemented; it is
+  // named).
   static std::unique_ptr<Tokenizer> FromJson(std::string_view json, std::string_view source);
 
   virtual ~Tokenizer() = default;
@@ -38,10 +39,25 @@ class Tokenizer {
   // The bytes that `id` stands for within running text (may be part of a character); the literal
   // content for added tokens; empty for ids without an entry.
   virtual std::string TokenBytes(int32_t id) const = 0;
+
+  // The state of decoding one growing sequence, for StreamDecoder. Must not outlive the tokenizer.
+  class Decoding {
+   public:
+    Decoding() = default;
+    Decoding(const Decoding&) = delete;
+    Decoding& operator=(const Decoding&) = delete;
+    virtual ~Decoding() = default;
+
+    // Append the text that became certain; never a part of a character.
+    virtual void Push(int32_t id, std::string* out) = 0;
+    virtual void Finish(std::string* out) = 0;
+  };
+  // The default joins TokenBytes; right only if Decode does nothing else.
+  virtual std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const;
 };
 
-// Decodes a growing sequence of ids piece by piece. The pieces joined equal Tokenizer::Decode of the
-// whole sequence; no piece ends inside a character. One per sequence; not thread-safe.
+// Decodes a growing sequence of ids piece by piece. The pieces joined equal Tokenizer::Decode of
+// the whole sequence; no piece ends inside a character. One per sequence; not thread-safe.
 class StreamDecoder {
  public:
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);

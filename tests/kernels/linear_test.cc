@@ -113,6 +113,7 @@ std::vector<float> RunAffine(const KernelTable& table, const PackedLinear& weigh
   const uint64_t scratch_bytes = LinearScratchBytes(table.isa, x.rows, x.cols);
   MemoryBudget budget;
   std::vector<Buffer> scratch;
+  scratch.reserve(static_cast<size_t>(pool.threads()));
   for (int i = 0; i < pool.threads(); ++i) {
     scratch.emplace_back(budget, "scratch", scratch_bytes);
   }
@@ -314,6 +315,28 @@ TEST(LinearAffineTest, AllVariantsAgreeBitForBit) {
           }
         }
       }
+    }
+  }
+}
+
+// More rows than any variant takes in one block.
+TEST(LinearAffineTest, ManyRowsAgreeBitForBit) {
+  std::mt19937 random(kSeed);
+  MemoryBudget budget;
+  ThreadPool pool(1);
+  const int64_t rows = 701;
+  for (const AffineScheme& scheme :
+       {AffineScheme{4, 32}, AffineScheme{6, 64}, AffineScheme{8, 128}}) {
+    const AffineMatrix matrix(random, scheme, 33, 1536, DType::kBF16);
+    const PackedLinear packed =
+        PackedLinear::FromAffine(budget, "test", matrix.view, nullptr, pool);
+    const std::vector<float> x = RandomActivations(random, rows * 1536);
+    const Quantized quantized(Kernels(Isa::kScalar), x, rows, 1536, scheme.group_size);
+    const std::vector<float> want = RunAffine(Kernels(Isa::kScalar), packed, quantized.view, pool);
+    for (const Isa isa : SupportedIsas()) {
+      const std::vector<float> got = RunAffine(Kernels(isa), packed, quantized.view, pool);
+      ASSERT_EQ(Difference(got, want.data(), got.size()), "")
+          << IsaName(isa) << ", " << Describe(scheme, DType::kBF16, 33, 1536);
     }
   }
 }

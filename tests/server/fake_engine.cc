@@ -204,21 +204,30 @@ engine::GenerationRequest FakeEngine::last_request() const {
   return last_request_;
 }
 
-void FakeEngine::Loop() {
+void FakeEngine::DropCancelled() {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto cancelled = std::find_if(queue_.begin(), queue_.end(),
                                         [](const auto& job) { return job->cancelled.load(); });
-    if (cancelled != queue_.end()) {
-      const auto job = *cancelled;
-      queue_.erase(cancelled);
-      ++stats_.requests_cancelled;
-      lock.unlock();
-      job->sink->OnError(Error(ErrorCode::kCancelled, "cancelled in the queue"));
-      lock.lock();
-      changed_.notify_all();
-      continue;
+    if (cancelled == queue_.end()) {
+      return;
     }
+    const auto job = *cancelled;
+    queue_.erase(cancelled);
+    ++stats_.requests_cancelled;
+    lock.unlock();
+    job->sink->OnError(Error(ErrorCode::kCancelled, "cancelled in the queue"));
+    lock.lock();
+    changed_.notify_all();
+  }
+}
+
+void FakeEngine::Loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    lock.unlock();
+    DropCancelled();
+    lock.lock();
     if (!queue_.empty()) {
       active_ = queue_.front();
       queue_.pop_front();
@@ -256,6 +265,7 @@ void FakeEngine::Run(Job& job) {
     if (job.cancelled.load()) {
       return cancel();
     }
+    DropCancelled();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   const double decode_start_s = NowSeconds();
@@ -277,6 +287,7 @@ void FakeEngine::Run(Job& job) {
     if (job.cancelled.load()) {
       return cancel();
     }
+    DropCancelled();
     if (says("[[fail]]") && total >= 3) {
       {
         const std::lock_guard lock(mutex_);

@@ -58,6 +58,7 @@ class FakeEngine : public engine::Engine {
 
   void Loop();
   void Run(Job& job);
+  void DropCancelled();  // from the queue
 
   const FakeOptions options_;
   mutable std::mutex mutex_;

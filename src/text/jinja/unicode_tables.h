@@ -1,0 +1,65 @@
+// The tables behind unicode.h. Sorted by code point.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mach::text::jinja {
+
+// Bits of ClassRange::mask, in the order of FLAGS in tools/gen_unicode_tables.py.
+enum ClassBit : uint16_t {
+  kSpaceBit = 1 << 0,
+  kPrintableBit = 1 << 1,
+  kAlphaBit = 1 << 2,
+  kDecimalBit = 1 << 3,
+  kDigitBit = 1 << 4,
+  kNumericBit = 1 << 5,
+  kUpperBit = 1 << 6,
+  kLowerBit = 1 << 7,
+  kTitleBit = 1 << 8,
+  kIdentifierPartBit = 1 << 9,
+  kIdentifierStartBit = 1 << 10,
+  kCasedBit = 1 << 11,
+  kCaseIgnorableBit = 1 << 12,
+};
+
+struct ClassRange {
+  uint32_t first;
+  uint32_t last;
+  uint16_t mask;
+};
+
+// Every `step`-th code point of [first, last] maps to itself plus `offset`.
+struct CaseRun {
+  uint32_t first;
+  uint32_t last;
+  uint32_t step;
+  int32_t offset;
+};
+
+// One code point that maps to several; unused places are 0.
+struct CaseSpecial {
+  uint32_t code_point;
+  uint32_t to[3];
+};
+
+extern const ClassRange kClassRanges[];
+extern const size_t kClassRangesSize;
+extern const CaseRun kUpperRuns[];
+extern const size_t kUpperRunsSize;
+extern const CaseRun kLowerRuns[];
+extern const size_t kLowerRunsSize;
+extern const CaseRun kTitleRuns[];
+extern const size_t kTitleRunsSize;
+extern const CaseRun kFoldRuns[];
+extern const size_t kFoldRunsSize;
+extern const CaseSpecial kUpperSpecial[];
+extern const size_t kUpperSpecialSize;
+extern const CaseSpecial kLowerSpecial[];
+extern const size_t kLowerSpecialSize;
+extern const CaseSpecial kTitleSpecial[];
+extern const size_t kTitleSpecialSize;
+extern const CaseSpecial kFoldSpecial[];
+extern const size_t kFoldSpecialSize;
+
+}  // namespace mach::text::jinja

@@ -1,0 +1,96 @@
+#include "api/json_text.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "api/errors.h"
+
+namespace mach::api {
+namespace {
+
+std::string Quoted(std::string_view text) {
+  std::string out;
+  AppendJsonString(out, text);
+  return out;
+}
+
+std::string RejectionOf(std::string_view text) {
+  try {
+    ParseJson(text);
+  } catch (const RequestError& e) {
+    EXPECT_EQ(e.info().status, 400);
+    EXPECT_LT(e.info().message.size(), 300U);
+    return e.info().message;
+  }
+  return "";
+}
+
+TEST(AppendJsonString, EscapesWhatJsonDemandsAndKeepsUtf8) {
+  EXPECT_EQ(Quoted("a\"b\\c\n\t\r\b\f"), R"("a\"b\\c\n\t\r\b\f")");
+  EXPECT_EQ(Quoted(std::string_view("\0\x1f", 2)), R"("\u0000\u001f")");
+  EXPECT_EQ(Quoted("Gr\xC3\xBC\xC3\x9F \xE4\xBD\xA0 \xF0\x9F\x98\x80"),
+            "\"Gr\xC3\xBC\xC3\x9F \xE4\xBD\xA0 \xF0\x9F\x98\x80\"");
+}
+
+TEST(AppendJsonString, ReplacesBrokenUtf8) {
+  const std::string bad = "\xEF\xBF\xBD";
+  EXPECT_EQ(Quoted("a\x80z"), "\"a" + bad + "z\"");
+  EXPECT_EQ(Quoted("\xC0\xAF"), "\"" + bad + bad + "\"");            // overlong
+  EXPECT_EQ(Quoted("\xED\xA0\x80"), "\"" + bad + bad + bad + "\"");  // surrogate
+  EXPECT_EQ(Quoted("\xE4\xBD"), "\"" + bad + bad + "\"");            // cut short
+  EXPECT_EQ(Quoted("\xF4\x90\x80\x80").size(), 14U);                 // beyond U+10FFFF
+}
+
+TEST(AppendJsonString, ReadsBackForRandomBytes) {
+  const uint32_t seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  for (int round = 0; round < 3000; ++round) {
+    std::string text(random() % 40, '\0');
+    for (char& c : text) {
+      c = static_cast<char>(random() % 3 == 0 ? random() % 256 : random() % 128);
+    }
+    const auto parsed = nlohmann::json::parse(Quoted(text));
+    const auto dump = [&](nlohmann::json::error_handler_t mode) {
+      return nlohmann::json(text).dump(-1, ' ', false, mode);
+    };
+    // Equal under both ways of mending it means that nothing was broken.
+    if (dump(nlohmann::json::error_handler_t::ignore) ==
+        dump(nlohmann::json::error_handler_t::replace)) {
+      EXPECT_EQ(parsed.get<std::string>(), text);
+    }
+  }
+}
+
+TEST(ParseJson, KeepsKeyOrder) {
+  EXPECT_EQ(ParseJson(R"({"b":1,"a":[1,2.5,"x",null,true]})").dump(),
+            R"({"b":1,"a":[1,2.5,"x",null,true]})");
+}
+
+TEST(ParseJson, RefusesWhatIsNotJson) {
+  EXPECT_NE(RejectionOf("").find("not valid JSON"), std::string::npos);
+  EXPECT_NE(RejectionOf("{\"a\":").find("byte"), std::string::npos);
+  EXPECT_NE(RejectionOf("{} x"), "");
+  EXPECT_NE(RejectionOf("\"\xFF\""), "");
+  EXPECT_NE(RejectionOf("[1e999]").find("out of range"), std::string::npos);
+  EXPECT_NE(RejectionOf("\"" + std::string(1 << 20, 'a')), "");
+}
+
+TEST(ParseJson, BoundsDepthValuesAndMembers) {
+  EXPECT_NE(RejectionOf(std::string(100000, '[')).find("nested deeper"), std::string::npos);
+  EXPECT_EQ(RejectionOf("[\"" + std::string(1000, '[') + "\"]"), "");
+  std::string members = "{\"k\":0";
+  for (int i = 0; i < 5000; ++i) {
+    members += ",\"" + std::to_string(i) + "\":0";
+  }
+  EXPECT_NE(RejectionOf(members + "}").find("members"), std::string::npos);
+  JsonLimits limits;
+  limits.max_values = 10;
+  EXPECT_NO_THROW(ParseJson("[1,2,3,4,5,6,7,8]", limits));
+  EXPECT_THROW(ParseJson("[1,2,3,4,5,6,7,8,9,10,11]", limits), RequestError);
+}
+
+}  // namespace
+}  // namespace mach::api

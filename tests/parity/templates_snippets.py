@@ -1,0 +1,3 @@
+"""Small templates, one language feature each, compared with jinja2 as transformers sets it up."""
+CONTEXT = {}
+SNIPPETS = ["{{ 1 + 1 }}"]

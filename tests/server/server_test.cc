@@ -1,0 +1,453 @@
+// The whole HTTP side on the scripted engine, through real sockets.
+#include "http/server.h"
+
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "server/app.h"
+#include "server/startup.h"
+#include "tests/http/raw_client.h"
+#include "tests/server/fake_engine.h"
+
+namespace mach::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using mach::testing::FakeEngine;
+using mach::testing::FakeOptions;
+using mach::testing::RawClient;
+
+constexpr char kChat[] = "/v1/chat/completions";
+
+bool WaitFor(const std::function<bool()>& check, double seconds = 5) {
+  const double deadline_s = NowSeconds() + seconds;
+  while (NowSeconds() < deadline_s) {
+    if (check()) {
+      return true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return false;
+}
+
+std::string ChatBody(const std::string& text, const char* more = "{}") {
+  Json body = {{"messages", Json::array({Json{{"role", "user"}, {"content", text}}})},
+               {"temperature", 0}};
+  body.update(Json::parse(more));
+  return body.dump();
+}
+
+// Takes the chunks of a chunked body apart.
+std::string Unchunk(const std::string& body) {
+  std::string out;
+  size_t at = 0;
+  while (at < body.size()) {
+    const size_t line = body.find("\r\n", at);
+    const size_t size = std::stoul(body.substr(at, line - at), nullptr, 16);
+    out += body.substr(line + 2, size);
+    at = line + 2 + size + 2;
+  }
+  return out;
+}
+
+class ServerAppTest : public ::testing::Test {
+ protected:
+  void Start(bool ready = true) {
+    host_ = std::make_unique<ModelHost>("dir-name");
+    app_ = std::make_unique<App>(app_options_, *host_);
+    http_.port = 0;
+    http_.make_error = &App::MakeHttpError;
+    http_.check_head = [this](const http::Request& head) { return app_->CheckHead(head); };
+    server_ = std::make_unique<http::Server>(
+        http_, [this](const std::shared_ptr<http::Exchange>& x) { app_->Handle(x); });
+    server_->Start();
+    if (ready) {
+      Ready();
+    }
+  }
+
+  void Ready() { host_->SetReady(mach::testing::MakeFakeModel(fake_)); }
+
+  void TearDown() override {
+    // The order of Serve: nothing may post to a server that is gone.
+    if (host_->ready() != nullptr) {
+      host_->ready()->engine->Shutdown(0);
+    }
+    server_->Stop();
+    app_->Stop();
+    server_.reset();
+  }
+
+  FakeEngine& engine() { return dynamic_cast<FakeEngine&>(*host_->ready()->engine); }
+
+  static std::string Request(const std::string& method, const std::string& path,
+                             const std::string& body, const std::string& headers = "") {
+    return method + " " + path + " HTTP/1.1\r\nHost: h\r\n" + headers +
+           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  }
+
+  struct Reply {
+    int status = 0;
+    std::string head;
+    std::string body;
+    Json json() const { return Json::parse(body); }
+  };
+
+  Reply Call(const std::string& method, const std::string& path, const std::string& body = "",
+             const std::string& headers = "") {
+    RawClient client(server_->port());
+    client.Send(Request(method, path, body, headers));
+    const std::string text = client.ReadResponse(20000);
+    const size_t end = text.find("\r\n\r\n");
+    if (end == std::string::npos) {
+      ADD_FAILURE() << "no response to " << method << " " << path;
+      return {};
+    }
+    return {std::stoi(text.substr(9, 3)), text.substr(0, end), text.substr(end + 4)};
+  }
+
+  // The data of each event of a streamed response, [DONE] included.
+  std::vector<std::string> Stream(const std::string& path, const std::string& body) {
+    RawClient client(server_->port());
+    client.Send(Request("POST", path, body));
+    const std::string head = client.ReadUntil("\r\n\r\n");
+    EXPECT_NE(head.find("Content-Type: text/event-stream; charset=utf-8\r\n"), std::string::npos)
+        << head;
+    EXPECT_NE(head.find("Cache-Control: no-cache\r\n"), std::string::npos);
+    EXPECT_NE(head.find("x-request-id: "), std::string::npos);
+    const std::string text = Unchunk(client.ReadUntil("\r\n0\r\n\r\n", 20000));
+    std::vector<std::string> events;
+    size_t at = 0;
+    while (at < text.size()) {
+      const size_t end = text.find("\n\n", at);
+      const std::string event = text.substr(at, end - at);
+      if (event[0] != ':') {
+        EXPECT_EQ(event.substr(0, 6), "data: ");
+        EXPECT_EQ(event.find('\n'), std::string::npos);
+        events.push_back(event.substr(6));
+      }
+      at = end + 2;
+    }
+    return events;
+  }
+
+  FakeOptions fake_;
+  AppOptions app_options_;
+  http::ServerOptions http_;
+  std::unique_ptr<ModelHost> host_;
+  std::unique_ptr<App> app_;
+  std::unique_ptr<http::Server> server_;
+};
+
+TEST_F(ServerAppTest, SaysHowFarLoadingIs) {
+  Start(/*ready=*/false);
+  host_->progress().bytes_total.store(200);
+  host_->progress().bytes_done.store(50);
+  for (const char* path : {"/v1/models", "/v1/capabilities", "/v1/stats"}) {
+    const Reply reply = Call("GET", path);
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_NE(reply.head.find("Retry-After: 1"), std::string::npos);
+    EXPECT_EQ(reply.json()["progress"]["fraction"], 0.25);
+    EXPECT_EQ(reply.json()["error"]["code"], "model_loading");
+  }
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 503);
+  EXPECT_EQ(Call("GET", "/health").json()["status"], "loading");
+  EXPECT_EQ(Call("GET", "/metrics").status, 200);
+  Ready();
+  EXPECT_EQ(Call("GET", "/v1/models").status, 200);
+  EXPECT_EQ(Call("GET", "/health").json()["status"], "ok");
+}
+
+TEST_F(ServerAppTest, ChecksKeys) {
+  app_options_.api_key = "secret";
+  Start();
+  EXPECT_EQ(Call("GET", "/v1/models").status, 401);
+  EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secre\r\n").status, 401);
+  EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secret2\r\n").status, 401);
+  const Reply reply = Call("POST", kChat, ChatBody("hi"), "x-api-key: wrong\r\n");
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_EQ(reply.json()["error"]["code"], "invalid_api_key");
+  EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
+  EXPECT_EQ(Call("GET", "/v1/models", "", "X-Api-Key: secret\r\n").status, 200);
+  EXPECT_EQ(Call("GET", "/health").status, 200);
+}
+
+TEST_F(ServerAppTest, NamesModels) {
+  Start();
+  EXPECT_EQ(Call("GET", "/v1/models/fake").json()["id"], "fake");
+  EXPECT_EQ(Call("GET", "/v1/models/dir%2Dname").status, 200);
+  EXPECT_EQ(Call("GET", "/v1/models/other/name").json()["error"]["code"], "model_not_found");
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"model":"other"})")).status, 404);
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"model":"dir-name"})")).status, 200);
+}
+
+TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
+  Start();
+  const Reply local = Call("OPTIONS", kChat, "", "Origin: http://localhost:3000\r\n");
+  EXPECT_EQ(local.status, 204);
+  EXPECT_NE(local.head.find("Access-Control-Allow-Origin: http://localhost:3000"),
+            std::string::npos);
+  for (const char* origin : {"https://evil.example", "http://localhost.evil.example",
+                             "http://127.0.0.1.evil.example", "null"}) {
+    const Reply foreign = Call("GET", "/v1/models", "", std::string("Origin: ") + origin + "\r\n");
+    EXPECT_EQ(foreign.head.find("Access-Control"), std::string::npos) << origin;
+  }
+}
+
+TEST_F(ServerAppTest, ReportsWhatThePageShows) {
+  Start();
+  const Json capabilities = Call("GET", "/v1/capabilities").json();
+  EXPECT_EQ(capabilities["backend"], "openai");
+  EXPECT_EQ(capabilities["serving"]["decode_path"], "target-only");
+  EXPECT_EQ(capabilities["arch"]["model_type"], "llama");
+  for (const char* key :
+       {"expert_residency", "serving_mode", "decode_path", "effective_decode_path",
+        "effective_decode_path_reason", "continuous_batching", "turboquant_kv", "disk_kv",
+        "decode_policy", "speculation", "rho_gate"}) {
+    EXPECT_TRUE(capabilities["serving"].contains(key)) << key;
+  }
+  EXPECT_EQ(Call("GET", "/v1/cache/stats").json()["prefix_cache"]["enabled"], false);
+  EXPECT_EQ(Call("GET", "/v1/cache/warm_prefix").json()["enabled"], false);
+  EXPECT_EQ(Call("POST", "/v1/cache/warm_prefix", "{}").status, 400);
+  EXPECT_EQ(Call("POST", "/v1/models").status, 405);
+  EXPECT_EQ(Call("GET", "/v2").status, 404);
+}
+
+TEST_F(ServerAppTest, StatsAnswerDuringAGeneration) {
+  Start();
+  RawClient busy(server_->port());
+  busy.Send(Request("POST", kChat, ChatBody("[[prefill]]", R"({"stream":true})")));
+  // Headers and the first chunk do not wait for the first token.
+  EXPECT_NE(busy.ReadUntil("\"role\":\"assistant\""), "");
+  const Stopwatch watch;
+  const Json stats = Call("GET", "/v1/stats").json();
+  EXPECT_LT(watch.ElapsedSeconds(), 1);
+  EXPECT_EQ(stats["requests"]["active"], 1);
+  EXPECT_EQ(stats["stale_generation_in_flight"], true);
+}
+
+TEST_F(ServerAppTest, StreamAndWholeAgree) {
+  Start();
+  const std::string whole =
+      Call("POST", kChat, ChatBody("hi")).json()["choices"][0]["message"]["content"];
+  EXPECT_EQ(whole.substr(0, 19), "The quick brown fox");
+  const auto events = Stream(kChat, ChatBody("hi", R"({"stream":true})"));
+  ASSERT_GT(events.size(), 3U);
+  EXPECT_EQ(events.back(), "[DONE]");
+  std::string joined;
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    joined += Json::parse(events[i])["choices"][0]["delta"].value("content", "");
+  }
+  EXPECT_EQ(joined, whole);
+  EXPECT_EQ(Json::parse(events[events.size() - 2])["choices"][0]["finish_reason"], "stop");
+}
+
+TEST_F(ServerAppTest, FieldsReachTheEngine) {
+  Start();
+  Call("POST", kChat, ChatBody("hi", R"({"max_tokens":5,"seed":9,"top_k":3,"n":2,"top_p":0.5,
+       "stop":"zz","logit_bias":{"65":5},"min_tokens":2,"logprobs":true,"top_logprobs":2,
+       "reasoning_effort":"none"})"));
+  const auto request = engine().last_request();
+  EXPECT_EQ(request.stop.max_tokens, 5);
+  EXPECT_EQ(request.stop.min_tokens, 2);
+  EXPECT_EQ(request.sampling.seed, 9);
+  EXPECT_EQ(request.sampling.top_k, 3);
+  EXPECT_EQ(request.sampling.top_p, 0.5F);
+  EXPECT_EQ(request.sampling.logit_bias.size(), 1U);
+  EXPECT_EQ(request.choices, 2);
+  EXPECT_EQ(request.top_logprobs, 2);
+  const std::string prompt(request.prompt_tokens.begin(), request.prompt_tokens.end());
+  EXPECT_EQ(prompt, "<user>hi\n<nothink><assistant>");
+  Call("POST", kChat, ChatBody("hi"));
+  EXPECT_EQ(engine().last_request().stop.max_tokens, fake_.max_context - 20);
+}
+
+TEST_F(ServerAppTest, EngineErrorsEndStreamsProperly) {
+  Start();
+  const auto events = Stream(kChat, ChatBody("[[fail]]", R"({"stream":true})"));
+  ASSERT_GE(events.size(), 2U);
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_EQ(Json::parse(events[events.size() - 2])["error"]["code"], "internal_error");
+  const Reply whole = Call("POST", kChat, ChatBody("[[fail]]"));
+  EXPECT_EQ(whole.status, 500);
+  EXPECT_EQ(whole.json()["error"]["message"], "scripted failure");
+}
+
+TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
+  Start();
+  const auto refused = [this](const std::string& body) {
+    const Reply reply = Call("POST", kChat, body);
+    EXPECT_EQ(reply.status, 400) << body.substr(0, 100);
+    return reply.json()["error"];
+  };
+  EXPECT_EQ(refused(ChatBody("hi", R"({"max_tokens":5000})"))["code"], "context_length_exceeded");
+  EXPECT_EQ(refused(ChatBody("hi", R"({"max_tokens":9223372036854775807})"))["code"],
+            "context_length_exceeded");
+  EXPECT_EQ(refused(ChatBody(std::string(5000, 'x')))["message"],
+            "This model's maximum context length is 4096 tokens. However, you requested 1 output "
+            "tokens and your prompt contains at least 5018 input tokens.");
+  EXPECT_EQ(refused(ChatBody(std::string(5'000'000, 'x')))["code"], "context_length_exceeded");
+  EXPECT_EQ(refused(ChatBody("[[raise]]"))["param"], "messages");
+  EXPECT_EQ(refused(ChatBody("hi", R"({"logit_bias":{"260":1}})"))["param"], "logit_bias.260");
+  EXPECT_EQ(refused(ChatBody("hi", R"({"stop_token_ids":[260]})"))["param"], "stop_token_ids[0]");
+  refused("");
+  refused("{\"messages\":\"\xFF\"}");
+  refused(std::string(1 << 20, '['));
+  EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":[1,2,999]})").json()["error"]["param"],
+            "prompt[2]");
+}
+
+TEST_F(ServerAppTest, ModelsWithoutTemplateCannotChat) {
+  fake_.with_template = false;
+  Start();
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).json()["error"]["param"], "messages");
+  EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":"hi"})").status, 200);
+}
+
+TEST_F(ServerAppTest, CompletionsOfSeveralPrompts) {
+  Start();
+  const Json reply =
+      Call("POST", "/v1/completions",
+           R"({"prompt":["a","bc"],"n":2,"max_tokens":4,"temperature":1,"seed":0,"logprobs":1})")
+          .json();
+  ASSERT_EQ(reply["choices"].size(), 4U);
+  EXPECT_EQ(reply["choices"][0]["text"], reply["choices"][2]["text"]);
+  EXPECT_NE(reply["choices"][0]["text"], reply["choices"][1]["text"]);
+  EXPECT_EQ(reply["usage"]["prompt_tokens"], 5);  // with a BOS each
+  EXPECT_EQ(reply["usage"]["completion_tokens"], 16);
+  EXPECT_EQ(reply["choices"][0]["logprobs"]["tokens"].size(), 4U);
+}
+
+TEST_F(ServerAppTest, FullQueueIs503) {
+  fake_.max_queue = 1;
+  Start();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
+    ASSERT_TRUE(WaitFor([&] {
+      const auto stats = engine().Snapshot();
+      return stats.requests_active == 1 && stats.requests_queued == i;
+    }));
+  }
+  const Reply reply = Call("POST", kChat, ChatBody("hi"));
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.json()["error"]["code"], "server_busy");
+  EXPECT_NE(reply.head.find("Retry-After"), std::string::npos);
+  // Half of the prompts being refused leaves none of them running.
+  clients.pop_back();
+  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
+  EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":["a","b"]})").status, 503);
+  EXPECT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
+}
+
+TEST_F(ServerAppTest, HangingUpCancelsAtEveryStage) {
+  Start();
+  const auto cancelled = [this] { return engine().Snapshot().requests_cancelled; };
+  const auto idle = [this] { return engine().Snapshot().requests_active == 0; };
+  for (const char* more : {R"({"stream":true})", "{}"}) {
+    for (const char* prompt : {"[[prefill]]", "[[slow]] [[long]]"}) {
+      const int64_t before = cancelled();
+      RawClient client(server_->port());
+      client.Send(Request("POST", kChat, ChatBody(prompt, more)));
+      ASSERT_TRUE(WaitFor([&] { return !idle(); }));
+      // While that runs, another waits in the queue and gives up first.
+      RawClient queued(server_->port());
+      queued.Send(Request("POST", kChat, ChatBody("hi", more)));
+      ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 1; }));
+      queued.Close();
+      EXPECT_TRUE(WaitFor([&] { return cancelled() == before + 1; }, 1)) << prompt << more;
+      client.Close();
+      EXPECT_TRUE(WaitFor([&] { return cancelled() == before + 2 && idle(); }, 1))
+          << prompt << more;
+    }
+  }
+  EXPECT_EQ(Call("POST", kChat, ChatBody("still alive")).status, 200);
+}
+
+TEST_F(ServerAppTest, SlowReadersCostLittle) {
+  fake_.flood = true;
+  fake_.max_context = 100'000'000;
+  http_.write_timeout_s = 1;
+  Start();
+  RawClient reader(server_->port(), 4096);
+  reader.Send(Request("POST", kChat, ChatBody("[[long]]", R"({"stream":true})")));
+  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_active == 1; }));
+  // It never reads: thrown out, and the generation ends with it.
+  EXPECT_TRUE(WaitFor([&] { return engine().Snapshot().requests_cancelled == 1; }, 10));
+  EXPECT_TRUE(WaitFor([&] { return server_->connections() == 0; }, 10));
+}
+
+TEST_F(ServerAppTest, FastStreamsArriveWhole) {
+  fake_.flood = true;
+  fake_.max_context = 300'000;
+  Start();
+  const auto events = Stream(kChat, ChatBody("[[long]]", R"({"stream":true,"max_tokens":200000,
+                                      "stream_options":{"include_usage":true}})"));
+  std::string joined;
+  for (const std::string& event : events) {
+    if (event != "[DONE]") {
+      const Json chunk = Json::parse(event);
+      if (!chunk["choices"].empty()) {
+        joined += chunk["choices"][0]["delta"].value("content", "");
+      }
+    }
+  }
+  EXPECT_EQ(joined.substr(0, 9), "The quick");
+  EXPECT_GT(joined.size(), 199'000U);
+  EXPECT_EQ(Json::parse(events[events.size() - 2])["usage"]["completion_tokens"], 200000);
+}
+
+TEST_F(ServerAppTest, ManyClientsAtOnce) {
+  Start();
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int i = 0; i < 16; ++i) {
+    threads.emplace_back([this, i, &good] {
+      for (int round = 0; round < 4; ++round) {
+        if (i % 4 == 3) {
+          RawClient quitter(server_->port());
+          quitter.Send(Request("POST", kChat, ChatBody("[[long]]", R"({"stream":true})")));
+          quitter.ReadUntil("role");
+        } else if (i % 2 == 0) {
+          // Deltas that queue up share a chunk, so only the ends are certain.
+          const auto events = Stream(kChat, ChatBody("hi", R"({"stream":true,"max_tokens":9})"));
+          good += events.size() >= 4 && events.size() <= 12 && events.back() == "[DONE]";
+        } else {
+          good += Call("POST", kChat, ChatBody("hi", R"({"max_tokens":9})")).status == 200;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(good, 48);
+  EXPECT_TRUE(WaitFor([&] { return engine().Snapshot().requests_active == 0; }));
+  const std::string metrics = Call("GET", "/metrics").body;
+  EXPECT_NE(
+      metrics.find("mach_http_responses_total{route=\"/v1/chat/completions\",status=\"200\"}"),
+      std::string::npos);
+}
+
+TEST(Startup, LinesHaveTheirKeysInOrder) {
+  const auto model = mach::testing::MakeFakeModel({});
+  const auto lines = StartupLines(model->info, ServingConfig());
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0],
+            "startup mode profile=openai production_streaming_mode=off transient_prefill=0 "
+            "expert_residency=none arch=llama layers=2 experts=0 expert_cache_bytes=0 "
+            "backend=openai");
+  EXPECT_EQ(lines[1].find("production optimizations direct_pread=0 "), 0U);
+  EXPECT_EQ(lines[2].find("startup direct-pread expected=0 "), 0U);
+  EXPECT_EQ(lines[3].find("startup decode_path=target-only "), 0U);
+  EXPECT_EQ(ServingLine("::1", 80), "serving on http://[::1]:80/v1");
+}
+
+}  // namespace
+}  // namespace mach::server

@@ -1,6 +1,6 @@
-// Writes the arguments of one call, parameter by parameter, as one JSON object: values that can only
-// be strings as they are generated, all others once they are complete and typed. For formats whose
-// parameters are markup (Qwen3 XML, DSML). For use inside api/parsers only.
+// Writes the arguments of one call, parameter by parameter, as one JSON object: values that can
+// only be strings as they are generated, all others once they are complete and typed. For formats
+// whose parameters are markup (Qwen3 XML, DSML). For use inside api/parsers only.
 #pragma once
 
 #include <optional>

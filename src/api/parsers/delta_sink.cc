@@ -87,8 +87,7 @@ void DeltaSink::OpenCall(std::string_view name) {
   ++calls_;
   cut_ = true;
   if (!Hidden()) {
-    out_->push_back(
-        {ChatDelta::Kind::kCallStart, std::string(name), calls_ - 1, new_call_id_()});
+    out_->push_back({ChatDelta::Kind::kCallStart, std::string(name), calls_ - 1, new_call_id_()});
   }
 }
 
@@ -96,8 +95,7 @@ void DeltaSink::Arguments(std::string_view json) {
   if (json.empty() || Hidden()) {
     return;
   }
-  if (!cut_ && out_->size() > first_own_ &&
-      out_->back().kind == ChatDelta::Kind::kCallArguments) {
+  if (!cut_ && out_->size() > first_own_ && out_->back().kind == ChatDelta::Kind::kCallArguments) {
     out_->back().text += json;
   } else {
     out_->push_back({ChatDelta::Kind::kCallArguments, std::string(json), calls_ - 1, ""});

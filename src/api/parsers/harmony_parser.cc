@@ -4,7 +4,8 @@
 //   <|start|>assistant<|channel|>commentary to=functions.F <|constrain|>json<|message|>{…}<|call|>
 //   <|start|>assistant<|channel|>final<|message|>…<|return|>
 //
-// States: start -> header or body; header -> body (<|message|>); body -> between (<|end|>) or stopped
+// States: start -> header or body; header -> body (<|message|>); body -> between (<|end|>) or
+// stopped
 // (<|call|>, <|return|>); between -> header. The prompt already holds the first <|start|>assistant.
 #include <array>
 #include <memory>
@@ -34,9 +35,7 @@ class HarmonyParser final : public ParserCore {
     sink_.SeparateReasoning("\n");
   }
 
-  bool ShouldStop() const override {
-    return part_ == Part::kStopped || ParserCore::ShouldStop();
-  }
+  bool ShouldStop() const override { return part_ == Part::kStopped || ParserCore::ShouldStop(); }
 
  protected:
   bool Step() override;
@@ -207,8 +206,8 @@ void HarmonyParser::OpenBody(const Header& header) {
   }
   std::string_view name = header.recipient;
   const std::string_view owner = name.substr(0, name.find('.'));
-  const bool ignored = owner == "assistant" || owner == "browser" || owner == "python" ||
-                       owner == "container";
+  const bool ignored =
+      owner == "assistant" || owner == "browser" || owner == "python" || owner == "container";
   if (!name.empty() && !ignored) {
     name.remove_prefix(name.starts_with("functions.") ? 10 : 0);
     body_ = name.empty() ? Body::kDropped : Body::kCall;

@@ -1,6 +1,6 @@
 // Calls as JSON between <tool_call> tags (openai-api.md section 10, Hermes). The keys of the outer
-// object may come in any order; arguments wait for the name. The text of a block stays in the buffer
-// until it is complete, because a broken one is read again from its first closing tag.
+// object may come in any order; arguments wait for the name. The text of a block stays in the
+// buffer until it is complete, because a broken one is read again from its first closing tag.
 #include <memory>
 #include <optional>
 #include <string>
@@ -297,7 +297,7 @@ void HermesParser::Broken() {
 void HermesParser::FinishCall() {
   sink_.Arguments(arguments_.Take());
   sink_.CutArguments();
-  sink_.Arguments(!has_arguments_     ? "{}"
+  sink_.Arguments(!has_arguments_   ? "{}"
                   : arguments_done_ ? arguments_.Close(true)
                                     : arguments_.Complete());
   sink_.CloseCall();

@@ -1,6 +1,7 @@
 // Arguments that the model writes as JSON, passed on as they come: an object's string members as
-// they are generated, its other members once complete, so that what was sent can always be completed
-// to an object. For formats whose calls are JSON (Hermes, harmony); for use inside api/parsers only.
+// they are generated, its other members once complete, so that what was sent can always be
+// completed to an object. For formats whose calls are JSON (Hermes, harmony); for use inside
+// api/parsers only.
 #pragma once
 
 #include <string>
@@ -22,8 +23,8 @@ class JsonArguments {
   // What may be sent now.
   std::string Take();
 
-  // After kDone or kDoneBefore: the rest, which ends the value. With `unwrap`, a string that holds a
-  // JSON object becomes that object, and null an empty one.
+  // After kDone or kDoneBefore: the rest, which ends the value. With `unwrap`, a string that holds
+  // a JSON object becomes that object, and null an empty one.
   std::string Close(bool unwrap);
   // Instead, at any time: the rest that makes an object of what was sent.
   std::string Complete();

@@ -142,7 +142,7 @@ JsonScanner::Status JsonScanner::AfterValue(char c) {
 JsonScanner::Status JsonScanner::Number(char c) {
   const State now = state_;
   if (IsDigit(c)) {
-    state_ = now == State::kMinus ? (c == '0' ? State::kZero : State::kInteger)
+    state_ = now == State::kMinus   ? (c == '0' ? State::kZero : State::kInteger)
              : now == State::kPoint ? State::kFraction
              : now == State::kExponent || now == State::kExponentSign ? State::kExponentDigits
                                                                       : now;

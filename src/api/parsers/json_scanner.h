@@ -1,6 +1,6 @@
 // Reads one JSON value character by character and says where its parts begin and end, without
-// keeping any of it. Stricter than needed nowhere and more lenient only in this: line breaks and tabs
-// inside strings pass, because models write them. For use inside api/parsers only.
+// keeping any of it. Stricter than needed nowhere and more lenient only in this: line breaks and
+// tabs inside strings pass, because models write them. For use inside api/parsers only.
 #pragma once
 
 #include <cstddef>

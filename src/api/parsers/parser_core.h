@@ -1,6 +1,6 @@
 // What every streaming parser shares: an input buffer of whole characters in which special tokens
-// are marked, matching of markers that may not have arrived in full, and the loop that asks a format
-// for one decision after the other. For use inside api/parsers only.
+// are marked, matching of markers that may not have arrived in full, and the loop that asks a
+// format for one decision after the other. For use inside api/parsers only.
 //
 // Special tokens stand in the buffer as kSpecialMark followed by their text. The byte never occurs
 // in UTF-8, so a marker that is a special token is the pattern kSpecialMark + text, which ordinary

@@ -34,8 +34,8 @@ class Qwen3XmlParser final : public MarkupParser {
 
  private:
   enum class Part {
-    kHeader,        // after <function=…> or a parameter: other text is dropped
-    kValueStart,    // a newline here is not the value's
+    kHeader,      // after <function=…> or a parameter: other text is dropped
+    kValueStart,  // a newline here is not the value's
     kValue,
     kAfterFunction  // a further <function= or </tool_call> may follow
   };
@@ -74,7 +74,8 @@ class Qwen3XmlParser final : public MarkupParser {
   bool at_line_start_ = false;        // nothing of the value has been read
 };
 
-// Names hold no whitespace and no tag characters: `<parameter=` before a line break is no parameter.
+// Names hold no whitespace and no tag characters: `<parameter=` before a line break is no
+// parameter.
 Qwen3XmlParser::Named Qwen3XmlParser::MatchNamed(size_t at, std::string_view open,
                                                  size_t max_bytes) const {
   Named named;
@@ -84,7 +85,8 @@ Qwen3XmlParser::Named Qwen3XmlParser::MatchNamed(size_t at, std::string_view ope
   }
   const size_t start = at + open.size();
   const size_t limit = std::min(in_.size(), start + max_bytes + 1);
-  const size_t stop = std::string_view(in_).substr(0, limit).find_first_of("><\"' \t\r\n\xFF", start);
+  const size_t stop =
+      std::string_view(in_).substr(0, limit).find_first_of("><\"' \t\r\n\xFF", start);
   if (stop == std::string_view::npos) {
     const bool open_ended = limit == in_.size() && limit - start <= max_bytes;
     named.hit = open_ended && !at_end_ ? Hit::kPartial : Hit::kNo;
@@ -328,8 +330,7 @@ bool Qwen3XmlParser::StepValue() {
   const Hit close = Match(tag, parameter_close_);
   const Named parameter = MatchNamed(tag, parameter_open_, kMaxTagBytes);
   const Hit function_close = Match(tag, function_close_);
-  if (close == Hit::kPartial || parameter.hit == Hit::kPartial ||
-      function_close == Hit::kPartial) {
+  if (close == Hit::kPartial || parameter.hit == Hit::kPartial || function_close == Hit::kPartial) {
     return false;
   }
   if (close == Hit::kFull) {

@@ -41,9 +41,7 @@ class NodeBuilder final : public nlohmann::json_sax<nlohmann::ordered_json> {
   bool number_float(number_float_t value, const string_t& text) override {
     return std::isfinite(value) && Add({Node::Type::kNumber, text, {}});
   }
-  bool string(string_t& value) override {
-    return Add({Node::Type::kString, std::move(value), {}});
-  }
+  bool string(string_t& value) override { return Add({Node::Type::kString, std::move(value), {}}); }
   bool binary(binary_t& /*value*/) override { return false; }
   bool start_object(size_t /*size*/) override { return Open(Node::Type::kObject); }
   bool key(string_t& value) override {
@@ -174,8 +172,8 @@ Node TypeNode(Node node, SchemaRef schema, size_t depth) {
       const bool object = node.type == Node::Type::kObject;
       if (object ? types.object : types.array) {
         for (auto& [key, child] : node.children) {
-          child = TypeNode(std::move(child), object ? schema.Property(key) : schema.Item(),
-                           depth + 1);
+          child =
+              TypeNode(std::move(child), object ? schema.Property(key) : schema.Item(), depth + 1);
         }
         return node;
       }
@@ -288,7 +286,8 @@ void StringWatch::Feed(std::string_view text) {
       return;
     }
     for (Word& word : words_) {
-      const char lower = c >= 'A' && c <= 'Z' && word.text != "null" ? static_cast<char>(c + 32) : c;
+      const char lower =
+          c >= 'A' && c <= 'Z' && word.text != "null" ? static_cast<char>(c + 32) : c;
       word.alive = word.alive && (length_ < word.text.size() ? lower == word.text[length_] : space);
     }
     digits_ = digits_ && (space || kNumberCharacters.find(c) != std::string_view::npos);

@@ -1,6 +1,6 @@
 // Gives the text of a parameter the type that its schema asks for (openai-api.md section 9, Typing
-// by schema), and says early that a text can only be a string. Pure functions and a small automaton;
-// for use inside api/parsers only.
+// by schema), and says early that a text can only be a string. Pure functions and a small
+// automaton; for use inside api/parsers only.
 #pragma once
 
 #include <array>

@@ -262,7 +262,7 @@ void HarmonyParser::CallText(std::string_view text) {
     }
   }
   if (!arguments_raw_) {
-    sink_.Arguments(arguments_done_ && arguments_.is_object() ? "" : arguments_.Take());
+    sink_.Arguments(arguments_.Take());
   }
 }
 

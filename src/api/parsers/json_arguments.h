@@ -17,9 +17,6 @@ class JsonArguments {
   // The next character of the value. After kBroken or kDone only Take, Close, Rest and Complete.
   Status Feed(char c);
 
-  bool started() const { return started_; }  // something but whitespace was fed
-  bool is_object() const { return object_; }
-
   // What may be sent now.
   std::string Take();
 

@@ -85,6 +85,24 @@ TEST(Holding, ReleasedAtTheEnd) {
   }
 }
 
+TEST(Holding, OpeningThatIsCutOffIsNotShown) {
+  const auto parse = [](CallFormat format, EndReason ended, std::string_view text) {
+    ParseCase options = Case(format, ReasoningFormat::kNone);
+    options.ended = ended;
+    return Describe(ParseChecked(options, text).message);
+  };
+  const std::string good = "<tool_call>{\"name\": \"f\"}</tool_call>";
+  EXPECT_EQ(parse(CallFormat::kHermes, EndReason::kLength, good + "<tool_call>\n"),
+            "content= reasoning= call=f{}");
+  EXPECT_EQ(parse(CallFormat::kQwen3Coder, EndReason::kLength, "a<tool_call>\n<function=ru"),
+            "content=a reasoning=");
+  EXPECT_EQ(parse(CallFormat::kQwen3Coder, EndReason::kStop, "a <tool_call>"),
+            "content=a <tool_call> reasoning=");
+  EXPECT_EQ(parse(CallFormat::kDeepseekV32, EndReason::kLength,
+                  "a<｜DSML｜function_calls>\n<｜DSML｜invoke na"),
+            "content=a reasoning=");
+}
+
 TEST(Holding, InvalidAndCutUtf8) {
   EXPECT_EQ(Plain("a\xFF\xC3(\xE2\x82", ReasoningFormat::kNone),
             "content=a\uFFFD\uFFFD(\uFFFD\uFFFD reasoning=");

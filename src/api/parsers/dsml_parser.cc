@@ -13,6 +13,14 @@
 namespace mach::api {
 namespace {
 
+// The only parameter of a call so far, if it may turn out to hold all arguments.
+struct Envelope {
+  std::string key;
+  std::string value;
+  ValueHint hint = ValueHint::kNone;
+  bool closed = false;
+};
+
 class DsmlParser final : public MarkupParser {
  public:
   DsmlParser(ParserOptions& options, const std::string& wrapper)
@@ -28,6 +36,7 @@ class DsmlParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
+  bool OpenerAt(size_t at) const override { return Match(at, wrapper_open_) == Hit::kFull; }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
 
@@ -56,14 +65,6 @@ class DsmlParser final : public MarkupParser {
   bool StepHeader();
   bool StepValue();
   bool StepAfterInvoke();
-
-  // The only parameter of a call so far, if it may turn out to hold all arguments.
-  struct Envelope {
-    std::string key;
-    std::string value;
-    ValueHint hint = ValueHint::kNone;
-    bool closed = false;
-  };
 
   const std::string wrapper_open_;
   const std::string wrapper_close_;

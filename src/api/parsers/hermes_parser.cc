@@ -29,6 +29,7 @@ class HermesParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
+  bool OpenerAt(size_t at) const override { return Match(at, call_open_) == Hit::kFull; }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
   void OnPlainText(std::string_view text) override { plain_ += text; }
@@ -87,7 +88,7 @@ MarkupParser::Opens HermesParser::OpensCall(size_t at) {
     return Opens::kWait;
   }
   if (hit == Hit::kNo) {
-    broken_ = broken_ || !in_reasoning();
+    broken_ = broken_ || (!in_reasoning() && brace < in_.size());
     return Opens::kNo;
   }
   block_ = at;

@@ -37,6 +37,17 @@ bool MarkupParser::Step() {
   return state_ == State::kCall ? StepCall() : StepText();
 }
 
+// Whether generation was cut off inside what would have become a call: that is not shown.
+bool MarkupParser::CutOffInOpening(size_t at) {
+  if (!cut_off_ || !OpenerAt(at)) {
+    return false;
+  }
+  at_end_ = false;
+  const bool undecided = OpensCall(at) == Opens::kWait;
+  at_end_ = true;
+  return undecided;
+}
+
 bool MarkupParser::StepText() {
   const size_t lead = FindLead(pos_);
   if (lead > pos_) {
@@ -64,6 +75,10 @@ bool MarkupParser::StepText() {
     wait = open == Hit::kPartial || close == Hit::kPartial;
   }
   if (state_ == State::kContent || call_ends_reasoning_) {
+    if (CutOffInOpening(lead)) {
+      pos_ = in_.size();
+      return false;
+    }
     switch (OpensCall(lead)) {
       case Opens::kYes:
         sink_.EndReasoning();

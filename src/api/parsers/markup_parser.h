@@ -24,6 +24,8 @@ class MarkupParser : public ParserCore {
   // Whether a call opens at `at`, a lead byte. If so, consumes its opening (sets pos_) and prepares
   // StepCall; the caller changes the state.
   virtual Opens OpensCall(size_t /*at*/) { return Opens::kNo; }
+  // Whether the marker that opens calls stands at `at` in full.
+  virtual bool OpenerAt(size_t /*at*/) const { return false; }
   // One decision inside a call; LeaveCall ends it.
   virtual bool StepCall() { return false; }
   // The output ended inside a call.
@@ -39,6 +41,7 @@ class MarkupParser : public ParserCore {
  private:
   bool Step() final;
   bool StepText();
+  bool CutOffInOpening(size_t at);
   void End(EndReason ended) final;
   void Emit(std::string_view text);
 

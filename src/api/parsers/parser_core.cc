@@ -117,6 +117,7 @@ void ParserCore::Finish(EndReason ended, std::vector<ChatDelta>& out) {
   sink_.Attach(out);
   AdmitText("", true);
   at_end_ = true;
+  cut_off_ = ended == EndReason::kLength;
   Run();
   End(ended);
   sink_.Finish();

@@ -61,6 +61,7 @@ class ParserCore : public OutputParser {
   std::string in_;
   size_t pos_ = 0;
   bool at_end_ = false;
+  bool cut_off_ = false;  // at_end_, and not because the model had finished
 
  private:
   void Admit(const OutputPiece& piece);

@@ -29,6 +29,7 @@ class Qwen3XmlParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
+  bool OpenerAt(size_t at) const override { return Match(at, call_open_) == Hit::kFull; }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
 

@@ -20,28 +20,31 @@ constexpr size_t kMaxDepth = 64;
 struct Node {
   enum class Type { kNull, kBoolean, kNumber, kString, kArray, kObject };
   Type type = Type::kNull;
-  std::string text;  // number as written, characters of a string, "true" or "false"
-  std::vector<std::pair<std::string, Node>> children;  // keys are empty in arrays
+  std::string text;               // number as written, characters of a string, "true" or "false"
+  std::vector<std::string> keys;  // of an object's members, beside `children`
+  std::vector<Node> children;
 };
 
 class NodeBuilder final : public nlohmann::json_sax<nlohmann::ordered_json> {
  public:
   Node Take() { return std::move(root_); }
 
-  bool null() override { return Add({Node::Type::kNull, "null", {}}); }
+  bool null() override { return Add({Node::Type::kNull, "null", {}, {}}); }
   bool boolean(bool value) override {
-    return Add({Node::Type::kBoolean, value ? "true" : "false", {}});
+    return Add({Node::Type::kBoolean, value ? "true" : "false", {}, {}});
   }
   bool number_integer(number_integer_t value) override {
-    return Add({Node::Type::kNumber, std::to_string(value), {}});
+    return Add({Node::Type::kNumber, std::to_string(value), {}, {}});
   }
   bool number_unsigned(number_unsigned_t value) override {
-    return Add({Node::Type::kNumber, std::to_string(value), {}});
+    return Add({Node::Type::kNumber, std::to_string(value), {}, {}});
   }
   bool number_float(number_float_t value, const string_t& text) override {
-    return std::isfinite(value) && Add({Node::Type::kNumber, text, {}});
+    return std::isfinite(value) && Add({Node::Type::kNumber, text, {}, {}});
   }
-  bool string(string_t& value) override { return Add({Node::Type::kString, std::move(value), {}}); }
+  bool string(string_t& value) override {
+    return Add({Node::Type::kString, std::move(value), {}, {}});
+  }
   bool binary(binary_t& /*value*/) override { return false; }
   bool start_object(size_t /*size*/) override { return Open(Node::Type::kObject); }
   bool key(string_t& value) override {
@@ -61,13 +64,17 @@ class NodeBuilder final : public nlohmann::json_sax<nlohmann::ordered_json> {
     if (open_.empty()) {
       root_ = std::move(node);
     } else {
-      open_.back().second.children.emplace_back(std::move(key_), std::move(node));
+      Node& parent = open_.back().second;
+      if (parent.type == Node::Type::kObject) {
+        parent.keys.push_back(std::move(key_));
+      }
+      parent.children.push_back(std::move(node));
       key_.clear();
     }
     return true;
   }
   bool Open(Node::Type type) {
-    open_.emplace_back(std::move(key_), Node{type, "", {}});
+    open_.emplace_back(std::move(key_), Node{type, "", {}, {}});
     key_.clear();
     return open_.size() <= kMaxDepth;
   }
@@ -103,10 +110,10 @@ void Write(const Node& node, std::string& out) {
       for (size_t i = 0; i < node.children.size(); ++i) {
         out += i > 0 ? ", " : "";
         if (object) {
-          AppendJsonString(out, node.children[i].first);
+          AppendJsonString(out, node.keys[i]);
           out += ": ";
         }
-        Write(node.children[i].second, out);
+        Write(node.children[i], out);
       }
       out += object ? '}' : ']';
       break;
@@ -171,13 +178,14 @@ Node TypeNode(Node node, SchemaRef schema, size_t depth) {
     case Node::Type::kArray: {
       const bool object = node.type == Node::Type::kObject;
       if (object ? types.object : types.array) {
-        for (auto& [key, child] : node.children) {
-          child =
-              TypeNode(std::move(child), object ? schema.Property(key) : schema.Item(), depth + 1);
+        for (size_t i = 0; i < node.children.size(); ++i) {
+          node.children[i] =
+              TypeNode(std::move(node.children[i]),
+                       object ? schema.Property(node.keys[i]) : schema.Item(), depth + 1);
         }
         return node;
       }
-      return types.string ? Node{Node::Type::kString, Dump(node), {}} : node;
+      return types.string ? Node{Node::Type::kString, Dump(node), {}, {}} : node;
     }
     default:
       return TypeText(node.text, schema, depth);
@@ -188,7 +196,7 @@ Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
   const TypeSet types = schema.Types();
   const std::string_view trimmed = Trim(text);
   if (types.null && trimmed == "null") {
-    return {Node::Type::kNull, "null", {}};
+    return {Node::Type::kNull, "null", {}, {}};
   }
   const bool structured = types.object || types.array;
   std::optional<Node> parsed;
@@ -197,7 +205,7 @@ Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
   }
   if (parsed && parsed->type == Node::Type::kNumber && (types.integer || types.number)) {
     if (std::optional<std::string> integer = AsInteger(parsed->text)) {
-      return {Node::Type::kNumber, std::move(*integer), {}};
+      return {Node::Type::kNumber, std::move(*integer), {}, {}};
     }
     if (types.number) {
       return *parsed;
@@ -205,7 +213,7 @@ Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
   }
   if (types.boolean) {
     if (std::optional<std::string> boolean = AsBoolean(trimmed)) {
-      return {Node::Type::kBoolean, std::move(*boolean), {}};
+      return {Node::Type::kBoolean, std::move(*boolean), {}, {}};
     }
   }
   if (parsed && ((parsed->type == Node::Type::kObject && types.object) ||
@@ -213,7 +221,7 @@ Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
     return TypeNode(std::move(*parsed), schema, depth);
   }
   if (types.string || !parsed) {
-    return {Node::Type::kString, std::string(text), {}};
+    return {Node::Type::kString, std::string(text), {}, {}};
   }
   return *parsed;
 }
@@ -227,7 +235,7 @@ std::string TypedValue(std::string_view text, SchemaRef schema, ValueHint hint) 
     }
   }
   if (!schema.present()) {
-    return Dump({Node::Type::kString, std::string(text), {}});
+    return Dump({Node::Type::kString, std::string(text), {}, {}});
   }
   return Dump(TypeText(text, schema, 0));
 }
@@ -240,11 +248,11 @@ std::optional<std::string> DeclaredObject(std::string_view text, const ToolSchem
   if (!node || node->type != Node::Type::kObject) {
     return std::nullopt;
   }
-  for (auto& [key, child] : node->children) {
-    if (!tool.Declares(key)) {
+  for (size_t i = 0; i < node->children.size(); ++i) {
+    if (!tool.Declares(node->keys[i])) {
       return std::nullopt;
     }
-    child = TypeNode(std::move(child), tool.Parameter(key), 0);
+    node->children[i] = TypeNode(std::move(node->children[i]), tool.Parameter(node->keys[i]), 0);
   }
   return Dump(*node);
 }

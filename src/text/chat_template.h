@@ -5,9 +5,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace mach::text {
 
@@ -20,11 +21,11 @@ class ChatTemplate {
 
   // `variables` is an object: messages, tools (null or absent = none), add_generation_prompt,
   // bos_token, eos_token and whatever the request's chat_template_kwargs add. Key order is kept.
-  // As in transformers, tools and documents are none and add_generation_prompt is false where absent,
-  // and a message's reasoning_content, thinking or reasoning is seen under the first two names.
-  // `now_unix_s` is what strftime_now sees. Throws kInvalidArgument with the template's own words
-  // where it calls raise_exception, or with the reason where it cannot be evaluated; kResourceLimit
-  // where it runs away (output, steps or depth).
+  // As in transformers, tools and documents are none and add_generation_prompt is false where
+  // absent, and a message's reasoning_content, thinking or reasoning is seen under the first two
+  // names. `now_unix_s` is what strftime_now sees. Throws kInvalidArgument with the template's own
+  // words where it calls raise_exception, or with the reason where it cannot be evaluated;
+  // kResourceLimit where it runs away (output, steps or depth).
   virtual std::string Render(const nlohmann::ordered_json& variables, int64_t now_unix_s) const = 0;
 };
 

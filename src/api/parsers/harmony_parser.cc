@@ -7,6 +7,7 @@
 // States: start -> header or body; header -> body (<|message|>); body -> between (<|end|>) or
 // stopped
 // (<|call|>, <|return|>); between -> header. The prompt already holds the first <|start|>assistant.
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -60,6 +61,7 @@ class HarmonyParser final : public ParserCore {
   };
 
   Found MarkerAt(size_t at) const;
+  bool CutMarkerAt(size_t at) const;
   bool StepStart();
   bool StepHeader();
   bool StepBody();
@@ -308,6 +310,13 @@ void HarmonyParser::EndBody(bool complete) {
   body_ = Body::kDropped;
 }
 
+// Whether the output ends with the first part of a marker.
+bool HarmonyParser::CutMarkerAt(size_t at) const {
+  const std::string_view rest = std::string_view(in_).substr(at);
+  return std::any_of(markers_.begin(), markers_.end(),
+                     [&](const std::string& marker) { return marker.starts_with(rest); });
+}
+
 bool HarmonyParser::StepBody() {
   const size_t lead = FindLead(pos_);
   BodyText(std::string_view(in_).substr(pos_, lead - pos_));
@@ -320,6 +329,10 @@ bool HarmonyParser::StepBody() {
     return false;
   }
   if (marker.hit == Hit::kNo) {
+    if (at_end_ && body_ == Body::kCall && arguments_done_ && CutMarkerAt(lead)) {
+      pos_ = in_.size();  // after arguments that are complete it can be nothing else
+      return false;
+    }
     BodyText(std::string_view(in_).substr(lead, 1));
     ++pos_;
     return true;

@@ -217,17 +217,22 @@ Value JoinerFunction(Interpreter&, CallArgs& args) {
   return Value::FromObject(Kind::kCallable, std::move(joiner));
 }
 
-const std::array<std::pair<std::string_view, Value>, 7>& Globals() {
+// Stands for the template itself, whose named blocks Jinja offers as attributes.
+Value SelfFunction(Interpreter&, CallArgs&) {
+  Fail("'TemplateReference' object is not callable");
+}
+
+const std::array<std::pair<std::string_view, Value>, 8>& Globals() {
   static const auto kGlobals = [] {
     const auto function = [](const char* name, GlobalFunction::Function body) {
       return std::pair<std::string_view, Value>(
           name, Value::FromObject(Kind::kCallable, std::make_shared<GlobalFunction>(name, body)));
     };
-    return std::array<std::pair<std::string_view, Value>, 7>{
+    return std::array<std::pair<std::string_view, Value>, 8>{
         function("range", RangeFunction),           function("dict", DictFunction),
         function("namespace", NamespaceFunction),   function("raise_exception", RaiseFunction),
         function("strftime_now", StrftimeFunction), function("joiner", JoinerFunction),
-        function("cycler", CyclerFunction)};
+        function("cycler", CyclerFunction),         function("self", SelfFunction)};
   }();
   return kGlobals;
 }

@@ -354,6 +354,20 @@ Value Interpreter::Attribute(const Value& object, std::string_view name) {
         return object.Items()[name == "grouper" ? 0 : 1];
       }
       break;
+    case Kind::kBool:
+    case Kind::kInt:
+      if (name == "real" || name == "numerator") {
+        return Value::Int(object.AsInt());
+      }
+      if (name == "imag" || name == "denominator") {
+        return Value::Int(name == "imag" ? 0 : 1);
+      }
+      break;
+    case Kind::kFloat:
+      if (name == "real" || name == "imag") {
+        return Value::Float(name == "real" ? object.AsDouble() : 0);
+      }
+      break;
     default:
       break;
   }

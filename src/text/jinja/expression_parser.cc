@@ -650,6 +650,8 @@ void ExpressionParser::CheckAssignable(const Expr& target) const {
     for (const ExprPtr& child : target.children) {
       CheckAssignable(*child);
     }
+  } else if (target.kind == ExprKind::kName && fors_ > 0 && target.text == "loop") {
+    Fail("Can't assign to special loop variable in for-loop target");
   } else if (target.kind != ExprKind::kName && target.kind != ExprKind::kNamespaceRef) {
     Fail("can't assign to this expression");
   }

@@ -53,6 +53,7 @@ class ExpressionParser {
   void NoteLoad(int symbol);
 
   Template* result_;
+  int fors_ = 0;  // for statements around the current token, macros in between or not
   std::vector<MacroDefinition*> macros_;
 
   static constexpr int kMaxNesting = 150;

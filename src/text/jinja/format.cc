@@ -226,6 +226,10 @@ class PercentFormatter {
   }
 
   std::string Conversion() {
+    if (Peek() == '%') {
+      ++position_;
+      return "%";
+    }
     Spec spec;
     bool has_key = false;
     Value value;
@@ -289,9 +293,6 @@ class PercentFormatter {
       Fail("incomplete format");
     }
     const char type = format_[position_++];
-    if (type == '%') {
-      return "%";
-    }
     if (!has_key) {
       value = Next();
     }

@@ -111,7 +111,7 @@ std::optional<Value> MacroObject::Attribute(std::string_view name) const {
     for (const std::string& parameter : definition->parameter_names) {
       names.push_back(Value::String(parameter));
     }
-    return Value::List(std::move(names));
+    return Value::Tuple(std::move(names));
   }
   if (name == "caller") {
     return Value::Bool(definition->uses_caller);

@@ -154,6 +154,7 @@ class Parser : private ExpressionParser {
   StmtPtr ParseFor() {
     StmtPtr stmt = NewStmt(StmtKind::kFor);
     ExpectName("for");
+    ++fors_;
     stmt->targets.push_back(ParseAssignTarget(false, "in"));
     ExpectName("in");
     stmt->exprs.push_back(ParseTuple({.conditional = false, .end_name = "recursive"}));
@@ -167,6 +168,7 @@ class Parser : private ExpressionParser {
     if (Next().text == "else") {
       stmt->branches.push_back(ParseBodyAndDropEnd("endfor"));
     }
+    --fors_;
     return stmt;
   }
 
@@ -191,6 +193,12 @@ class Parser : private ExpressionParser {
     Block body = ParseBodyAndDropEnd(end);
     macros_.pop_back();
     loops_ = loops;
+    const auto& names = macro->parameter_names;
+    const auto caller = std::find(names.begin(), names.end(), "caller");
+    if (macro->uses_caller && caller != names.end() &&
+        names.end() - caller > static_cast<std::ptrdiff_t>(macro->defaults.size())) {
+      Fail("the special \"caller\" argument must be omitted or be given a default");
+    }
     return body;
   }
 

@@ -157,8 +157,7 @@ void AppendJsonString(std::string_view text, bool ensure_ascii, std::string* out
         *out += "\\f";
         break;
       default:
-        if (c.value < 0x20 ||
-            (ensure_ascii && c.value > 0x7E && c.value < 0x10000 && c.value != 0x7F)) {
+        if (c.value < 0x20 || (ensure_ascii && c.value > 0x7E && c.value < 0x10000)) {
           AppendHex("\\u%04x", c.value, out);
         } else if (ensure_ascii && c.value >= 0x10000) {
           const char32_t rest = c.value - 0x10000;

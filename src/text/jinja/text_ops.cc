@@ -23,7 +23,7 @@ std::vector<std::string> SplitSpaces(std::string_view text, int64_t limit) {
   text = Strip(text, std::nullopt, Side::kLeft);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(Strip(text, std::nullopt, Side::kRight));
+      parts.emplace_back(text);
       break;
     }
     size_t end = 0;
@@ -45,7 +45,7 @@ std::vector<std::string> SplitSpacesFromRight(std::string_view text, int64_t lim
   text = Strip(text, std::nullopt, Side::kRight);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(Strip(text, std::nullopt, Side::kLeft));
+      parts.emplace_back(text);
       break;
     }
     size_t begin = text.size();

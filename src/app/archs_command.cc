@@ -1,6 +1,7 @@
 // mach archs: the architecture registry.
 #include <cstdio>
 #include <memory>
+
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"

@@ -1,13 +1,13 @@
 // mach bench: prefill and decode speed of a checkpoint, straight on the model, without HTTP.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
 #include "app/bandwidth_probe.h"
 #include "app/command.h"
@@ -133,8 +133,7 @@ class Bench {
       const models::SequenceRows rows{.state = state_.get(), .tokens = std::span(&token, 1)};
       const auto logits = model_.backend().Read(model_.Forward(std::span(&rows, 1), nullptr));
       // What greedy sampling would do, so that its cost is in the figure.
-      token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) -
-                                   logits.begin());
+      token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     }
     return static_cast<double>(options_.generate_tokens) / watch.ElapsedSeconds();
   }
@@ -170,9 +169,9 @@ int RunBench(const BenchOptions& options) {
   const int64_t longest =
       std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
   if (longest > model->shape().max_context) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::to_string(longest) + " tokens are more than the model's context of " +
-                    std::to_string(model->shape().max_context));
+    throw Error(ErrorCode::kInvalidArgument, std::to_string(longest) +
+                                                 " tokens are more than the model's context of " +
+                                                 std::to_string(model->shape().max_context));
   }
   const BenchResult result = Bench(*model, options).Run();
   const uint64_t peak_rss_bytes = PeakRssBytes();
@@ -182,24 +181,23 @@ int RunBench(const BenchOptions& options) {
   const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
   const double achieved = decode * static_cast<double>(token_bytes) / 1e9;
   if (options.json) {
-    const nlohmann::ordered_json json = {
-        {"checkpoint", options.checkpoint},
-        {"model_type", checkpoint->model_type()},
-        {"weights", checkpoint->QuantisationSummary()},
-        {"isa", backend->isa()},
-        {"threads", backend->threads()},
-        {"prompt_tokens", options.prompt_tokens},
-        {"generate_tokens", options.generate_tokens},
-        {"depth_tokens", options.depth_tokens},
-        {"load_s", load_s},
-        {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
-        {"decode_tok_s", SpreadJson(result.decode_tok_s)},
-        {"weight_bytes_per_token", token_bytes},
-        {"decode_weight_gb_s", achieved},
-        {"probe_gb_s", probe},
-        {"bandwidth_share", probe > 0 ? achieved / probe : 0},
-        {"accounted_bytes", budget.TotalBytes()},
-        {"peak_rss_bytes", peak_rss_bytes}};
+    const nlohmann::ordered_json json = {{"checkpoint", options.checkpoint},
+                                         {"model_type", checkpoint->model_type()},
+                                         {"weights", checkpoint->QuantisationSummary()},
+                                         {"isa", backend->isa()},
+                                         {"threads", backend->threads()},
+                                         {"prompt_tokens", options.prompt_tokens},
+                                         {"generate_tokens", options.generate_tokens},
+                                         {"depth_tokens", options.depth_tokens},
+                                         {"load_s", load_s},
+                                         {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
+                                         {"decode_tok_s", SpreadJson(result.decode_tok_s)},
+                                         {"weight_bytes_per_token", token_bytes},
+                                         {"decode_weight_gb_s", achieved},
+                                         {"probe_gb_s", probe},
+                                         {"bandwidth_share", probe > 0 ? achieved / probe : 0},
+                                         {"accounted_bytes", budget.TotalBytes()},
+                                         {"peak_rss_bytes", peak_rss_bytes}};
     std::printf("%s\n", json.dump(2).c_str());
     return kExitOk;
   }
@@ -213,9 +211,10 @@ int RunBench(const BenchOptions& options) {
                .c_str(),
            result.decode_tok_s);
   std::printf("weights read           %10.1f MB/token\n", static_cast<double>(token_bytes) / 1e6);
-  std::printf("achieved in decode     %10.1f GB/s, %.0f %% of the %.1f GB/s that %d threads read "
-              "from memory\n",
-              achieved, probe > 0 ? 100 * achieved / probe : 0, probe, backend->threads());
+  std::printf(
+      "achieved in decode     %10.1f GB/s, %.0f %% of the %.1f GB/s that %d threads read "
+      "from memory\n",
+      achieved, probe > 0 ? 100 * achieved / probe : 0, probe, backend->threads());
   std::printf("load                   %10.2f s\n", load_s);
   std::printf("peak RSS               %10.1f MB (accounted %.1f MB)\n",
               static_cast<double>(peak_rss_bytes) / 1e6,

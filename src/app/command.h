@@ -1,9 +1,10 @@
 // What every subcommand of `mach` has in common: it registers its flags and returns an exit code.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+
+#include <CLI/CLI.hpp>
 
 namespace mach::app {
 

@@ -6,8 +6,9 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "app/command.h"
 #include "base/clock.h"
@@ -48,9 +49,7 @@ class TerminalSink final : public engine::GenerationSink {
   }
   void OnFinish(engine::Finish finish) override { finish_ = std::move(finish); }
   void OnDone(const engine::Usage& usage) override { done_.set_value(usage); }
-  void OnError(const Error& error) override {
-    done_.set_exception(std::make_exception_ptr(error));
-  }
+  void OnError(const Error& error) override { done_.set_exception(std::make_exception_ptr(error)); }
 
   std::future<engine::Usage> Done() { return done_.get_future(); }
   const engine::Finish& finish() const { return finish_; }
@@ -94,16 +93,15 @@ int RunGenerate(GenerateOptions& options) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   }
   ConfigureLog(LogLevel::kWarning, LogFormat::kText);
-  const auto model = engine::LoadModel({.checkpoint = formats::ResolveModelPath(options.checkpoint),
-                                        .threads = options.threads},
-                                       nullptr);
+  const auto model = engine::LoadModel(
+      {.checkpoint = formats::ResolveModelPath(options.checkpoint), .threads = options.threads},
+      nullptr);
   engine::GenerationRequest request;
   request.id = "terminal";
   const bool chat = !options.raw && model->chat_template;
   request.prompt_tokens = model->tokenizer->Encode(Prompt(options, *model), !chat);
   request.sampling = Sampling(options, model->defaults);
-  const int64_t room =
-      model->info.max_context - static_cast<int64_t>(request.prompt_tokens.size());
+  const int64_t room = model->info.max_context - static_cast<int64_t>(request.prompt_tokens.size());
   request.stop.max_tokens = std::min(options.max_tokens, room);
   request.stop.ignore_eos = options.ignore_eos;
 
@@ -122,15 +120,13 @@ int RunGenerate(GenerateOptions& options) {
       return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
     };
     std::fprintf(stdout, "\n");
-    std::fprintf(stderr,
-                 "[prompt %lld tokens, %.1f tok/s; generated %lld tokens, %.1f tok/s; %s]\n",
-                 static_cast<long long>(usage.prompt_tokens),
-                 rate(usage.prompt_tokens, usage.prefill_s),
-                 static_cast<long long>(usage.completion_tokens),
-                 rate(usage.completion_tokens, usage.decode_s),
-                 sink->finish().reason == engine::FinishReason::kLength
-                     ? "cut by --max-tokens"
-                     : "ended by itself");
+    std::fprintf(
+        stderr, "[prompt %lld tokens, %.1f tok/s; generated %lld tokens, %.1f tok/s; %s]\n",
+        static_cast<long long>(usage.prompt_tokens), rate(usage.prompt_tokens, usage.prefill_s),
+        static_cast<long long>(usage.completion_tokens),
+        rate(usage.completion_tokens, usage.decode_s),
+        sink->finish().reason == engine::FinishReason::kLength ? "cut by --max-tokens"
+                                                               : "ended by itself");
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kCancelled) {
       throw;

@@ -60,12 +60,13 @@ int ReportUnexpected(const CLI::App& root) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App root("Inference engine and OpenAI-compatible server for models larger than RAM.", "mach");
+  CLI::App root("Inference engine and OpenAI-compatible server for models larger than RAM.",
+                "mach");
   root.footer(kFooter);
   root.set_version_flag("--version", std::string("mach ") + MACH_VERSION);
   root.require_subcommand(1);
-  const std::vector<Command> commands = {AddServe(root),  AddConvert(root),  AddGenerate(root),
-                                         AddBench(root),  AddModels(root),   AddArchs(root)};
+  const std::vector<Command> commands = {AddServe(root), AddConvert(root), AddGenerate(root),
+                                         AddBench(root), AddModels(root),  AddArchs(root)};
   std::vector<std::string> arguments = Arguments(argc, argv);
   try {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first

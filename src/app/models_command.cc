@@ -2,8 +2,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "app/command.h"
 #include "formats/hub.h"
@@ -18,8 +19,7 @@ struct ModelsOptions {
 };
 
 int RunModels(const ModelsOptions& options) {
-  const std::vector<formats::LocalCheckpoint> found =
-      formats::ListCheckpoints(options.directories);
+  const std::vector<formats::LocalCheckpoint> found = formats::ListCheckpoints(options.directories);
   if (options.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const formats::LocalCheckpoint& entry : found) {

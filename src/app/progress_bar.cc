@@ -1,10 +1,10 @@
 #include "app/progress_bar.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <utility>
+
+#include <unistd.h>
 
 namespace mach::app {
 namespace {
@@ -36,8 +36,9 @@ void ProgressBar::Update(uint64_t done_bytes, uint64_t total_bytes) {
   if (terminal_ && !complete && now - last_draw_s_ < kRedraw_s) {
     return;
   }
-  const int tenth =
-      total_bytes == 0 ? 10 : static_cast<int>(10 * std::min(done_bytes, total_bytes) / total_bytes);
+  const int tenth = total_bytes == 0
+                        ? 10
+                        : static_cast<int>(10 * std::min(done_bytes, total_bytes) / total_bytes);
   if (!terminal_ && tenth == last_tenth_) {
     return;
   }
@@ -48,8 +49,9 @@ void ProgressBar::Update(uint64_t done_bytes, uint64_t total_bytes) {
 
 void ProgressBar::Draw(uint64_t done_bytes, uint64_t total_bytes) {
   const double share =
-      total_bytes == 0 ? 1 : std::min(1.0, static_cast<double>(done_bytes) /
-                                               static_cast<double>(total_bytes));
+      total_bytes == 0
+          ? 1
+          : std::min(1.0, static_cast<double>(done_bytes) / static_cast<double>(total_bytes));
   const double elapsed = watch_.ElapsedSeconds();
   const double mb = static_cast<double>(done_bytes) / 1e6;
   const double rate = elapsed > 0 ? mb / elapsed : 0;

@@ -32,7 +32,9 @@ struct ServeFlags {
 };
 
 // Both production aliases mean the same path.
-bool IsGeneric(const ServeFlags& flags) { return flags.backend == "openai"; }
+bool IsGeneric(const ServeFlags& flags) {
+  return flags.backend == "openai";
+}
 
 // What the production path needs, before anything is loaded.
 void CheckProduction(const ServeFlags& flags, const std::filesystem::path& dir) {

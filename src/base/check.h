@@ -8,11 +8,11 @@ namespace mach {
 
 }  // namespace mach
 
-#define MACH_CHECK(condition)                                \
-  do {                                                       \
-    if (!(condition)) [[unlikely]] {                         \
-      ::mach::CheckFailed(#condition, __FILE__, __LINE__);   \
-    }                                                        \
+#define MACH_CHECK(condition)                              \
+  do {                                                     \
+    if (!(condition)) [[unlikely]] {                       \
+      ::mach::CheckFailed(#condition, __FILE__, __LINE__); \
+    }                                                      \
   } while (false)
 
 #ifdef MACH_ENABLE_DCHECK

@@ -1,8 +1,9 @@
 // The one error type of the project.
 //
-// Thrown where work cannot go on; caught at the edges (a request, a thread's entry, main) and turned
-// there into an OpenAI error object, a log line or an exit code. Ordinary absence is std::optional,
-// a bug is MACH_CHECK (base/check.h). Bytes from disk or network never reach a MACH_CHECK.
+// Thrown where work cannot go on; caught at the edges (a request, a thread's entry, main) and
+// turned there into an OpenAI error object, a log line or an exit code. Ordinary absence is
+// std::optional, a bug is MACH_CHECK (base/check.h). Bytes from disk or network never reach a
+// MACH_CHECK.
 #pragma once
 
 #include <stdexcept>

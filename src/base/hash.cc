@@ -1,8 +1,8 @@
 #include "base/hash.h"
 
-#include <xxhash.h>
-
 #include <cstdio>
+
+#include <xxhash.h>
 
 namespace mach {
 

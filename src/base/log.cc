@@ -1,11 +1,11 @@
 #include "base/log.h"
 
+#include <cmath>
+#include <cstdio>
+
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-
-#include <cmath>
-#include <cstdio>
 
 namespace mach {
 namespace {

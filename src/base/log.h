@@ -19,8 +19,9 @@ struct LogField {
   LogField(std::string_view k, const char* v) : key(k), value(v), quoted(true) {}
   LogField(std::string_view k, bool v) : key(k), value(v ? "true" : "false"), quoted(false) {}
   template <typename T>
-    requires((std::integral<T> || std::floating_point<T>) && !std::same_as<T, bool>)
-  LogField(std::string_view k, T v) : key(k), value(FormatNumber(v)), quoted(false) {}
+  requires((std::integral<T> || std::floating_point<T>)&&!std::same_as<T, bool>)
+      LogField(std::string_view k, T v)
+      : key(k), value(FormatNumber(v)), quoted(false) {}
 
   std::string_view key;
   std::string value;

@@ -9,10 +9,10 @@
 namespace mach::decode {
 
 struct SamplingParams {
-  float temperature = 1.0F;  // 0 = greedy
-  int32_t top_k = 0;         // 0 = off
-  float top_p = 1.0F;        // (0, 1]
-  float min_p = 0.0F;        // [0, 1]
+  float temperature = 1.0F;         // 0 = greedy
+  int32_t top_k = 0;                // 0 = off
+  float top_p = 1.0F;               // (0, 1]
+  float min_p = 0.0F;               // [0, 1]
   float presence_penalty = 0.0F;    // of tokens generated so far
   float frequency_penalty = 0.0F;   // of tokens generated so far
   float repetition_penalty = 1.0F;  // > 0; of prompt and generated tokens, as transformers has it

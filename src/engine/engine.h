@@ -1,9 +1,9 @@
 // The engine as the server sees it: requests in, events out, no tensors.
 //
 // One thread inside the engine owns all inference state. Submit, cancellation and Snapshot may be
-// called from any thread. Events of one request arrive in order, on the engine's thread (the event of
-// a request that is cancelled while it waits: on the cancelling one); a sink must not block and must
-// not call back into the engine other than Cancel.
+// called from any thread. Events of one request arrive in order, on the engine's thread (the event
+// of a request that is cancelled while it waits: on the cancelling one); a sink must not block and
+// must not call back into the engine other than Cancel.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +32,10 @@ struct GenerationRequest {
   std::vector<int32_t> prompt_tokens;  // not empty; + max_tokens within ModelInfo::max_context
   decode::SamplingParams sampling;
   StopConditions stop;
-  int32_t choices = 1;         // independent continuations; choice i samples with seed + i
-  bool logprobs = false;       // fill Delta::tokens[i].logprob
-  int32_t top_logprobs = 0;    // alternatives for each token, 0..20
-  bool show_special = false;   // keep special tokens in the text
+  int32_t choices = 1;        // independent continuations; choice i samples with seed + i
+  bool logprobs = false;      // fill Delta::tokens[i].logprob
+  int32_t top_logprobs = 0;   // alternatives for each token, 0..20
+  bool show_special = false;  // keep special tokens in the text
 };
 
 struct TokenAlternative {
@@ -82,13 +82,13 @@ class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   virtual void OnDelta(Delta delta) = 0;
-  virtual void OnFinish(Finish finish) = 0;     // once for each choice
-  virtual void OnDone(const Usage& usage) = 0;  // last event of a request that ran to its end
+  virtual void OnFinish(Finish finish) = 0;      // once for each choice
+  virtual void OnDone(const Usage& usage) = 0;   // last event of a request that ran to its end
   virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
 };
 
-// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe. Must not
-// outlive the engine.
+// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe. Must
+// not outlive the engine.
 class GenerationHandle {
  public:
   virtual ~GenerationHandle() = default;
@@ -105,9 +105,9 @@ struct EngineStats {
   double prefill_s = 0;
   int64_t decode_tokens = 0;
   double decode_s = 0;
-  double recent_prefill_tok_s = 0;  // the last request's
-  double recent_decode_tok_s = 0;   // over the last seconds of decoding
-  double taken_at_s = 0;            // NowSeconds() when these numbers were true
+  double recent_prefill_tok_s = 0;                  // the last request's
+  double recent_decode_tok_s = 0;                   // over the last seconds of decoding
+  double taken_at_s = 0;                            // NowSeconds() when these numbers were true
   std::map<std::string, uint64_t> accounted_bytes;  // by owner
 };
 

@@ -32,8 +32,8 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
     untouched_.assign(logits.begin(), logits.end());
   }
   const bool held = tokens_ < request_.stop.min_tokens;
-  const int32_t token =
-      sampler_.Sample(logits, tokens_, held ? std::span<const int32_t>(banned_) : std::span<const int32_t>());
+  const int32_t token = sampler_.Sample(
+      logits, tokens_, held ? std::span<const int32_t>(banned_) : std::span<const int32_t>());
   sampler_.Accept(token);
   ++tokens_;
 
@@ -51,12 +51,10 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
     Waiting waiting{.token = {}, .begin_byte = begin, .end_byte = text_.decoded_bytes()};
     std::vector<decode::TokenLogprob> top;
     waiting.token.token = token;
-    waiting.token.logprob =
-        decode::Logprob(untouched_, token, request_.top_logprobs, &top).logprob;
+    waiting.token.logprob = decode::Logprob(untouched_, token, request_.top_logprobs, &top).logprob;
     waiting.token.bytes = tokenizer_.TokenBytes(token);
     for (const decode::TokenLogprob& entry : top) {
-      waiting.token.top.push_back(
-          {entry.token, entry.logprob, tokenizer_.TokenBytes(entry.token)});
+      waiting.token.top.push_back({entry.token, entry.logprob, tokenizer_.TokenBytes(entry.token)});
     }
     waiting_.push_back(std::move(waiting));
   }
@@ -74,7 +72,8 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
 }
 
 void Generation::Emit(std::string text, GenerationSink& sink) {
-  Delta delta{.choice = choice_, .text = std::move(text), .tokens = {}, .generated_tokens = tokens_};
+  Delta delta{
+      .choice = choice_, .text = std::move(text), .tokens = {}, .generated_tokens = tokens_};
   // A token is out when its last byte is; tokens that a stop string cut off never are.
   const uint64_t shown = text_.shown_bytes();
   while (!waiting_.empty()) {

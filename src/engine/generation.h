@@ -1,5 +1,5 @@
-// One choice of one request while it is generated: sampling, stop conditions, and what may be shown.
-// Not here: the forward pass and the queue. The inference thread's own.
+// One choice of one request while it is generated: sampling, stop conditions, and what may be
+// shown. Not here: the forward pass and the queue. The inference thread's own.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ class Generation {
   int32_t choice_;
   decode::Sampler sampler_;
   decode::TextStream text_;
-  std::vector<int32_t> banned_;  // until min_tokens
+  std::vector<int32_t> banned_;   // until min_tokens
   std::vector<float> untouched_;  // logits before the sampler, kept for logprobs
   std::deque<Waiting> waiting_;
   int64_t tokens_ = 0;

@@ -156,9 +156,7 @@ class LocalEngine final : public Engine {
   }
 
  private:
-  static Error CancelledError() {
-    return {ErrorCode::kCancelled, "the request was cancelled"};
-  }
+  static Error CancelledError() { return {ErrorCode::kCancelled, "the request was cancelled"}; }
 
   void Validate(const GenerationRequest& request) const {
     const auto prompt = static_cast<int64_t>(request.prompt_tokens.size());
@@ -176,9 +174,9 @@ class LocalEngine final : public Engine {
     }
     for (const int32_t token : request.prompt_tokens) {
       if (token < 0 || token >= model_->shape().vocab_size) {
-        throw Error(ErrorCode::kInvalidArgument,
-                    "prompt token " + std::to_string(token) + " is not in the vocabulary of " +
-                        std::to_string(model_->shape().vocab_size));
+        throw Error(ErrorCode::kInvalidArgument, "prompt token " + std::to_string(token) +
+                                                     " is not in the vocabulary of " +
+                                                     std::to_string(model_->shape().vocab_size));
       }
     }
   }
@@ -330,7 +328,9 @@ class LocalEngine final : public Engine {
   std::thread thread_;  // last: it uses everything above
 };
 
-void Handle::Cancel() { engine_.CancelJob(job_); }
+void Handle::Cancel() {
+  engine_.CancelJob(job_);
+}
 
 }  // namespace
 

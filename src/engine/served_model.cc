@@ -116,12 +116,12 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
                   .threads = backend->threads(),
                   .isa = backend->isa(),
                   .created_unix_s = UnixSeconds()};
-  served->engine = MakeLocalEngine(
-      std::move(model), *served->tokenizer, *served->budget,
-      {.max_context = served->info.max_context,
-       .max_queue = options.max_queue,
-       .end_tokens = formats::EndTokenIds(generation, checkpoint->root_config(),
-                                          checkpoint->config())});
+  served->engine =
+      MakeLocalEngine(std::move(model), *served->tokenizer, *served->budget,
+                      {.max_context = served->info.max_context,
+                       .max_queue = options.max_queue,
+                       .end_tokens = formats::EndTokenIds(generation, checkpoint->root_config(),
+                                                          checkpoint->config())});
   LogInfo("model loaded", {{"model", served->info.id},
                            {"arch", checkpoint->model_type()},
                            {"weights", checkpoint->QuantisationSummary()},

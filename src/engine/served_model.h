@@ -18,12 +18,12 @@
 namespace mach::engine {
 
 struct LoadOptions {
-  std::filesystem::path checkpoint;  // a directory: Hugging Face, MLX or engine checkpoint
-  std::string served_name;           // the model id clients see; empty = the directory's name
-  int threads = 0;                   // 0 = physical cores
-  int64_t max_context = 0;           // tokens; 0 = the model's own limit
-  uint64_t memory_ceiling_bytes = 0; // 0 = none
-  int32_t max_queue = 256;           // requests waiting; more are refused
+  std::filesystem::path checkpoint;   // a directory: Hugging Face, MLX or engine checkpoint
+  std::string served_name;            // the model id clients see; empty = the directory's name
+  int threads = 0;                    // 0 = physical cores
+  int64_t max_context = 0;            // tokens; 0 = the model's own limit
+  uint64_t memory_ceiling_bytes = 0;  // 0 = none
+  int32_t max_queue = 256;            // requests waiting; more are refused
 };
 
 // Written by the loader, read by anyone.

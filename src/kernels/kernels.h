@@ -101,8 +101,8 @@ struct KernelTable {
   //   s[p] = (chain over d ascending of fma(q[d], k[d][p])) * scale;  -inf where p is not visible
   //   m' = max(m, max of s);  e[p] = Exp(s[p] - m')
   //   if m' != m:  c = Exp(m - m');  L = L * c in each lane;  o = o * c   (else c would be 1)
-  //   L[i] = L[i] + (e[i] + e[i + 16])  for the 16 lanes i;  the 32 positions are those of the block
-  //   o = fma(e[p], v[p], o) for the visible p ascending
+  //   L[i] = L[i] + (e[i] + e[i + 16])  for the 16 lanes i;  the 32 positions are those of the
+  //   block o = fma(e[p], v[p], o) for the visible p ascending
   // and at the end out = o / Reduce16(L). Positions that are not visible may hold anything, NaN
   // too. A NaN in a visible key or value shows in the result.
   // `scratch` holds AttentionScratchBytes(...) bytes, one for each thread.
@@ -111,7 +111,7 @@ struct KernelTable {
                     int32_t head_end, float* out, int64_t out_stride, void* scratch);
 };
 
-// Scratch that one call on one thread needs.
+// Scratch that one call on one thread needs; 0 where null is enough. A larger one does no harm.
 uint64_t LinearScratchBytes(Isa isa, int64_t rows, int64_t cols);
 uint64_t AttentionScratchBytes(const AttentionShape& shape, int32_t head_dim);
 

@@ -91,9 +91,9 @@ class DenseDecoder final : public Model {
     const DenseLayer& layer = layers_[static_cast<size_t>(index)];
     const Tensor attention_in = backend_->RmsNorm(x, *layer.attention_norm, config_.norm_eps);
     std::array<Tensor, 3> qkv;
-    backend_->Linear(attention_in, std::array<const LinearWeight*, 3>{layer.q.get(), layer.k.get(),
-                                                                      layer.v.get()},
-                     qkv);
+    backend_->Linear(
+        attention_in,
+        std::array<const LinearWeight*, 3>{layer.q.get(), layer.k.get(), layer.v.get()}, qkv);
     auto [q, k, v] = qkv;
     if (config_.qk_norm) {
       q = backend_->RmsNorm(q, *layer.q_norm, config_.norm_eps);
@@ -109,8 +109,8 @@ class DenseDecoder final : public Model {
 
     const Tensor mlp_in = backend_->RmsNorm(x, *layer.mlp_norm, config_.norm_eps);
     std::array<Tensor, 2> gate_up;
-    backend_->Linear(mlp_in,
-                     std::array<const LinearWeight*, 2>{layer.gate.get(), layer.up.get()}, gate_up);
+    backend_->Linear(mlp_in, std::array<const LinearWeight*, 2>{layer.gate.get(), layer.up.get()},
+                     gate_up);
     const Tensor activated = backend_->SwiGlu(gate_up[0], gate_up[1]);
     Tensor down;
     backend_->Linear(activated, std::array<const LinearWeight*, 1>{layer.down.get()},
@@ -149,8 +149,8 @@ class DenseDecoder final : public Model {
       layer.gate = LoadLinear(context, mlp + "gate_proj", intermediate, hidden, config_.mlp_bias);
       layer.up = LoadLinear(context, mlp + "up_proj", intermediate, hidden, config_.mlp_bias);
       layer.down = LoadLinear(context, mlp + "down_proj", hidden, intermediate, config_.mlp_bias);
-      for (const auto* weight : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up,
-                                 &layer.down}) {
+      for (const auto* weight :
+           {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
         active += (*weight)->bytes();
       }
     }

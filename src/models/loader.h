@@ -16,7 +16,8 @@ struct LoadContext {
   const formats::Checkpoint& checkpoint;
   std::shared_ptr<backend::Backend> backend;
   DType kv_dtype = DType::kBF16;
-  std::function<void(uint64_t)> on_bytes;  // called with the bytes of each loaded tensor; may be empty
+  std::function<void(uint64_t)>
+      on_bytes;  // called with the bytes of each loaded tensor; may be empty
 };
 
 // Throws kUnsupported, listing what is registered, if the checkpoint's model_type is not; otherwise

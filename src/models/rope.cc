@@ -9,7 +9,8 @@
 namespace mach::models {
 namespace {
 
-// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, a band between is blended.
+// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, a band between is
+// blended.
 void ApplyLlama3(const formats::ConfigReader& scaling, std::vector<double>& inv_freq) {
   const double factor = scaling.RequireFloat("factor", 1.0, 1e6);
   const double low = scaling.RequireFloat("low_freq_factor", 1e-3, 1e6);
@@ -35,9 +36,9 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
   const double factor = scaling.RequireFloat("factor", 1.0, 1e6);
   const double beta_fast = scaling.FloatOr("beta_fast", 32, 1e-3, 1e6);
   const double beta_slow = scaling.FloatOr("beta_slow", 1, 1e-3, 1e6);
-  const double original = scaling.FloatOr(
-      "original_max_position_embeddings",
-      config.FloatOr("max_position_embeddings", 0, 0, 1e9), 1.0, 1e9);
+  const double original =
+      scaling.FloatOr("original_max_position_embeddings",
+                      config.FloatOr("max_position_embeddings", 0, 0, 1e9), 1.0, 1e9);
   const auto pairs = static_cast<double>(inv_freq.size());
   const double dims = 2 * pairs;
   // The dimension whose wavelength makes `rotations` turns within the original context.
@@ -59,7 +60,9 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
     inv_freq[i] = inv_freq[i] / factor * ramp + inv_freq[i] * (1 - ramp);
   }
-  const auto mscale = [&](double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0; };
+  const auto mscale = [&](double m) {
+    return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0;
+  };
   if (const auto given = scaling.OptionalFloat("attention_factor", 1e-3, 1e3)) {
     return *given;
   }
@@ -75,11 +78,10 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
   // top and rope_scaling.
   const auto parameters = config.OptionalObject("rope_parameters");
   const auto legacy = config.OptionalObject("rope_scaling");
-  const formats::ConfigReader scaling = parameters ? *parameters : legacy.value_or(
-                                                                       formats::ConfigReader());
-  const double theta =
-      scaling.OptionalFloat("rope_theta", 1.0, 1e12).value_or(config.FloatOr("rope_theta", 10000.0,
-                                                                             1.0, 1e12));
+  const formats::ConfigReader scaling =
+      parameters ? *parameters : legacy.value_or(formats::ConfigReader());
+  const double theta = scaling.OptionalFloat("rope_theta", 1.0, 1e12)
+                           .value_or(config.FloatOr("rope_theta", 10000.0, 1.0, 1e12));
   const double partial = scaling.OptionalFloat("partial_rotary_factor", 0.0, 1.0)
                              .value_or(config.FloatOr("partial_rotary_factor", 1.0, 0.0, 1.0));
   if (config.BoolOr("rope_traditional", false)) {
@@ -90,8 +92,8 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
   for (int32_t i = 0; i < rotated; i += 2) {
     spec.inv_freq.push_back(std::pow(theta, -static_cast<double>(i) / rotated));
   }
-  const std::string type = scaling.OptionalString("rope_type").value_or(
-      scaling.OptionalString("type").value_or("default"));
+  const std::string type = scaling.OptionalString("rope_type")
+                               .value_or(scaling.OptionalString("type").value_or("default"));
   if (type == "linear") {
     const double factor = scaling.RequireFloat("factor", 1e-3, 1e6);
     for (double& frequency : spec.inv_freq) {

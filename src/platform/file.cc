@@ -1,20 +1,22 @@
 #include "platform/file.h"
 
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <utility>
 
 #include "base/error.h"
 
 namespace mach {
 namespace {
 
-std::string ErrnoText() { return std::strerror(errno); }
+std::string ErrnoText() {
+  return std::strerror(errno);
+}
 
 [[noreturn]] void ThrowOpenError(const std::filesystem::path& path) {
   const bool missing = errno == ENOENT || errno == ENOTDIR;
@@ -197,8 +199,8 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view con
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     const std::string reason = ErrnoText();
     ::unlink(temporary.c_str());
-    throw Error(ErrorCode::kIo, "cannot rename " + temporary.string() + " to " + path.string() +
-                                    ": " + reason);
+    throw Error(ErrorCode::kIo,
+                "cannot rename " + temporary.string() + " to " + path.string() + ": " + reason);
   }
   SyncDirectory(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
 }

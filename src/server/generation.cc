@@ -84,6 +84,9 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
       self->Fail(info, /*cancelled=*/false, none);
     });
     return;
+  } catch (...) {
+    CancelAll();
+    throw;
   }
   exchange_->Post([self] { self->Begin(); });
 }

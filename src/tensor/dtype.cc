@@ -33,8 +33,14 @@ const DTypeRow& Row(DType dtype) {
 
 }  // namespace
 
-size_t DTypeBytes(DType dtype) { return Row(dtype).bytes; }
-std::string_view DTypeName(DType dtype) { return Row(dtype).name; }
-bool IsFloat(DType dtype) { return Row(dtype).is_float; }
+size_t DTypeBytes(DType dtype) {
+  return Row(dtype).bytes;
+}
+std::string_view DTypeName(DType dtype) {
+  return Row(dtype).name;
+}
+bool IsFloat(DType dtype) {
+  return Row(dtype).is_float;
+}
 
 }  // namespace mach

@@ -1,8 +1,8 @@
 #include "tensor/memory.h"
 
-#include <sys/mman.h>
-
 #include <utility>
+
+#include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -13,9 +13,13 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2ULL << 20;
 
-uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+uint64_t RoundUp(uint64_t value, uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
-std::string MiB(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+std::string MiB(uint64_t bytes) {
+  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+}
 
 }  // namespace
 
@@ -63,8 +67,8 @@ Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : o
   budget.Take(owner, wanted);
   // For huge pages map one more and cut the ends off, so that the start is aligned to one.
   const uint64_t slack = huge ? kHugePageBytes : 0;
-  void* address = ::mmap(nullptr, wanted + slack, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* address =
+      ::mmap(nullptr, wanted + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) {
     budget.Give(owner, wanted);
     throw Error(ErrorCode::kResourceLimit,

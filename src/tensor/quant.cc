@@ -11,8 +11,7 @@ namespace mach {
 
 bool IsSupported(const AffineScheme& scheme) {
   const bool bits = (scheme.bits >= 2 && scheme.bits <= 6) || scheme.bits == 8;
-  const bool group =
-      scheme.group_size == 32 || scheme.group_size == 64 || scheme.group_size == 128;
+  const bool group = scheme.group_size == 32 || scheme.group_size == 64 || scheme.group_size == 128;
   return bits && group;
 }
 
@@ -20,8 +19,7 @@ void UnpackAffineRow(const AffineMatrixView& matrix, int64_t row, std::span<uint
   MACH_DCHECK(static_cast<int64_t>(out.size()) == matrix.in_features);
   const int bits = matrix.scheme.bits;
   const int64_t row_bytes = matrix.in_features * bits / 8;
-  const auto* bytes =
-      reinterpret_cast<const uint8_t*>(matrix.codes.bytes.data()) + row * row_bytes;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.codes.bytes.data()) + row * row_bytes;
   const uint32_t mask = (1U << bits) - 1U;
   for (int64_t i = 0; i < matrix.in_features; ++i) {
     const int64_t bit = i * bits;
@@ -34,7 +32,8 @@ void UnpackAffineRow(const AffineMatrixView& matrix, int64_t row, std::span<uint
 }
 
 float FloatElement(const TensorView& tensor, int64_t index) {
-  const std::byte* at = tensor.bytes.data() + index * static_cast<int64_t>(DTypeBytes(tensor.dtype));
+  const std::byte* at =
+      tensor.bytes.data() + index * static_cast<int64_t>(DTypeBytes(tensor.dtype));
   if (tensor.dtype == DType::kF32) {
     float value = 0;
     std::memcpy(&value, at, sizeof(value));

@@ -1,7 +1,7 @@
 // Group-affine quantisation as MLX stores it: w = scale * code + bias, one scale and one bias for
 // each group of consecutive inputs of an output row. Scales may be negative.
-// Source: MLX `quantize`; packing rule in formats below: a row is a little-endian bit stream, code i
-// occupies bits [i*bits, (i+1)*bits), least significant first, for every width.
+// Source: MLX `quantize`; packing rule in formats below: a row is a little-endian bit stream, code
+// i occupies bits [i*bits, (i+1)*bits), least significant first, for every width.
 #pragma once
 
 #include <cstdint>

@@ -318,6 +318,8 @@ constexpr uint32_t kRuns[] = {
 
 }  // namespace
 
-std::span<const uint32_t> UnicodeRuns() { return kRuns; }
+std::span<const uint32_t> UnicodeRuns() {
+  return kRuns;
+}
 
 }  // namespace mach::text

@@ -1,11 +1,11 @@
 #include "backend/cpu/cpu_backend.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <cstring>
 #include <random>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "backend/cpu/arena.h"
 #include "base/error.h"

@@ -1,11 +1,12 @@
-#include <gtest/gtest.h>
+#include "decode/sampler.h"
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "base/error.h"
-#include "decode/sampler.h"
 
 namespace mach::decode {
 namespace {
@@ -92,9 +93,9 @@ TEST(Sampler, PenaltiesAndBias) {
   logits = {3, 4, 0};
   EXPECT_EQ(frequency.Sample(logits, 2, {}), 0);
   EXPECT_FLOAT_EQ(logits[1], 4 - 0.25F - 1.0F);
-  EXPECT_EQ(Draw({.temperature = 0, .logit_bias = {{2, 100.0F}, {99, 1.0F}, {-1, 1.0F}}},
-                 {1, 2, 0}, 1),
-            2);
+  EXPECT_EQ(
+      Draw({.temperature = 0, .logit_bias = {{2, 100.0F}, {99, 1.0F}, {-1, 1.0F}}}, {1, 2, 0}, 1),
+      2);
   EXPECT_EQ(Draw({.temperature = 0}, {1, 2, 0}, 1, 0, {1, 99}), 0);
 }
 

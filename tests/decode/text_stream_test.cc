@@ -1,9 +1,10 @@
-#include <gtest/gtest.h>
+#include "decode/text_stream.h"
 
 #include <string>
 #include <vector>
 
-#include "decode/text_stream.h"
+#include <gtest/gtest.h>
+
 #include "tests/support/word_tokenizer.h"
 
 namespace mach::decode {

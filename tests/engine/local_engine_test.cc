@@ -1,15 +1,15 @@
 // The engine with a tiny real model: order of events, stops, seeds, queue, cancellation, failures.
 #include "engine/local_engine.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <filesystem>
 #include <future>
 #include <mutex>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "formats/checkpoint.h"
@@ -63,8 +63,7 @@ class RecordingSink final : public GenerationSink {
 
   Outcome Wait() {
     std::unique_lock lock(mutex_);
-    const bool ended =
-        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
+    const bool ended = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
     EXPECT_TRUE(ended) << "no last event";
     return outcome_;
   }
@@ -95,8 +94,7 @@ class LocalEngineTest : public testing::Test {
     engine_.reset();
     checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
                                             "tests/golden/qwen3_q4_g64");
-    std::shared_ptr<backend::Backend> backend =
-        backend::MakeCpuBackend(budget_, {.threads = 2});
+    std::shared_ptr<backend::Backend> backend = backend::MakeCpuBackend(budget_, {.threads = 2});
     auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
     tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
     engine_ = MakeLocalEngine(std::move(model), *tokenizer_, budget_,

@@ -1,14 +1,14 @@
-// Every family against logits that mlx-lm computed (tests/golden/README.md), and every way to cut the
-// same work into forwards against each other, bit for bit.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
+// Every family against logits that mlx-lm computed (tests/golden/README.md), and every way to cut
+// the same work into forwards against each other, bit for bit.
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/error.h"
@@ -34,8 +34,8 @@ class Runner {
   Runner(const std::filesystem::path& dir, int threads, Isa isa, DType kv_dtype)
       : checkpoint_(formats::Checkpoint::Open(dir)),
         backend_(backend::MakeCpuBackend(budget_, {.threads = threads, .isa = isa})),
-        model_(BuildModel(
-            {.checkpoint = *checkpoint_, .backend = backend_, .kv_dtype = kv_dtype})) {}
+        model_(
+            BuildModel({.checkpoint = *checkpoint_, .backend = backend_, .kv_dtype = kv_dtype})) {}
 
   std::unique_ptr<state::SequenceState> NewSequence() { return model_->NewSequence(); }
 
@@ -46,9 +46,8 @@ class Runner {
     return {logits.begin(), logits.end()};
   }
   std::vector<float> Forward(state::SequenceState& state, std::span<const int32_t> tokens) {
-    return Forward({{.state = &state,
-                     .tokens = tokens,
-                     .logit_rows = static_cast<int64_t>(tokens.size())}});
+    return Forward(
+        {{.state = &state, .tokens = tokens, .logit_rows = static_cast<int64_t>(tokens.size())}});
   }
   Model& model() { return *model_; }
 

@@ -1,7 +1,5 @@
 // A real instruction-tuned model on real prompts against float32 logits that mlx-lm computed
 // (tests/golden/README.md). Needs the converted checkpoint: MACH_MODEL names its directory.
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +7,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "formats/checkpoint.h"
@@ -30,8 +30,8 @@ class SmolLm2 : public testing::Test {
     checkpoint_ = formats::Checkpoint::Open(dir);
     golden_ = formats::SafetensorsFile::Open(std::filesystem::path(MACH_SOURCE_DIR) /
                                              "tests/golden/smollm2/golden.safetensors");
-    model_ = BuildModel({.checkpoint = *checkpoint_,
-                         .backend = backend::MakeCpuBackend(budget_, {.threads = 2})});
+    model_ = BuildModel(
+        {.checkpoint = *checkpoint_, .backend = backend::MakeCpuBackend(budget_, {.threads = 2})});
   }
 
   template <typename T>
@@ -107,8 +107,8 @@ TEST_F(SmolLm2, AgreesWithTheFloatModel) {
         EXPECT_LT(std::abs(difference), 2.0);
       }
     }
-    const double divergence = Divergence(Read<uint16_t>(prompt, "last_logprobs"),
-                                         std::span(logits).last(vocab));
+    const double divergence =
+        Divergence(Read<uint16_t>(prompt, "last_logprobs"), std::span(logits).last(vocab));
     EXPECT_LT(divergence, 0.03);
     divergence_sum += divergence;
   }

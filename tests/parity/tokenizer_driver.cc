@@ -29,7 +29,9 @@ namespace {
 using mach::text::Tokenizer;
 
 // Processor time of this process: other processes on the machine do not count.
-double NowMs() { return 1e3 * static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+double NowMs() {
+  return 1e3 * static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
 
 std::string ReadAll(std::istream& in) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};

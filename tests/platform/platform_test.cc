@@ -1,11 +1,11 @@
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "platform/cpu.h"

@@ -1,10 +1,10 @@
-#include <gtest/gtest.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "tensor/half.h"
@@ -32,7 +32,8 @@ TEST(Half, EveryValueRoundTrips) {
   }
 }
 
-// The neighbours of x among the halves, found by search, say what rounding to nearest even must give.
+// The neighbours of x among the halves, found by search, say what rounding to nearest even must
+// give.
 TEST(Half, RoundsToNearestEven) {
   std::mt19937 random(7);
   for (int i = 0; i < 200000; ++i) {

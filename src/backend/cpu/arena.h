@@ -31,7 +31,7 @@ class Arena {
     uint64_t begin = 0;  // position of its first byte
   };
   std::vector<Chunk> chunks_;
-  size_t current_ = 0;      // chunk that position_ lies in, if there is one
+  size_t current_ = 0;  // chunk that position_ lies in, if there is one
   uint64_t position_ = 0;
 };
 

@@ -49,7 +49,9 @@ const PackedLinear& Packed(const LinearWeight& weight) {
   return static_cast<const CpuLinear&>(weight).packed();
 }
 
-float* Data(const Tensor& x) { return reinterpret_cast<float*>(x.handle); }
+float* Data(const Tensor& x) {
+  return reinterpret_cast<float*>(x.handle);
+}
 
 class CpuBackend final : public Backend {
  public:
@@ -155,8 +157,8 @@ class CpuBackend final : public Backend {
           continue;
         }
         if (packed.is_affine()) {
-          table_.linear_affine(packed, *FindQuantized(quantized, packed.scheme().group_size),
-                               first, last, Data(out[i]), out[i].cols,
+          table_.linear_affine(packed, *FindQuantized(quantized, packed.scheme().group_size), first,
+                               last, Data(out[i]), out[i].cols,
                                scratch + scratch_stride * static_cast<uint64_t>(worker));
         } else {
           table_.linear_float(packed, Data(x), x.cols, x.rows, first, last, Data(out[i]),
@@ -189,8 +191,7 @@ class CpuBackend final : public Backend {
         .q_heads = spec.q_heads, .scale = spec.scale, .window = spec.window};
     const uint64_t scratch_stride =
         (kernels::AttentionScratchBytes(shape, spec.head_dim) + 63) / 64 * 64;
-    auto* scratch =
-        arena_.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
+    auto* scratch = arena_.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
     for (const RowSpan& span : spans) {
       const kernels::KvLayerView kv = static_cast<CpuKvStore*>(span.kv)->Layer(layer);
       table_.store_kv(kv, span.first_position, span.rows, Data(k) + span.first_row * k.cols, k.cols,
@@ -272,8 +273,7 @@ class CpuBackend final : public Backend {
     if (position <= weight_at) {
       return 0;
     }
-    const uint64_t strip =
-        (position - weight_at + packed.strip_bytes() - 1) / packed.strip_bytes();
+    const uint64_t strip = (position - weight_at + packed.strip_bytes() - 1) / packed.strip_bytes();
     return std::min(packed.strips(), static_cast<int64_t>(strip));
   }
 
@@ -359,8 +359,8 @@ class CpuBackend final : public Backend {
   static int64_t RowWithShareBelow(const RowSpan& span, int64_t part, int64_t team) {
     const auto before = static_cast<double>(span.first_position);
     const auto rows = static_cast<double>(span.rows);
-    const double share = (before * rows + rows * rows / 2) * static_cast<double>(part) /
-                         static_cast<double>(team);
+    const double share =
+        (before * rows + rows * rows / 2) * static_cast<double>(part) / static_cast<double>(team);
     const double row = std::sqrt(before * before + 2 * share) - before;
     return std::clamp(static_cast<int64_t>(std::lround(row)), int64_t{0}, span.rows);
   }

@@ -22,18 +22,22 @@ Buffer KvBlockPool::Take() {
   return block;
 }
 
-void KvBlockPool::Give(Buffer block) { free_.push_back(std::move(block)); }
+void KvBlockPool::Give(Buffer block) {
+  free_.push_back(std::move(block));
+}
 
 CpuKvStore::CpuKvStore(std::shared_ptr<KvBlockPool> pool)
     : pool_(std::move(pool)),
       keys_(static_cast<size_t>(pool_->shape().layers)),
       values_(static_cast<size_t>(pool_->shape().layers)) {}
 
-CpuKvStore::~CpuKvStore() { Truncate(0); }
+CpuKvStore::~CpuKvStore() {
+  Truncate(0);
+}
 
 void CpuKvStore::Reserve(int64_t tokens) {
-  const auto wanted = static_cast<size_t>((tokens + kernels::kKvBlockTokens - 1) /
-                                          kernels::kKvBlockTokens);
+  const auto wanted =
+      static_cast<size_t>((tokens + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens);
   while (blocks_.size() < wanted) {
     blocks_.push_back(pool_->Take());
     std::byte* at = blocks_.back().data();
@@ -46,8 +50,8 @@ void CpuKvStore::Reserve(int64_t tokens) {
 }
 
 void CpuKvStore::Truncate(int64_t tokens) {
-  const auto kept = static_cast<size_t>((tokens + kernels::kKvBlockTokens - 1) /
-                                        kernels::kKvBlockTokens);
+  const auto kept =
+      static_cast<size_t>((tokens + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens);
   while (blocks_.size() > kept) {
     pool_->Give(std::move(blocks_.back()));
     blocks_.pop_back();

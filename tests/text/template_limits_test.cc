@@ -60,6 +60,24 @@ TEST(TemplateLimits, Recursion) {
             ErrorCode::kResourceLimit);
 }
 
+TEST(TemplateLimits, RecursionThroughNestedStatements) {
+  for (const auto& [open, close] : {std::pair{"{% if 1 %}", "{% endif %}"},
+                                    {"{% for i in [1] %}", "{% endfor %}"},
+                                    {"{% filter upper %}", "{% endfilter %}"},
+                                    {"{% with %}", "{% endwith %}"},
+                                    {"{% set x %}", "{% endset %}"}}) {
+    const std::string source = "{% macro f() %}" + Repeat(open, 140) + "{{ 1 + (f() | upper) }}" +
+                               Repeat(close, 140) + "{% endmacro %}{{ f() }}";
+    EXPECT_EQ(CodeOf(source), ErrorCode::kResourceLimit) << open;
+  }
+  EXPECT_EQ(CodeOf("{% macro f() %}{% for x in [1] if " + Repeat("(", 100) + "f()" +
+                   Repeat(")", 100) + " %}{% endfor %}{% endmacro %}{{ f() }}"),
+            ErrorCode::kResourceLimit);
+  EXPECT_EQ(CodeOf("{% macro f() %}{{ ['x'] | map('upper') | map('d', f()) | list }}{% endmacro %}"
+                   "{{ f() }}"),
+            ErrorCode::kResourceLimit);
+}
+
 TEST(TemplateLimits, NestedValues) {
   EXPECT_EQ(CodeOf("{% set ns = namespace(x=1) %}{% for i in range(9999) %}"
                    "{% set ns.x = [ns.x] %}{% endfor %}"),

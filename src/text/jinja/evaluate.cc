@@ -11,19 +11,6 @@
 
 namespace mach::text::jinja {
 
-struct Interpreter::DepthGuard {
-  explicit DepthGuard(Interpreter* interpreter_in) : interpreter(interpreter_in) {
-    if (++interpreter->depth_ > kMaxEvalDepth) {
-      FailLimit("chat template evaluates too deeply");
-    }
-  }
-  ~DepthGuard() { --interpreter->depth_; }
-  DepthGuard(const DepthGuard&) = delete;
-  DepthGuard& operator=(const DepthGuard&) = delete;
-
-  Interpreter* interpreter;
-};
-
 namespace {
 
 [[noreturn]] void FailUndefined(const Value& value) {

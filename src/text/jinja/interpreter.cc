@@ -252,6 +252,7 @@ void Interpreter::Hide(const Hidden& hidden) {
 }
 
 Interpreter::Flow Interpreter::ExecBlock(const Block& block) {
+  const DepthGuard guard(this);
   for (const StmtPtr& stmt : block) {
     const Flow flow = Exec(*stmt);
     if (flow != Flow::kNormal) {

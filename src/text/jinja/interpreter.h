@@ -98,7 +98,19 @@ class Interpreter {
 
  private:
   enum class Flow : uint8_t { kNormal, kBreak, kContinue };
-  struct DepthGuard;
+  // Bounds how deep evaluation nests, and with it the stack.
+  struct DepthGuard {
+    explicit DepthGuard(Interpreter* interpreter_in) : interpreter(interpreter_in) {
+      if (++interpreter->depth_ > kMaxEvalDepth) {
+        FailLimit("chat template evaluates too deeply");
+      }
+    }
+    ~DepthGuard() { --interpreter->depth_; }
+    DepthGuard(const DepthGuard&) = delete;
+    DepthGuard& operator=(const DepthGuard&) = delete;
+
+    Interpreter* interpreter;
+  };
   struct ScopeGuard;
   struct Capture;
 

@@ -6,7 +6,7 @@
 
 namespace mach::text::jinja {
 
-// Bits of ClassRange::mask, in the order of FLAGS in tools/gen_unicode_tables.py.
+// Bits of ClassRange::mask, in the order of FLAGS in tools/gen_jinja_unicode.py.
 enum ClassBit : uint16_t {
   kSpaceBit = 1 << 0,
   kPrintableBit = 1 << 1,

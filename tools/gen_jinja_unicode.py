@@ -84,7 +84,10 @@ def table(name, kind, rows):
         line += " " + cell + ","
     lines.append(line)
     body = "\n".join(lines)
-    return f"const {kind} {name}[] = {{\n{body}\n}};\nconst size_t {name}Size = {len(rows)};\n"
+    return (
+        f"static constexpr {kind} k{name}[] = {{\n{body}\n}};\n"
+        f"std::span<const {kind}> {name}() {{ return k{name}; }}\n"
+    )
 
 
 def write(file_name, parts):
@@ -104,7 +107,7 @@ def write(file_name, parts):
 
 
 def main():
-    write("unicode_classes.cc", [table("kClassRanges", "ClassRange", class_ranges())])
+    write("unicode_classes.cc", [table("ClassRanges", "ClassRange", class_ranges())])
     parts = []
     for name, mapping in (
         ("Upper", str.upper),
@@ -113,9 +116,9 @@ def main():
         ("Fold", str.casefold),
     ):
         runs, special = case_runs(mapping)
-        parts.append(table(f"k{name}Runs", "CaseRun", runs))
+        parts.append(table(f"{name}Runs", "CaseRun", runs))
         rows = [(code, "{%d, %d, %d}" % tuple(to + [0] * (3 - len(to)))) for code, to in special]
-        parts.append(table(f"k{name}Special", "CaseSpecial", rows))
+        parts.append(table(f"{name}Special", "CaseSpecial", rows))
     write("unicode_cases.cc", parts)
     return 0
 

@@ -4,6 +4,10 @@
 
 namespace mach::text::jinja {
 
+void RequireNoArguments(std::string_view function, const CallArgs& args) {
+  const BoundArgs bound(function, args, {});
+}
+
 BoundArgs::BoundArgs(std::string_view function, const CallArgs& args,
                      std::initializer_list<std::string_view> names, size_t required)
     : function_(function), values_(names.size()) {

@@ -11,6 +11,9 @@
 
 namespace mach::text::jinja {
 
+// Fails if there are any.
+void RequireNoArguments(std::string_view function, const CallArgs& args);
+
 class BoundArgs {
  public:
   // Fails with a TypeError's words on too many, unknown or repeated arguments, and where fewer than
@@ -20,8 +23,8 @@ class BoundArgs {
 
   bool Has(size_t index) const { return values_[index].has_value(); }
   const Value& operator[](size_t index) const { return *values_[index]; }
-  Value Or(size_t index, Value fallback) const {
-    return values_[index] ? *values_[index] : std::move(fallback);
+  Value Or(size_t index, const Value& fallback) const {
+    return values_[index] ? *values_[index] : fallback;
   }
   // Truthiness of an optional flag.
   bool Flag(size_t index, bool fallback = false) const;

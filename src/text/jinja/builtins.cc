@@ -147,7 +147,7 @@ struct CyclerMethod final : CallableObject {
   bool advance = false;
 
   Value Call(Interpreter&, CallArgs& args) override {
-    BoundArgs("cycler", args, {});
+    RequireNoArguments("cycler", args);
     if (!advance) {
       state->position = 0;
       return Value::None();
@@ -200,7 +200,7 @@ struct JoinerObject final : CallableObject {
   bool used = false;
 
   Value Call(Interpreter&, CallArgs& args) override {
-    BoundArgs("joiner", args, {});
+    RequireNoArguments("joiner", args);
     if (!used) {
       used = true;
       return Value::String("");

@@ -250,7 +250,7 @@ Value Interpreter::EvalFilter(const Expr& expr, const Value* text) {
   }
   Value input;
   if (expr.children[0] == nullptr) {
-    input = *text;
+    input = text != nullptr ? *text : Value::None();
   } else if (text != nullptr && expr.children[0]->kind == ExprKind::kFilter) {
     const DepthGuard guard(this);
     input = EvalFilter(*expr.children[0], text);

@@ -155,7 +155,7 @@ Value FloatFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value AbsFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("abs", args, {});
+  RequireNoArguments("abs", args);
   if (input.IsIntegral()) {
     if (input.AsInt() == INT64_MIN) {
       Fail("integer result does not fit 64 bits");

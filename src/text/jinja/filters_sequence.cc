@@ -17,7 +17,7 @@ namespace mach::text::jinja {
 namespace {
 
 Value LengthFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("length", args, {});
+  RequireNoArguments("length", args);
   const std::optional<int64_t> length =
       input.Is(Kind::kLoop) ? input.Get<LoopObject>().TotalLength() : Length(input);
   if (!length) {
@@ -27,14 +27,14 @@ Value LengthFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value FirstFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("first", args, {});
+  RequireNoArguments("first", args);
   Iterator iterator(input);
   std::optional<Value> item = iterator.Next();
   return item ? std::move(*item) : Value::UndefinedHint("No first item, sequence was empty.");
 }
 
 Value LastFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
-  BoundArgs("last", args, {});
+  RequireNoArguments("last", args);
   if (input.Is(Kind::kGenerator) || !IsIterable(input)) {
     Fail(std::string("'") + TypeName(input) + "' object is not reversible");
   }
@@ -46,7 +46,7 @@ Value LastFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
 }
 
 Value ListFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("list", args, {});
+  RequireNoArguments("list", args);
   return Value::List(ToVector(input));
 }
 
@@ -66,7 +66,7 @@ Value Walk(const char* name, std::vector<Value> items) {
 }
 
 Value ReverseFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("reverse", args, {});
+  RequireNoArguments("reverse", args);
   if (input.IsString()) {
     return Slice(input, Value::None(), Value::None(), Value::Int(-1));
   }
@@ -91,7 +91,7 @@ Value ReverseFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value ItemsFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("items", args, {});
+  RequireNoArguments("items", args);
   if (input.IsUndefined()) {
     return Walk("generator", {});
   }

@@ -50,7 +50,7 @@ Value Like(const Value& input, std::string text) {
 
 template <std::string (*Map)(std::string_view)>
 Value Mapped(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("filter", args, {});
+  RequireNoArguments("filter", args);
   return Like(input, Map(Str(input)));
 }
 
@@ -100,22 +100,22 @@ Value ReplaceFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value StringFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("string", args, {});
+  RequireNoArguments("string", args);
   return input.IsString() ? input : Value::String(Str(input));
 }
 
 Value SafeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("safe", args, {});
+  RequireNoArguments("safe", args);
   return Value::String(Str(input), true);
 }
 
 Value EscapeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("escape", args, {});
+  RequireNoArguments("escape", args);
   return IsMarkup(input) ? input : Value::String(EscapeHtml(Str(input)), true);
 }
 
 Value ForceEscapeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("forceescape", args, {});
+  RequireNoArguments("forceescape", args);
   return Value::String(EscapeHtml(Str(input)), true);
 }
 
@@ -217,7 +217,7 @@ Value TruncateFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value WordCountFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("wordcount", args, {});
+  RequireNoArguments("wordcount", args);
   const std::string text = Str(input);
   int64_t words = 0;
   bool inside = false;
@@ -233,7 +233,7 @@ Value WordCountFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value UrlEncodeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("urlencode", args, {});
+  RequireNoArguments("urlencode", args);
   const auto quote = [](const Value& value, bool query) {
     static constexpr std::string_view kHex = "0123456789ABCDEF";
     std::string out;
@@ -277,7 +277,7 @@ Value UrlEncodeFilter(Interpreter&, const Value& input, CallArgs& args) {
 }
 
 Value StripTagsFilter(Interpreter&, const Value& input, CallArgs& args) {
-  BoundArgs("striptags", args, {});
+  RequireNoArguments("striptags", args);
   std::string text = Str(input);
   for (const auto& [open, close] :
        {std::pair<std::string_view, std::string_view>{"<!--", "-->"}, {"<", ">"}}) {

@@ -450,13 +450,16 @@ Interpreter::Flow Interpreter::RunLoop(const Stmt& stmt, const Value& iterable, 
   const Value loop_value = Value::FromObject(Kind::kLoop, loop);
   // What the loop remembers may hold the loop itself.
   struct Forget {
-    LoopObject* loop;
+    explicit Forget(LoopObject* loop_in) : loop(loop_in) {}
+    Forget(const Forget&) = delete;
+    Forget& operator=(const Forget&) = delete;
     ~Forget() {
       loop->recursive = nullptr;
       loop->scope.reset();
       loop->last_changed.reset();
     }
-  } const forget{loop.get()};
+    LoopObject* loop;
+  } const forget(loop.get());
   // Jinja runs the else branch unless some round came to the end of the body.
   bool completed = false;
   {

@@ -360,7 +360,6 @@ class Lexer {
     if (LexFloat()) {
       return;
     }
-    size_t end = position_;
     if (source_[position_] != '0') {
       PushNumber(TokenType::kInteger, Digits(position_));
       return;
@@ -371,7 +370,7 @@ class Lexer {
                       : base == 'b' || base == 'B' ? 2
                                                    : 0;
     if (radix != 0) {
-      end = position_ + 2;
+      size_t end = position_ + 2;
       while (end < source_.size()) {
         const size_t digit = source_[end] == '_' ? end + 1 : end;
         const int value = digit < source_.size() ? HexDigit(source_[digit]) : -1;
@@ -385,7 +384,7 @@ class Lexer {
         return;
       }
     }
-    end = position_ + 1;
+    size_t end = position_ + 1;
     while (end < source_.size() &&
            (source_[end] == '0' || (source_[end] == '_' && At("_0", end)))) {
       end += source_[end] == '_' ? 2 : 1;

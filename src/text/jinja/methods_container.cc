@@ -15,7 +15,7 @@ namespace {
 
 template <ViewObject::Which kWhich>
 Value ViewMethod(Interpreter&, const Value& self, CallArgs& args) {
-  BoundArgs("items", args, {});
+  RequireNoArguments("items", args);
   auto view = std::make_shared<ViewObject>();
   view->which = kWhich;
   view->dict = self;
@@ -32,7 +32,7 @@ Value GetMethod(Interpreter&, const Value& self, CallArgs& args) {
 }
 
 Value CopyMethod(Interpreter&, const Value& self, CallArgs& args) {
-  BoundArgs("copy", args, {});
+  RequireNoArguments("copy", args);
   return self;
 }
 
@@ -59,14 +59,14 @@ Value IndexMethod(Interpreter&, const Value& self, CallArgs& args) {
 }
 
 Value BitLengthMethod(Interpreter&, const Value& self, CallArgs& args) {
-  BoundArgs("bit_length", args, {});
+  RequireNoArguments("bit_length", args);
   const int64_t value = self.AsInt();
   return Value::Int(
       std::bit_width(value < 0 ? -static_cast<uint64_t>(value) : static_cast<uint64_t>(value)));
 }
 
 Value IsIntegerMethod(Interpreter&, const Value& self, CallArgs& args) {
-  BoundArgs("is_integer", args, {});
+  RequireNoArguments("is_integer", args);
   const double value = self.AsDouble();
   return Value::Bool(std::isfinite(value) && value == std::floor(value));
 }

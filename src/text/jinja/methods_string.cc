@@ -31,7 +31,7 @@ Value ToList(std::vector<std::string> parts) {
 }
 
 void NoArguments(std::string_view name, const CallArgs& args) {
-  BoundArgs(name, args, {});
+  RequireNoArguments(name, args);
 }
 
 template <std::string (*Map)(std::string_view)>

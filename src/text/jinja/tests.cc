@@ -16,7 +16,7 @@ namespace mach::text::jinja {
 namespace {
 
 void NoArguments(const CallArgs& args) {
-  BoundArgs("test", args, {});
+  RequireNoArguments("test", args);
 }
 
 template <Kind... kKinds>

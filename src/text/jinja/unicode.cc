@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "text/jinja/unicode_tables.h"
 
@@ -43,46 +44,47 @@ int SequenceSize(std::string_view text, size_t i) {
 }
 
 uint16_t FindMask(char32_t c) {
-  const ClassRange* end = kClassRanges + kClassRangesSize;
-  const ClassRange* range = std::lower_bound(
-      kClassRanges, end, c, [](const ClassRange& r, char32_t value) { return r.last < value; });
-  return range != end && range->first <= c ? range->mask : 0;
+  const std::span<const ClassRange> ranges = ClassRanges();
+  const auto range =
+      std::lower_bound(ranges.begin(), ranges.end(), c,
+                       [](const ClassRange& r, char32_t value) { return r.last < value; });
+  return range != ranges.end() && range->first <= c ? range->mask : 0;
 }
 
 uint16_t Mask(char32_t c) {
-  static const std::array<uint16_t, 128> kAscii = [] {
+  static const std::array<uint16_t, 128> ascii_masks = [] {
     std::array<uint16_t, 128> table{};
     for (char32_t i = 0; i < table.size(); ++i) {
       table[i] = FindMask(i);
     }
     return table;
   }();
-  return c < kAscii.size() ? kAscii[c] : FindMask(c);
+  return c < ascii_masks.size() ? ascii_masks[c] : FindMask(c);
 }
 
 struct CaseTable {
-  const CaseRun* runs;
-  size_t runs_size;
-  const CaseSpecial* special;
-  size_t special_size;
+  std::span<const CaseRun> runs;
+  std::span<const CaseSpecial> special;
 };
 
 CaseTable UpperTable() {
-  return {kUpperRuns, kUpperRunsSize, kUpperSpecial, kUpperSpecialSize};
+  return {UpperRuns(), UpperSpecial()};
 }
 CaseTable LowerTable() {
-  return {kLowerRuns, kLowerRunsSize, kLowerSpecial, kLowerSpecialSize};
+  return {LowerRuns(), LowerSpecial()};
 }
 CaseTable TitleTable() {
-  return {kTitleRuns, kTitleRunsSize, kTitleSpecial, kTitleSpecialSize};
+  return {TitleRuns(), TitleSpecial()};
+}
+CaseTable FoldTable() {
+  return {FoldRuns(), FoldSpecial()};
 }
 
 void AppendMapped(const CaseTable& table, char32_t c, std::string* out) {
-  const CaseSpecial* special_end = table.special + table.special_size;
-  const CaseSpecial* special =
-      std::lower_bound(table.special, special_end, c,
+  const auto special =
+      std::lower_bound(table.special.begin(), table.special.end(), c,
                        [](const CaseSpecial& s, char32_t value) { return s.code_point < value; });
-  if (special != special_end && special->code_point == c && c != 0) {
+  if (special != table.special.end() && special->code_point == c) {
     for (const uint32_t to : special->to) {
       if (to != 0) {
         AppendUtf8(to, out);
@@ -90,10 +92,11 @@ void AppendMapped(const CaseTable& table, char32_t c, std::string* out) {
     }
     return;
   }
-  const CaseRun* end = table.runs + table.runs_size;
-  const CaseRun* run = std::lower_bound(
-      table.runs, end, c, [](const CaseRun& r, char32_t value) { return r.last < value; });
-  const bool mapped = run != end && run->first <= c && (c - run->first) % run->step == 0;
+  const auto run =
+      std::lower_bound(table.runs.begin(), table.runs.end(), c,
+                       [](const CaseRun& r, char32_t value) { return r.last < value; });
+  const bool mapped =
+      run != table.runs.end() && run->first <= c && (c - run->first) % run->step == 0;
   AppendUtf8(mapped ? static_cast<char32_t>(static_cast<int32_t>(c) + run->offset) : c, out);
 }
 
@@ -295,7 +298,7 @@ std::string Lower(std::string_view text) {
 
 std::string CaseFold(std::string_view text) {
   return MapEach(text, [](size_t, const CodePoint& c, std::string* out) {
-    AppendMapped({kFoldRuns, kFoldRunsSize, kFoldSpecial, kFoldSpecialSize}, c.value, out);
+    AppendMapped(FoldTable(), c.value, out);
   });
 }
 

@@ -4,7 +4,7 @@
 
 namespace mach::text::jinja {
 
-const CaseRun kUpperRuns[] = {
+static constexpr CaseRun kUpperRuns[] = {
     {97, 122, 1, -32}, {181, 181, 1, 743}, {224, 246, 1, -32}, {248, 254, 1, -32},
     {255, 255, 1, 121}, {257, 303, 2, -1}, {305, 305, 1, -232}, {307, 311, 2, -1},
     {314, 328, 2, -1}, {331, 375, 2, -1}, {378, 382, 2, -1}, {383, 383, 1, -300},
@@ -54,9 +54,9 @@ const CaseRun kUpperRuns[] = {
     {66995, 67001, 1, -39}, {67003, 67004, 1, -39}, {68800, 68850, 1, -64}, {71872, 71903, 1, -32},
     {93792, 93823, 1, -32}, {125218, 125251, 1, -34},
 };
-const size_t kUpperRunsSize = 194;
+std::span<const CaseRun> UpperRuns() { return kUpperRuns; }
 
-const CaseSpecial kUpperSpecial[] = {
+static constexpr CaseSpecial kUpperSpecial[] = {
     {223, {83, 83, 0}}, {329, {700, 78, 0}}, {496, {74, 780, 0}}, {912, {921, 776, 769}},
     {944, {933, 776, 769}}, {1415, {1333, 1362, 0}}, {7830, {72, 817, 0}}, {7831, {84, 776, 0}},
     {7832, {87, 778, 0}}, {7833, {89, 778, 0}}, {7834, {65, 702, 0}}, {8016, {933, 787, 0}},
@@ -85,9 +85,9 @@ const CaseSpecial kUpperSpecial[] = {
     {64275, {1348, 1350, 0}}, {64276, {1348, 1333, 0}}, {64277, {1348, 1339, 0}},
     {64278, {1358, 1350, 0}}, {64279, {1348, 1341, 0}},
 };
-const size_t kUpperSpecialSize = 102;
+std::span<const CaseSpecial> UpperSpecial() { return kUpperSpecial; }
 
-const CaseRun kLowerRuns[] = {
+static constexpr CaseRun kLowerRuns[] = {
     {65, 90, 1, 32}, {192, 214, 1, 32}, {216, 222, 1, 32}, {256, 302, 2, 1}, {306, 310, 2, 1},
     {313, 327, 2, 1}, {330, 374, 2, 1}, {376, 376, 1, -121}, {377, 381, 2, 1}, {385, 385, 1, 210},
     {386, 388, 2, 1}, {390, 390, 1, 206}, {391, 391, 1, 1}, {393, 394, 1, 205}, {395, 395, 1, 1},
@@ -133,14 +133,14 @@ const CaseRun kLowerRuns[] = {
     {66928, 66938, 1, 39}, {66940, 66954, 1, 39}, {66956, 66962, 1, 39}, {66964, 66965, 1, 39},
     {68736, 68786, 1, 64}, {71840, 71871, 1, 32}, {93760, 93791, 1, 32}, {125184, 125217, 1, 34},
 };
-const size_t kLowerRunsSize = 181;
+std::span<const CaseRun> LowerRuns() { return kLowerRuns; }
 
-const CaseSpecial kLowerSpecial[] = {
+static constexpr CaseSpecial kLowerSpecial[] = {
     {304, {105, 775, 0}},
 };
-const size_t kLowerSpecialSize = 1;
+std::span<const CaseSpecial> LowerSpecial() { return kLowerSpecial; }
 
-const CaseRun kTitleRuns[] = {
+static constexpr CaseRun kTitleRuns[] = {
     {97, 122, 1, -32}, {181, 181, 1, 743}, {224, 246, 1, -32}, {248, 254, 1, -32},
     {255, 255, 1, 121}, {257, 303, 2, -1}, {305, 305, 1, -232}, {307, 311, 2, -1},
     {314, 328, 2, -1}, {331, 375, 2, -1}, {378, 382, 2, -1}, {383, 383, 1, -300},
@@ -191,9 +191,9 @@ const CaseRun kTitleRuns[] = {
     {67003, 67004, 1, -39}, {68800, 68850, 1, -64}, {71872, 71903, 1, -32}, {93792, 93823, 1, -32},
     {125218, 125251, 1, -34},
 };
-const size_t kTitleRunsSize = 196;
+std::span<const CaseRun> TitleRuns() { return kTitleRuns; }
 
-const CaseSpecial kTitleSpecial[] = {
+static constexpr CaseSpecial kTitleSpecial[] = {
     {223, {83, 115, 0}}, {329, {700, 78, 0}}, {496, {74, 780, 0}}, {912, {921, 776, 769}},
     {944, {933, 776, 769}}, {1415, {1333, 1410, 0}}, {7830, {72, 817, 0}}, {7831, {84, 776, 0}},
     {7832, {87, 778, 0}}, {7833, {89, 778, 0}}, {7834, {65, 702, 0}}, {8016, {933, 787, 0}},
@@ -209,9 +209,9 @@ const CaseSpecial kTitleSpecial[] = {
     {64276, {1348, 1381, 0}}, {64277, {1348, 1387, 0}}, {64278, {1358, 1398, 0}},
     {64279, {1348, 1389, 0}},
 };
-const size_t kTitleSpecialSize = 48;
+std::span<const CaseSpecial> TitleSpecial() { return kTitleSpecial; }
 
-const CaseRun kFoldRuns[] = {
+static constexpr CaseRun kFoldRuns[] = {
     {65, 90, 1, 32}, {181, 181, 1, 775}, {192, 214, 1, 32}, {216, 222, 1, 32}, {256, 302, 2, 1},
     {306, 310, 2, 1}, {313, 327, 2, 1}, {330, 374, 2, 1}, {376, 376, 1, -121}, {377, 381, 2, 1},
     {383, 383, 1, -268}, {385, 385, 1, 210}, {386, 388, 2, 1}, {390, 390, 1, 206}, {391, 391, 1, 1},
@@ -261,9 +261,9 @@ const CaseRun kFoldRuns[] = {
     {66964, 66965, 1, 39}, {68736, 68786, 1, 64}, {71840, 71871, 1, 32}, {93760, 93791, 1, 32},
     {125184, 125217, 1, 34},
 };
-const size_t kFoldRunsSize = 195;
+std::span<const CaseRun> FoldRuns() { return kFoldRuns; }
 
-const CaseSpecial kFoldSpecial[] = {
+static constexpr CaseSpecial kFoldSpecial[] = {
     {223, {115, 115, 0}}, {304, {105, 775, 0}}, {329, {700, 110, 0}}, {496, {106, 780, 0}},
     {912, {953, 776, 769}}, {944, {965, 776, 769}}, {1415, {1381, 1410, 0}}, {7830, {104, 817, 0}},
     {7831, {116, 776, 0}}, {7832, {119, 778, 0}}, {7833, {121, 778, 0}}, {7834, {97, 702, 0}},
@@ -292,6 +292,6 @@ const CaseSpecial kFoldSpecial[] = {
     {64262, {115, 116, 0}}, {64275, {1396, 1398, 0}}, {64276, {1396, 1381, 0}},
     {64277, {1396, 1387, 0}}, {64278, {1406, 1398, 0}}, {64279, {1396, 1389, 0}},
 };
-const size_t kFoldSpecialSize = 104;
+std::span<const CaseSpecial> FoldSpecial() { return kFoldSpecial; }
 
 }  // namespace mach::text::jinja

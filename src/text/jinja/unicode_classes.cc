@@ -4,7 +4,7 @@
 
 namespace mach::text::jinja {
 
-const ClassRange kClassRanges[] = {
+static constexpr ClassRange kClassRanges[] = {
     {9, 13, 1}, {28, 31, 1}, {32, 32, 3}, {33, 38, 2}, {39, 39, 4098}, {40, 45, 2}, {46, 46, 4098},
     {47, 47, 2}, {48, 57, 570}, {58, 58, 4098}, {59, 64, 2}, {65, 90, 3654}, {91, 93, 2},
     {94, 94, 4098}, {95, 95, 1538}, {96, 96, 4098}, {97, 122, 3718}, {123, 126, 2}, {133, 133, 1},
@@ -752,6 +752,6 @@ const ClassRange kClassRanges[] = {
     {183984, 191456, 1542}, {194560, 194703, 1542}, {194704, 194704, 1574}, {194705, 195101, 1542},
     {196608, 201546, 1542}, {917505, 917505, 4096}, {917536, 917631, 4096}, {917760, 917999, 4610},
 };
-const size_t kClassRangesSize = 3159;
+std::span<const ClassRange> ClassRanges() { return kClassRanges; }
 
 }  // namespace mach::text::jinja

@@ -1,8 +1,8 @@
 // The tables behind unicode.h. Sorted by code point.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace mach::text::jinja {
 
@@ -43,23 +43,14 @@ struct CaseSpecial {
   uint32_t to[3];
 };
 
-extern const ClassRange kClassRanges[];
-extern const size_t kClassRangesSize;
-extern const CaseRun kUpperRuns[];
-extern const size_t kUpperRunsSize;
-extern const CaseRun kLowerRuns[];
-extern const size_t kLowerRunsSize;
-extern const CaseRun kTitleRuns[];
-extern const size_t kTitleRunsSize;
-extern const CaseRun kFoldRuns[];
-extern const size_t kFoldRunsSize;
-extern const CaseSpecial kUpperSpecial[];
-extern const size_t kUpperSpecialSize;
-extern const CaseSpecial kLowerSpecial[];
-extern const size_t kLowerSpecialSize;
-extern const CaseSpecial kTitleSpecial[];
-extern const size_t kTitleSpecialSize;
-extern const CaseSpecial kFoldSpecial[];
-extern const size_t kFoldSpecialSize;
+std::span<const ClassRange> ClassRanges();
+std::span<const CaseRun> UpperRuns();
+std::span<const CaseSpecial> UpperSpecial();
+std::span<const CaseRun> LowerRuns();
+std::span<const CaseSpecial> LowerSpecial();
+std::span<const CaseRun> TitleRuns();
+std::span<const CaseSpecial> TitleSpecial();
+std::span<const CaseRun> FoldRuns();
+std::span<const CaseSpecial> FoldSpecial();
 
 }  // namespace mach::text::jinja

@@ -16,7 +16,7 @@
 namespace mach::engine {
 namespace {
 
-constexpr double kRecentWindow_s = 5.0;
+constexpr double kRecentWindowSeconds = 5.0;
 
 struct Job {
   GenerationRequest request;
@@ -31,7 +31,7 @@ class RecentRate {
   void Add(int64_t tokens, double seconds) {
     const double now = NowSeconds();
     entries_.push_back({now, tokens, seconds});
-    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindow_s) {
+    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindowSeconds) {
       entries_.pop_front();
     }
   }

@@ -52,14 +52,14 @@ uint16_t FindMask(char32_t c) {
 }
 
 uint16_t Mask(char32_t c) {
-  static const std::array<uint16_t, 128> ascii_masks = [] {
+  static const std::array<uint16_t, 128> kAsciiMasks = [] {
     std::array<uint16_t, 128> table{};
     for (char32_t i = 0; i < table.size(); ++i) {
       table[i] = FindMask(i);
     }
     return table;
   }();
-  return c < ascii_masks.size() ? ascii_masks[c] : FindMask(c);
+  return c < kAsciiMasks.size() ? kAsciiMasks[c] : FindMask(c);
 }
 
 struct CaseTable {

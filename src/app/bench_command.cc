@@ -30,6 +30,7 @@ struct BenchOptions {
   int threads = 0;
   int64_t prefill_chunk = 512;
   bool json = false;
+  bool probe = true;
 };
 
 struct Spread {
@@ -175,7 +176,8 @@ int RunBench(const BenchOptions& options) {
   }
   const BenchResult result = Bench(*model, options).Run();
   const uint64_t peak_rss_bytes = PeakRssBytes();
-  const double probe = ProbeReadBandwidth(backend->threads());  // after: it takes memory itself
+  // After reading the peak: the probe takes memory itself.
+  const double probe = options.probe ? ProbeReadBandwidth(backend->threads()) : 0;
 
   const uint64_t token_bytes = model->ActiveWeightBytes();
   const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
@@ -211,10 +213,12 @@ int RunBench(const BenchOptions& options) {
                .c_str(),
            result.decode_tok_s);
   std::printf("weights read           %10.1f MB/token\n", static_cast<double>(token_bytes) / 1e6);
-  std::printf(
-      "achieved in decode     %10.1f GB/s, %.0f %% of the %.1f GB/s that %d threads read "
-      "from memory\n",
-      achieved, probe > 0 ? 100 * achieved / probe : 0, probe, backend->threads());
+  std::printf("achieved in decode     %10.1f GB/s", achieved);
+  if (probe > 0) {
+    std::printf(", %.0f %% of the %.1f GB/s that %d threads read from memory",
+                100 * achieved / probe, probe, backend->threads());
+  }
+  std::printf("\n");
   std::printf("load                   %10.2f s\n", load_s);
   std::printf("peak RSS               %10.1f MB (accounted %.1f MB)\n",
               static_cast<double>(peak_rss_bytes) / 1e6,
@@ -247,6 +251,8 @@ Command AddBench(CLI::App& root) {
   app->add_option("--threads", options->threads, "Compute threads; 0 = physical cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app->add_flag("--probe,!--no-probe", options->probe,
+                "Measure memory bandwidth afterwards, to give decode as a share of it (default)");
   app->add_flag("--json", options->json, "Print JSON");
   return {app, [options] { return RunBench(*options); }};
 }

@@ -1,6 +1,7 @@
 #include "app/progress_bar.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -9,11 +10,11 @@
 namespace mach::app {
 namespace {
 
-constexpr double kRedraw_s = 0.1;
+constexpr double kRedrawSeconds = 0.1;
 constexpr int kBarCells = 30;
 
 std::string Duration(double seconds) {
-  const auto whole = static_cast<int>(seconds + 0.5);
+  const auto whole = static_cast<int>(std::lround(seconds));
   char text[32];
   std::snprintf(text, sizeof(text), "%d:%02d", whole / 60, whole % 60);
   return text;
@@ -33,7 +34,7 @@ ProgressBar::~ProgressBar() {
 void ProgressBar::Update(uint64_t done_bytes, uint64_t total_bytes) {
   const double now = NowSeconds();
   const bool complete = done_bytes >= total_bytes;
-  if (terminal_ && !complete && now - last_draw_s_ < kRedraw_s) {
+  if (terminal_ && !complete && now - last_draw_s_ < kRedrawSeconds) {
     return;
   }
   const int tenth = total_bytes == 0

@@ -125,6 +125,7 @@ class Engine {
   virtual EngineStats Snapshot() const = 0;
 
   // Refuses new requests, lets running and queued ones finish for at most `grace_s`, then cancels.
+  // No event comes after it has returned. Not to be called from a sink.
   virtual void Shutdown(double grace_s) = 0;
 };
 

@@ -16,7 +16,7 @@
 namespace mach::engine {
 namespace {
 
-constexpr double kRecentWindow_s = 5.0;
+constexpr double kRecentWindowSeconds = 5.0;
 
 struct Job {
   GenerationRequest request;
@@ -31,7 +31,7 @@ class RecentRate {
   void Add(int64_t tokens, double seconds) {
     const double now = NowSeconds();
     entries_.push_back({now, tokens, seconds});
-    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindow_s) {
+    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindowSeconds) {
       entries_.pop_front();
     }
   }
@@ -132,6 +132,8 @@ class LocalEngine final : public Engine {
     std::deque<std::shared_ptr<Job>> waiting;
     waiting.swap(queue_);
     stats_.requests_cancelled += static_cast<int64_t>(waiting.size());
+    // A cancelled step ends within a layer; afterwards no event comes any more.
+    idle_.wait(lock, [&] { return !running_; });
     lock.unlock();
     for (const auto& job : waiting) {
       job->sink->OnError(Error(ErrorCode::kUnavailable, "the server is shutting down"));
@@ -240,7 +242,9 @@ class LocalEngine final : public Engine {
     const Stopwatch decode_watch;
     for (int32_t choice = 0; choice < request.choices; ++choice) {
       state_->Truncate(usage.prompt_tokens);
-      Generation generation(request, choice, seed + choice, tokenizer_, options_.end_tokens);
+      const auto choice_seed =
+          static_cast<int64_t>(static_cast<uint64_t>(seed) + static_cast<uint64_t>(choice));
+      Generation generation(request, choice, choice_seed, tokenizer_, options_.end_tokens);
       RunChoice(job, prompt_logits, generation);
       usage.completion_tokens += generation.tokens();
     }

@@ -46,6 +46,7 @@ struct Server::Impl {
   asio::ip::tcp::acceptor acceptor;
   asio::steady_timer ticker;
   int port = 0;
+  bool stopping = false;  // I/O thread
   std::thread thread;
   std::atomic<int> count{0};
   std::mutex mutex;
@@ -122,7 +123,8 @@ asio::awaitable<void> Server::Impl::Ticks() {
     error_code ec;
     ticker.expires_after(kTick);
     co_await ticker.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-    if (ec) {
+    // A cancel that comes when the wait has just ended finds nothing to cancel.
+    if (ec || stopping) {
       co_return;
     }
     const double now_s = NowSeconds();
@@ -193,6 +195,7 @@ void Server::Stop() {
   asio::post(impl_->shared.io, [impl = impl_.get()] {
     error_code ec;
     impl->acceptor.close(ec);
+    impl->stopping = true;
     impl->ticker.cancel();
     impl->shared.draining = true;
     std::vector<std::shared_ptr<Session>> alive;

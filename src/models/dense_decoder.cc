@@ -202,7 +202,7 @@ class DenseDecoder final : public Model {
 }  // namespace
 
 DenseConfig ReadDenseConfig(const formats::Checkpoint& checkpoint) {
-  const formats::ConfigReader config = checkpoint.config();
+  const formats::ConfigReader& config = checkpoint.config();
   DenseConfig dense;
   dense.shape.layers = static_cast<int32_t>(config.RequireInt("num_hidden_layers", 1, 4096));
   dense.shape.hidden_size = static_cast<int32_t>(config.RequireInt("hidden_size", 1, 1 << 20));

@@ -5,7 +5,7 @@
 namespace mach::models {
 
 std::unique_ptr<Model> BuildQwen2(const LoadContext& context) {
-  const formats::ConfigReader config = context.checkpoint.config();
+  const formats::ConfigReader& config = context.checkpoint.config();
   DenseConfig dense = ReadDenseConfig(context.checkpoint);
   dense.qkv_bias = true;
   if (config.BoolOr("use_sliding_window", false)) {

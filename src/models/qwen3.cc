@@ -5,7 +5,7 @@
 namespace mach::models {
 
 std::unique_ptr<Model> BuildQwen3(const LoadContext& context) {
-  const formats::ConfigReader config = context.checkpoint.config();
+  const formats::ConfigReader& config = context.checkpoint.config();
   DenseConfig dense = ReadDenseConfig(context.checkpoint);
   dense.qk_norm = true;
   dense.qkv_bias = config.BoolOr("attention_bias", false);

@@ -1,6 +1,7 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -30,7 +31,9 @@ class Generation::Part : public engine::GenerationSink {
     TextEvent event;
     event.choice = first_choice_ + delta.choice;
     event.text = std::move(delta.text);
-    event.token_count = static_cast<int64_t>(delta.tokens.size());
+    int64_t& counted = counted_[delta.choice];
+    event.token_count = delta.generated_tokens - counted;
+    counted = delta.generated_tokens;
     if (owner_->options_.logprobs) {
       event.tokens = std::move(delta.tokens);
     }
@@ -48,6 +51,7 @@ class Generation::Part : public engine::GenerationSink {
  private:
   const std::shared_ptr<Generation> owner_;
   const int32_t first_choice_;
+  std::map<int32_t, int64_t> counted_;  // tokens of each choice so far; engine's thread
 };
 
 Generation::Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptions options,
@@ -130,9 +134,14 @@ void Generation::Push(Event event) {
 }
 
 void Generation::CancelAll() {
-  const std::lock_guard lock(mutex_);
-  cancelled_ = true;
-  for (const auto& handle : handles_) {
+  std::vector<std::shared_ptr<engine::GenerationHandle>> handles;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    handles = handles_;
+  }
+  // Not under the lock: cancelling a request that waits calls back into Push.
+  for (const auto& handle : handles) {
     handle->Cancel();
   }
 }
@@ -314,7 +323,7 @@ void Generation::End(int status, bool cancelled, bool failed) {
     record_.completion_tokens = usage_.completion_tokens;
   }
   hooks_.on_end(exchange_->request(), record_, status);
-  std::vector<std::unique_ptr<engine::GenerationHandle>> handles;
+  std::vector<std::shared_ptr<engine::GenerationHandle>> handles;
   {
     const std::lock_guard lock(mutex_);
     handles.swap(handles_);

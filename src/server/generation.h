@@ -106,7 +106,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool scheduled_ = true;  // a Drain is on its way; true until Begin runs it the first time
   bool cancelled_ = false;
   bool overflowed_ = false;
-  std::vector<std::unique_ptr<engine::GenerationHandle>> handles_;
+  std::vector<std::shared_ptr<engine::GenerationHandle>> handles_;
 
   // I/O thread only.
   std::vector<Choice> choices_;

@@ -22,6 +22,7 @@ class MemoryBudget {
   explicit MemoryBudget(uint64_t ceiling_bytes = 0) : ceiling_bytes_(ceiling_bytes) {}
   MemoryBudget(const MemoryBudget&) = delete;
   MemoryBudget& operator=(const MemoryBudget&) = delete;
+  ~MemoryBudget() = default;
 
   // Throws kResourceLimit, naming owner, request, sum and ceiling, if the ceiling would be passed.
   void Take(std::string_view owner, uint64_t bytes);

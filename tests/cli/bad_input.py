@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Damaged checkpoints and wrong usage against the real binary: an error that names the culprit, an
+exit code of 1 or 2, never a signal.
+
+usage: bad_input.py MACH_BINARY [SEED]
+"""
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "golden" / "qwen3_q4_g64"
+MACH = sys.argv[1]
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 32)
+results = {"passed": 0, "failed": 0}
+
+
+def run(*args, stdin=b""):
+    return subprocess.run([MACH, *map(str, args)], input=stdin, capture_output=True, timeout=60)
+
+
+def bench(checkpoint):
+    return run("bench", checkpoint, "--prompt-tokens", 8, "--generate-tokens", 2, "--repeat", 1,
+               "--no-probe", "--threads", 1)
+
+
+def check(name, ok, outcome):
+    results["passed" if ok else "failed"] += 1
+    if not ok:
+        print(f"FAILED {name}: exit {outcome.returncode}\n  {outcome.stderr.decode(errors='replace')}")
+
+
+def expect_error(name, outcome, *words, codes=(1, 2)):
+    text = outcome.stderr.decode(errors="replace")
+    check(name, outcome.returncode in codes and all(word in text for word in words), outcome)
+
+
+def copy(directory, name):
+    target = pathlib.Path(directory) / name
+    shutil.copytree(SOURCE, target)
+    return target
+
+
+def edit_config(checkpoint, change):
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def lying_configs(directory):
+    """(field that the error must name, change)"""
+    changes = [
+        ("hidden_size", lambda c: c.update(hidden_size=0)),
+        ("hidden_size", lambda c: c.update(hidden_size="many")),
+        ("hidden_size", lambda c: c.pop("hidden_size")),
+        ("num_hidden_layers", lambda c: c.update(num_hidden_layers=-1)),
+        ("num_hidden_layers", lambda c: c.update(num_hidden_layers=1e300)),
+        ("num_key_value_heads", lambda c: c.update(num_key_value_heads=3)),
+        ("rms_norm_eps", lambda c: c.update(rms_norm_eps="tiny")),
+        ("hidden_act", lambda c: c.update(hidden_act="gelu")),
+        ("model_type", lambda c: c.update(model_type="no_such_model")),
+        ("embed_tokens", lambda c: c.update(vocab_size=c["vocab_size"] + 16)),
+        ("q_proj", lambda c: c.update(hidden_size=c["hidden_size"], head_dim=c["head_dim"] * 2)),
+        ("layers", lambda c: c.update(num_hidden_layers=c["num_hidden_layers"] + 1)),
+        ("gate_proj", lambda c: c.update(intermediate_size=c["intermediate_size"] * 2)),
+        ("bits", lambda c: c["quantization"].update(bits=7)),
+        ("groups of 48", lambda c: c["quantization"].update(group_size=48)),
+    ]
+    for index, (word, change) in enumerate(changes):
+        checkpoint = copy(directory, f"config-{index}")
+        edit_config(checkpoint, change)
+        expect_error(f"config {index} ({word})", bench(checkpoint), word)
+
+
+def damaged_weights(directory, rng):
+    original = (SOURCE / "model.safetensors").read_bytes()
+    header = int.from_bytes(original[:8], "little")
+    checkpoint = copy(directory, "weights")
+    path = checkpoint / "model.safetensors"
+    for size in [0, 1, 7, 8, 9, header // 2, header + 7, header + 8, len(original) - 1]:
+        path.write_bytes(original[:size])
+        expect_error(f"truncated to {size}", bench(checkpoint), "model.safetensors")
+    for _ in range(40):
+        data = bytearray(original)
+        for _ in range(rng.randint(1, 3)):
+            data[rng.randrange(header + 8)] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        outcome = bench(checkpoint)  # some flips change nothing that matters
+        check("bit flips in the header", outcome.returncode in (0, 1, 2), outcome)
+    for _ in range(10):
+        data = bytearray(original)
+        for _ in range(200):
+            data[rng.randrange(header + 8, len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        outcome = bench(checkpoint)
+        check("garbage in the weights", outcome.returncode in (0, 1, 2), outcome)
+
+
+def damaged_gguf(directory, rng):
+    path = pathlib.Path(directory) / "model.gguf"
+    out = pathlib.Path(directory) / "converted"
+    for data in [b"", b"GGUF", b"GGUF" + bytes(20), rng.randbytes(4096),
+                 b"GGUF\x03\0\0\0" + b"\xff" * 64]:
+        path.write_bytes(data)
+        expect_error("damaged GGUF", run("convert", path, "--out", out), "model.gguf")
+        check("nothing was left that loads", not out.exists(), run("--version"))
+
+
+def wrong_usage(directory):
+    expect_error("no command", run(), codes=(2,))
+    expect_error("unknown command", run("srve"), codes=(2,))
+    expect_error("unknown flag", run("serve", "x", "--prot", 1), "--prot", "--port", codes=(2,))
+    expect_error("no residency flag", run("serve", SOURCE), "--streaming", "--no-streaming",
+                 codes=(2,))
+    expect_error("both residency flags", run("serve", SOURCE, "--streaming", "--no-streaming"),
+                 "--streaming", "--no-streaming", codes=(2,))
+    expect_error("dense model on the production path", run("serve", SOURCE, "--streaming"),
+                 "--backend openai")
+    expect_error("port out of range", run("serve", SOURCE, "--backend", "openai", "--port", 70000),
+                 "--port", codes=(2,))
+    expect_error("missing checkpoint", bench(pathlib.Path(directory) / "nowhere"), "nowhere")
+    expect_error("hub id that is not there", bench("nobody/no-such-model"), "nobody/no-such-model",
+                 "hf download")
+    expect_error("no tokenizer", run("serve", SOURCE, "--backend", "openai", "--port", 0),
+                 "tokenizer.json")
+    expect_error("memory ceiling", run("serve", SOURCE, "--backend", "openai", "--port", 0,
+                                       "--memory-gb", 0.000001), codes=(1,))
+    expect_error("unknown instruction set",
+                 subprocess.run([MACH, "bench", SOURCE], env={"MACH_ISA": "mmx"},
+                                capture_output=True, timeout=60), "MACH_ISA", codes=(2,))
+
+
+def main():
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = bench(SOURCE)
+        check("the undamaged checkpoint", outcome.returncode == 0, outcome)
+        lying_configs(directory)
+        damaged_weights(directory, rng)
+        damaged_gguf(directory, rng)
+        wrong_usage(directory)
+    print(f"{results['passed']} passed, {results['failed']} failed")
+    return 1 if results["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

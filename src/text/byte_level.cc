@@ -28,8 +28,8 @@ struct Tables {
 };
 
 const Tables& GetTables() {
-  static const Tables tables;
-  return tables;
+  static const Tables kTables;
+  return kTables;
 }
 
 }  // namespace

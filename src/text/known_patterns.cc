@@ -292,7 +292,7 @@ struct Known {
 constexpr size_t kKnownCount = 8;
 
 const std::array<Known, kKnownCount>& AllKnown() {
-  static const std::array<Known, kKnownCount> known = {{
+  static const std::array<Known, kKnownCount> kKnown = {{
       {kGpt2Expression, MatchGpt2},
       {kLlama3, MatchCl100k<kLetters, 3>},
       {kQwen2, MatchCl100k<kLetters, 1>},
@@ -302,7 +302,7 @@ const std::array<Known, kKnownCount>& AllKnown() {
       {kDeepSeekHan, MatchDeepSeekHan},
       {kDeepSeekWords, MatchDeepSeekWords},
   }};
-  return known;
+  return kKnown;
 }
 
 }  // namespace
@@ -317,14 +317,14 @@ KnownMatcher FindKnownMatcher(std::string_view expression) {
 }
 
 std::span<const std::string_view> KnownExpressions() {
-  static const std::array<std::string_view, kKnownCount> expressions = [] {
+  static const std::array<std::string_view, kKnownCount> kExpressions = [] {
     std::array<std::string_view, kKnownCount> result;
     for (size_t i = 0; i < kKnownCount; ++i) {
       result[i] = AllKnown()[i].expression;
     }
     return result;
   }();
-  return expressions;
+  return kExpressions;
 }
 
 }  // namespace mach::text

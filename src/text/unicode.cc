@@ -28,8 +28,8 @@ UnicodeTable::UnicodeTable() {
 }
 
 const UnicodeTable& UnicodeTable::Get() {
-  static const UnicodeTable table;
-  return table;
+  static const UnicodeTable kTable;
+  return kTable;
 }
 
 void AppendUtf8(char32_t code, std::string* out) {

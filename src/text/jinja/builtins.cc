@@ -223,7 +223,7 @@ Value SelfFunction(Interpreter&, CallArgs&) {
 }
 
 const std::array<std::pair<std::string_view, Value>, 8>& Globals() {
-  static const auto globals = [] {
+  static const auto kGlobals = [] {
     const auto function = [](const char* name, GlobalFunction::Function body) {
       return std::pair<std::string_view, Value>(
           name, Value::FromObject(Kind::kCallable, std::make_shared<GlobalFunction>(name, body)));
@@ -234,7 +234,7 @@ const std::array<std::pair<std::string_view, Value>, 8>& Globals() {
         function("strftime_now", StrftimeFunction), function("joiner", JoinerFunction),
         function("cycler", CyclerFunction),         function("self", SelfFunction)};
   }();
-  return globals;
+  return kGlobals;
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct Job {
   GenerationRequest request;
   std::shared_ptr<GenerationSink> sink;
   std::atomic<bool> cancelled{false};
+  std::atomic<bool> ended{false};  // nothing is left to cancel; the engine may be gone
   double submitted_s = NowSeconds();
 };
 
@@ -136,6 +137,7 @@ class LocalEngine final : public Engine {
     idle_.wait(lock, [&] { return !running_; });
     lock.unlock();
     for (const auto& job : waiting) {
+      job->ended.store(true);
       job->sink->OnError(Error(ErrorCode::kUnavailable, "the server is shutting down"));
     }
   }
@@ -154,6 +156,7 @@ class LocalEngine final : public Engine {
       queue_.erase(it);
       ++stats_.requests_cancelled;
     }
+    job->ended.store(true);
     job->sink->OnError(CancelledError());
   }
 
@@ -199,6 +202,7 @@ class LocalEngine final : public Engine {
         running_ = job;
       }
       RunGuarded(*job);
+      job->ended.store(true);
     }
   }
 
@@ -333,7 +337,9 @@ class LocalEngine final : public Engine {
 };
 
 void Handle::Cancel() {
-  engine_.CancelJob(job_);
+  if (!job_->ended.load()) {
+    engine_.CancelJob(job_);
+  }
 }
 
 }  // namespace

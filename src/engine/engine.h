@@ -87,8 +87,8 @@ class GenerationSink {
   virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
 };
 
-// Cancels its request when destroyed or told to; harmless after the last event. Thread-safe. Must
-// not outlive the engine.
+// Cancels its request when destroyed or told to; harmless after the last event, and so after
+// Shutdown, even when the engine is gone. Thread-safe.
 class GenerationHandle {
  public:
   virtual ~GenerationHandle() = default;

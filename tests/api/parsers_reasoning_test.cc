@@ -1,6 +1,6 @@
 // Reasoning, marker holding and special tokens: openai-api.md section 9.
 #include <array>
-#include <chrono>
+#include <ctime>
 
 #include <gtest/gtest.h>
 
@@ -251,29 +251,53 @@ TEST(Corpus, TruncatedAnywhere) {
   }
 }
 
+// Processor time of this thread: what neighbours on the machine do does not count.
+double CpuSeconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Eight times the text may cost eight times as much, not sixty-four times.
 TEST(Corpus, LinearTime) {
-  using Clock = std::chrono::steady_clock;
+  constexpr size_t kSmallBytes = 16'000;
+  constexpr size_t kFactor = 8;
+  struct Text {
+    std::string start;
+    std::string repeated;
+  };
   const std::string open_value = "<tool_call>\n<function=write>\n<parameter=content>\n";
-  const auto repeat = [](std::string_view text) {
-    std::string out;
-    while (out.size() < 1'000'000) {
-      out += text;
+  const std::vector<Text> texts = {
+      {"", "<"},
+      {"", "<tool_call>"},
+      {open_value, "<"},
+      {open_value, "</parameter>\n"},
+      {open_value, "\n<parameter=x>"},
+      {"", "<tool_call>{\"a</tool_call>"},
+      {"<tool_call>{\"name\":\"", "x"},
+      {"", "<|channel|>"},
+      {"<｜DSML｜tool_calls>", "<｜DSML｜invoke "},
+  };
+  const auto seconds = [](CallFormat format, const Text& text, size_t bytes, bool in_one_piece) {
+    std::string whole = text.start;
+    while (whole.size() < bytes) {
+      whole += text.repeated;
     }
-    return out;
+    const std::vector<std::string> pieces = Cut(whole, in_one_piece ? whole.size() : 1);
+    const double begin = CpuSeconds();
+    ParsePieces(Case(format, ReasoningFormat::kQwen3), pieces);
+    return CpuSeconds() - begin;
   };
   for (const CallFormat format :
        {CallFormat::kNone, CallFormat::kQwen3Coder, CallFormat::kHermes, CallFormat::kHarmony,
         CallFormat::kDeepseekV4, CallFormat::kDeepseekV32}) {
-    for (const std::string& text :
-         {repeat("<"), repeat("<tool_call>"), open_value + repeat("<"),
-          open_value + repeat("</parameter>\n"), open_value + repeat("\n<parameter=x>"),
-          repeat("<tool_call>{\"a</tool_call>"), "<tool_call>{\"name\":\"" + repeat("x"),
-          repeat("<|channel|>"), "<｜DSML｜tool_calls>" + repeat("<｜DSML｜invoke ")}) {
-      for (const size_t piece : {size_t{1}, text.size()}) {
-        const auto start = Clock::now();
-        ParsePieces(Case(format, ReasoningFormat::kQwen3), Cut(text, piece));
-        const std::chrono::duration<double> seconds = Clock::now() - start;
-        EXPECT_LT(seconds.count(), 5) << static_cast<int>(format) << ' ' << text.substr(0, 60);
+    for (const Text& text : texts) {
+      for (const bool in_one_piece : {false, true}) {
+        const double small = seconds(format, text, kSmallBytes, in_one_piece);
+        const double large = seconds(format, text, kFactor * kSmallBytes, in_one_piece);
+        // The constant is for caches and page faults of runs that take next to nothing.
+        EXPECT_LT(large, 3 * kFactor * small + 0.02)
+            << static_cast<int>(format) << ' ' << text.start << text.repeated;
       }
     }
   }

@@ -100,10 +100,11 @@ void RunLayer(benchmark::State& state, Isa isa, const Layer& layer, int64_t rows
     const PackedLinear& weight = copies[turn++ % copies.size()];
     pool.ParallelFor(weight.strips(), 1, [&](int64_t begin, int64_t end, int worker) {
       if (weight.is_affine()) {
-        table.linear_affine(weight, quantized, begin, end, y.data(), layer.out,
+        table.linear_affine(weight.view(), quantized, begin, end, y.data(), layer.out,
                             scratch[static_cast<size_t>(worker)].data());
       } else {
-        table.linear_float(weight, x.data(), layer.in, rows, begin, end, y.data(), layer.out);
+        table.linear_float(weight.view(), x.data(), layer.in, rows, begin, end, y.data(),
+                           layer.out);
       }
     });
     benchmark::DoNotOptimize(y.data());

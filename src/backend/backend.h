@@ -15,7 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/experts.h"
 #include "backend/kv_store.h"
+#include "backend/recurrent_store.h"
 #include "backend/tensor.h"
 #include "backend/weights.h"
 
@@ -31,6 +33,7 @@ struct RopeSpec {
 // Consecutive rows of a step that belong to one sequence.
 struct RowSpan {
   KvStore* kv = nullptr;
+  RecurrentStore* recurrent = nullptr;  // null for models without recurrent layers
   int64_t first_row = 0;
   int64_t rows = 0;
   int64_t first_position = 0;  // absolute position of first_row
@@ -44,6 +47,40 @@ struct AttentionSpec {
   int32_t window = 0;  // 0 = all positions
 };
 
+// Gated DeltaNet (model-families: qwen3_5_moe, "GDN"; arXiv 2412.06464). Sizes are those of the
+// sequence's RecurrentShape.
+struct GatedDeltaSpec {
+  float norm_eps = 0;  // of the gated output norm
+};
+
+struct GatedDeltaWeights {
+  const VectorWeight* conv = nullptr;     // [channels, taps], the last tap is the current row
+  const VectorWeight* a_log = nullptr;    // [v_heads]
+  const VectorWeight* dt_bias = nullptr;  // [v_heads]
+  const VectorWeight* norm = nullptr;     // [v_dim], a plain gain
+};
+
+// Inputs of one gated-delta layer, all [rows, ...].
+struct GatedDeltaInput {
+  Tensor qkv;  // [rows, channels]: q heads, k heads, v heads
+  Tensor z;    // [rows, v_heads * v_dim]
+  Tensor a;    // [rows, v_heads]
+  Tensor b;    // [rows, v_heads]
+};
+
+struct RouterSpec {
+  int32_t top_k = 0;
+  bool normalise = true;  // the weights of a token sum to one
+};
+
+// Which experts each row uses. Ranks of a row are in ascending order of expert: the mixture adds
+// them in that order, so that a chunk can be computed expert by expert.
+struct Routing {
+  int32_t top_k = 0;
+  std::vector<int32_t> ids;    // [rows, top_k]
+  std::vector<float> weights;  // [rows, top_k]
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -55,6 +92,7 @@ class Backend {
   virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;
   virtual std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) = 0;
   virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
+  virtual std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) = 0;
 
   // Tensors made between Mark and Release(mark) are invalid after Release. Use StepScope.
   virtual uint64_t Mark() = 0;
@@ -78,6 +116,31 @@ class Backend {
   // Stores k and v at their positions, then attends causally. Returns [rows, q_heads * head_dim].
   virtual Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, int32_t layer,
                            const AttentionSpec& spec, std::span<const RowSpan> spans) = 0;
+
+  // x *= sigmoid(gate), element by element: the output gate of gated attention. `gate` has the
+  // shape of x.
+  virtual void SigmoidGateInPlace(const Tensor& x, const Tensor& gate) = 0;
+
+  // Splits rows of `heads` blocks [a | b], each head_dim wide, into all a and all b.
+  virtual void SplitHeads(const Tensor& x, int32_t heads, Tensor& a, Tensor& b) = 0;
+
+  // Causal convolution, normalisation of q and k, the gated delta rule token by token, and the
+  // gated norm of its output. Reads and advances the recurrent state of gated-delta layer `layer`.
+  // Returns [rows, v_heads * v_dim].
+  virtual Tensor GatedDelta(const GatedDeltaInput& input, const GatedDeltaWeights& weights,
+                            const GatedDeltaSpec& spec, int32_t layer,
+                            std::span<const RowSpan> spans) = 0;
+
+  // Softmax over `logits` [rows, experts] in fp32, the top_k largest (of equals the lower index).
+  virtual Routing Route(const Tensor& logits, const RouterSpec& spec) = 0;
+
+  // Row r: the sum over its ranks, ascending, of weight * expert(x[r]); out = fma(weight, y, out)
+  // starting from zero. `lease` covers the experts of `routing`.
+  virtual Tensor ExpertMixture(const Tensor& x, const Routing& routing, const ExpertLayout& layout,
+                               ExpertLease& lease) = 0;
+
+  // x[r] += sigmoid(gate[r][0]) * y[r]: a shared expert with its gate. `gate` is [rows, 1].
+  virtual void AddGatedInPlace(const Tensor& x, const Tensor& y, const Tensor& gate) = 0;
 
   virtual Tensor SwiGlu(const Tensor& gate, const Tensor& up) = 0;  // silu(gate) * up
   virtual void AddInPlace(const Tensor& x, const Tensor& y) = 0;    // x += y

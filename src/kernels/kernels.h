@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
-#include "kernels/packed_linear.h"
 #include "platform/cpu.h"
 #include "tensor/dtype.h"
+#include "tensor/packed_linear.h"
 
 namespace mach::kernels {
 
@@ -68,11 +68,11 @@ struct KernelTable {
   //     acc = fma(bias_w, scaled_sum_x, acc)
   //   y = acc + layer bias (if there is one)
   // `scratch` holds linear_scratch_bytes() bytes, aligned to 64, one for each thread.
-  void (*linear_affine)(const PackedLinear& weight, const QuantizedRows& x, int64_t strip_begin,
+  void (*linear_affine)(const PackedView& weight, const QuantizedRows& x, int64_t strip_begin,
                         int64_t strip_end, float* y, int64_t y_stride, void* scratch);
 
   // The same for float weights: acc = fma(w[k], x[k], acc) for k ascending; y = acc + layer bias.
-  void (*linear_float)(const PackedLinear& weight, const float* x, int64_t x_stride, int64_t rows,
+  void (*linear_float)(const PackedView& weight, const float* x, int64_t x_stride, int64_t rows,
                        int64_t strip_begin, int64_t strip_end, float* y, int64_t y_stride);
 
   // out = (x * inverse_rms) * weight, inverse_rms = 1 / sqrt(sum(x*x) / n + eps); the sum in 16

@@ -35,24 +35,24 @@ void Quantize(const LinearImpl& impl, const float* x, int64_t x_stride, int64_t 
                  .scaled_sums = out.scaled_sums + row_begin * groups});
 }
 
-void Affine(const LinearImpl& impl, const PackedLinear& weight, const QuantizedRows& x,
+void Affine(const LinearImpl& impl, const PackedView& weight, const QuantizedRows& x,
             int64_t strip_begin, int64_t strip_end, float* y, int64_t y_stride, void* scratch) {
-  MACH_DCHECK(weight.is_affine() && x.cols == weight.in_features());
-  MACH_DCHECK(x.group_size == weight.scheme().group_size);
-  MACH_DCHECK(0 <= strip_begin && strip_end <= weight.strips());
+  MACH_DCHECK(weight.spec.is_affine && x.cols == weight.spec.in_features);
+  MACH_DCHECK(x.group_size == weight.spec.scheme.group_size);
+  MACH_DCHECK(0 <= strip_begin && strip_end <= weight.spec.strips());
   if (strip_begin >= strip_end || x.rows == 0) {
     return;
   }
   const int64_t first = strip_begin * kStripOutputs;
   impl.affine({.data = weight.Strip(strip_begin),
-               .strip_bytes = static_cast<int64_t>(weight.strip_bytes()),
+               .strip_bytes = static_cast<int64_t>(weight.strip_bytes),
                .strips = strip_end - strip_begin,
-               .outputs = std::min(strip_end * kStripOutputs, weight.out_features()) - first,
+               .outputs = std::min(strip_end * kStripOutputs, weight.spec.out_features) - first,
                .groups = x.cols / x.group_size,
                .group_size = x.group_size,
-               .bits = weight.scheme().bits,
-               .type = FloatTypeOf(weight.dtype()),
-               .bias = weight.bias() == nullptr ? nullptr : weight.bias() + first,
+               .bits = weight.spec.scheme.bits,
+               .type = FloatTypeOf(weight.spec.dtype),
+               .bias = weight.bias == nullptr ? nullptr : weight.bias + first,
                .rows = x.rows,
                .codes = x.codes,
                .scales = x.scales,
@@ -62,21 +62,21 @@ void Affine(const LinearImpl& impl, const PackedLinear& weight, const QuantizedR
                .scratch = scratch});
 }
 
-void Dense(const LinearImpl& impl, const PackedLinear& weight, const float* x, int64_t x_stride,
+void Dense(const LinearImpl& impl, const PackedView& weight, const float* x, int64_t x_stride,
            int64_t rows, int64_t strip_begin, int64_t strip_end, float* y, int64_t y_stride) {
-  MACH_DCHECK(!weight.is_affine());
-  MACH_DCHECK(0 <= strip_begin && strip_end <= weight.strips());
+  MACH_DCHECK(!weight.spec.is_affine);
+  MACH_DCHECK(0 <= strip_begin && strip_end <= weight.spec.strips());
   if (strip_begin >= strip_end || rows == 0) {
     return;
   }
   const int64_t first = strip_begin * kStripOutputs;
   impl.dense({.data = weight.Strip(strip_begin),
-              .strip_bytes = static_cast<int64_t>(weight.strip_bytes()),
+              .strip_bytes = static_cast<int64_t>(weight.strip_bytes),
               .strips = strip_end - strip_begin,
-              .outputs = std::min(strip_end * kStripOutputs, weight.out_features()) - first,
-              .inputs = weight.in_features(),
-              .type = FloatTypeOf(weight.dtype()),
-              .bias = weight.bias() == nullptr ? nullptr : weight.bias() + first,
+              .outputs = std::min(strip_end * kStripOutputs, weight.spec.out_features) - first,
+              .inputs = weight.spec.in_features,
+              .type = FloatTypeOf(weight.spec.dtype),
+              .bias = weight.bias == nullptr ? nullptr : weight.bias + first,
               .rows = rows,
               .x = x,
               .x_stride = x_stride,
@@ -91,13 +91,12 @@ struct Entries {
                            const QuantizedRows& out) {
     Quantize(kImpl, x, x_stride, row_begin, row_end, out);
   }
-  static void LinearAffine(const PackedLinear& weight, const QuantizedRows& x, int64_t strip_begin,
+  static void LinearAffine(const PackedView& weight, const QuantizedRows& x, int64_t strip_begin,
                            int64_t strip_end, float* y, int64_t y_stride, void* scratch) {
     Affine(kImpl, weight, x, strip_begin, strip_end, y, y_stride, scratch);
   }
-  static void LinearFloat(const PackedLinear& weight, const float* x, int64_t x_stride,
-                          int64_t rows, int64_t strip_begin, int64_t strip_end, float* y,
-                          int64_t y_stride) {
+  static void LinearFloat(const PackedView& weight, const float* x, int64_t x_stride, int64_t rows,
+                          int64_t strip_begin, int64_t strip_end, float* y, int64_t y_stride) {
     Dense(kImpl, weight, x, x_stride, rows, strip_begin, strip_end, y, y_stride);
   }
 };

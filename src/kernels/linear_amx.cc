@@ -11,8 +11,8 @@
 #include <immintrin.h>
 
 #include "kernels/linear.h"
-#include "kernels/packed_layout.h"
 #include "kernels/unpack_avx512-inl.h"
+#include "tensor/packed_layout.h"
 
 namespace mach::kernels {
 namespace {

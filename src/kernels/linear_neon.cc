@@ -7,7 +7,7 @@
 #include <arm_neon.h>
 
 #include "kernels/linear.h"
-#include "kernels/packed_layout.h"
+#include "tensor/packed_layout.h"
 
 namespace mach::kernels {
 namespace {

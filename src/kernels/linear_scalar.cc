@@ -7,8 +7,8 @@
 #include <limits>
 
 #include "kernels/linear.h"
-#include "kernels/packed_layout.h"
 #include "tensor/half.h"
+#include "tensor/packed_layout.h"
 
 namespace mach::kernels {
 namespace {

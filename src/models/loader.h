@@ -15,6 +15,8 @@ namespace mach::models {
 struct LoadContext {
   const formats::Checkpoint& checkpoint;
   std::shared_ptr<backend::Backend> backend;
+  // Of Mixture-of-Experts models; must outlive the model. Null for dense ones.
+  backend::ExpertSource* experts = nullptr;
   DType kv_dtype = DType::kBF16;
   std::function<void(uint64_t)>
       on_bytes;  // called with the bytes of each loaded tensor; may be empty

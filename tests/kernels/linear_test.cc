@@ -117,8 +117,8 @@ std::vector<float> RunAffine(const KernelTable& table, const PackedLinear& weigh
   for (int i = 0; i < pool.threads(); ++i) {
     scratch.emplace_back(budget, "scratch", scratch_bytes);
   }
-  pool.ParallelFor(weight.strips(), 1, [&](int64_t begin, int64_t end, int worker) {
-    table.linear_affine(weight, x, begin, end, y.data(), stride,
+  pool.ParallelFor(weight.spec().strips(), 1, [&](int64_t begin, int64_t end, int worker) {
+    table.linear_affine(weight.view(), x, begin, end, y.data(), stride,
                         scratch[static_cast<size_t>(worker)].data());
   });
   return y;
@@ -128,8 +128,9 @@ std::vector<float> RunFloat(const KernelTable& table, const PackedLinear& weight
                             const std::vector<float>& x, int64_t rows, ThreadPool& pool) {
   const int64_t stride = weight.out_features() + kGuard;
   std::vector<float> y(static_cast<size_t>(rows * stride), kUntouched);
-  pool.ParallelFor(weight.strips(), 1, [&](int64_t begin, int64_t end, int) {
-    table.linear_float(weight, x.data(), weight.in_features(), rows, begin, end, y.data(), stride);
+  pool.ParallelFor(weight.spec().strips(), 1, [&](int64_t begin, int64_t end, int) {
+    table.linear_float(weight.view(), x.data(), weight.in_features(), rows, begin, end, y.data(),
+                       stride);
   });
   return y;
 }
@@ -178,11 +179,11 @@ TEST(PackedLinearTest, UnpackRowReturnsTheDequantizedRow) {
       const AffineMatrix matrix(random, scheme, 37, in, dtype);
       const PackedLinear packed =
           PackedLinear::FromAffine(budget, "test", matrix.view, nullptr, pool);
-      EXPECT_EQ(packed.bytes(), PackedLinear::AffineBytes(37, in, scheme, dtype, false));
+      EXPECT_EQ(packed.bytes(), PackedSpec::Affine(37, in, scheme, dtype).bytes());
       std::vector<float> got(static_cast<size_t>(in));
       std::vector<float> want(got.size());
       for (int64_t row = 0; row < 37; ++row) {
-        packed.UnpackRow(row, got);
+        packed.view().UnpackRow(row, got);
         DequantizeAffineRow(matrix.view, row, want);
         ASSERT_EQ(got, want) << Describe(scheme, dtype, 37, in) << ", row " << row;
       }
@@ -199,10 +200,10 @@ TEST(PackedLinearTest, UnpackRowReturnsTheFloatRow) {
     const std::vector<std::byte> bytes = RandomFloats(random, 21 * 19, dtype, -1.0F, 1.0F);
     const TensorView view = {dtype, Shape{21, 19}, bytes};
     const PackedLinear packed = PackedLinear::FromFloat(budget, "test", view, nullptr, pool);
-    EXPECT_EQ(packed.bytes(), PackedLinear::FloatBytes(21, 19, dtype, false));
+    EXPECT_EQ(packed.bytes(), PackedSpec::Float(21, 19, dtype).bytes());
     std::vector<float> got(19);
     for (int64_t row = 0; row < 21; ++row) {
-      packed.UnpackRow(row, got);
+      packed.view().UnpackRow(row, got);
       for (int64_t i = 0; i < 19; ++i) {
         ASSERT_EQ(got[static_cast<size_t>(i)], FloatElement(view, row * 19 + i));
       }

@@ -8,16 +8,16 @@
 #include "backend/cpu/arena.h"
 #include "backend/cpu/cpu_kv_store.h"
 #include "base/check.h"
+#include "base/error.h"
 #include "kernels/kernels.h"
-#include "kernels/packed_linear.h"
 #include "platform/thread_pool.h"
+#include "tensor/packed_linear.h"
 #include "tensor/quant.h"
 
 namespace mach::backend {
 namespace {
 
 using kernels::KernelTable;
-using kernels::PackedLinear;
 using kernels::QuantizedRows;
 
 // Work below this many elements is done by the calling thread: a parallel loop costs about as much.
@@ -29,7 +29,7 @@ class CpuLinear final : public LinearWeight {
   int64_t out_features() const override { return packed_.out_features(); }
   int64_t in_features() const override { return packed_.in_features(); }
   uint64_t bytes() const override { return packed_.bytes(); }
-  const PackedLinear& packed() const { return packed_; }
+  const PackedView& packed() const { return packed_.view(); }
 
  private:
   PackedLinear packed_;
@@ -45,7 +45,7 @@ class CpuVector final : public VectorWeight {
   std::vector<float> values_;
 };
 
-const PackedLinear& Packed(const LinearWeight& weight) {
+const PackedView& Packed(const LinearWeight& weight) {
   return static_cast<const CpuLinear&>(weight).packed();
 }
 
@@ -89,12 +89,26 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuKvStore>(kv_pool_);
   }
 
+  // Mixture-of-Experts operations: under construction on this branch.
+  std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape&) override { Later(); }
+  void SigmoidGateInPlace(const Tensor&, const Tensor&) override { Later(); }
+  void SplitHeads(const Tensor&, int32_t, Tensor&, Tensor&) override { Later(); }
+  Tensor GatedDelta(const GatedDeltaInput&, const GatedDeltaWeights&, const GatedDeltaSpec&,
+                    int32_t, std::span<const RowSpan>) override {
+    Later();
+  }
+  Routing Route(const Tensor&, const RouterSpec&) override { Later(); }
+  Tensor ExpertMixture(const Tensor&, const Routing&, const ExpertLayout&, ExpertLease&) override {
+    Later();
+  }
+  void AddGatedInPlace(const Tensor&, const Tensor&, const Tensor&) override { Later(); }
+
   uint64_t Mark() override { return arena_.Mark(); }
   void Release(uint64_t mark) override { arena_.Release(mark); }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
-    const PackedLinear& packed = Packed(table);
-    const Tensor out = New(static_cast<int64_t>(ids.size()), packed.in_features());
+    const PackedView& packed = Packed(table);
+    const Tensor out = New(static_cast<int64_t>(ids.size()), packed.spec.in_features);
     ForRows(out, [&](int64_t row) {
       packed.UnpackRow(ids[static_cast<size_t>(row)],
                        {Data(out) + row * out.cols, static_cast<size_t>(out.cols)});
@@ -126,9 +140,10 @@ class CpuBackend final : public Backend {
     std::vector<QuantizedRows> quantized;
     uint64_t scratch_bytes = 0;
     for (const LinearWeight* weight : weights) {
-      const PackedLinear& packed = Packed(*weight);
-      if (packed.is_affine() && FindQuantized(quantized, packed.scheme().group_size) == nullptr) {
-        quantized.push_back(Quantize(x, packed.scheme().group_size));
+      const PackedView& packed = Packed(*weight);
+      if (packed.spec.is_affine &&
+          FindQuantized(quantized, packed.spec.scheme.group_size) == nullptr) {
+        quantized.push_back(Quantize(x, packed.spec.scheme.group_size));
         scratch_bytes = kernels::LinearScratchBytes(isa_, x.rows, x.cols);
       }
     }
@@ -140,7 +155,7 @@ class CpuBackend final : public Backend {
     // The strips of all weights are one list of work, cut into equal bytes for the threads.
     uint64_t total_bytes = 0;
     for (const LinearWeight* weight : weights) {
-      total_bytes += Packed(*weight).bytes();
+      total_bytes += Packed(*weight).spec.bytes();
     }
     pool_.Run([&](int worker) {
       const auto team = static_cast<uint64_t>(threads());
@@ -148,17 +163,17 @@ class CpuBackend final : public Backend {
       const uint64_t end = total_bytes * (static_cast<uint64_t>(worker) + 1) / team;
       uint64_t at = 0;
       for (size_t i = 0; i < weights.size(); ++i) {
-        const PackedLinear& packed = Packed(*weights[i]);
+        const PackedView& packed = Packed(*weights[i]);
         // A strip belongs to the worker in whose range its first byte lies.
         const int64_t first = FirstStripFrom(packed, at, begin);
         const int64_t last = FirstStripFrom(packed, at, end);
-        at += packed.bytes();
+        at += packed.spec.bytes();
         if (first >= last) {
           continue;
         }
-        if (packed.is_affine()) {
-          table_.linear_affine(packed, *FindQuantized(quantized, packed.scheme().group_size), first,
-                               last, Data(out[i]), out[i].cols,
+        if (packed.spec.is_affine) {
+          table_.linear_affine(packed, *FindQuantized(quantized, packed.spec.scheme.group_size),
+                               first, last, Data(out[i]), out[i].cols,
                                scratch + scratch_stride * static_cast<uint64_t>(worker));
         } else {
           table_.linear_float(packed, Data(x), x.cols, x.rows, first, last, Data(out[i]),
@@ -234,6 +249,10 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  [[noreturn]] static void Later() {
+    throw Error(ErrorCode::kUnsupported, "this operation is not implemented yet");
+  }
+
   struct RopeAngles {
     const RopeSpec* spec = nullptr;
     std::vector<int64_t> positions;
@@ -269,12 +288,12 @@ class CpuBackend final : public Backend {
     return nullptr;
   }
 
-  static int64_t FirstStripFrom(const PackedLinear& packed, uint64_t weight_at, uint64_t position) {
+  static int64_t FirstStripFrom(const PackedView& packed, uint64_t weight_at, uint64_t position) {
     if (position <= weight_at) {
       return 0;
     }
-    const uint64_t strip = (position - weight_at + packed.strip_bytes() - 1) / packed.strip_bytes();
-    return std::min(packed.strips(), static_cast<int64_t>(strip));
+    const uint64_t strip = (position - weight_at + packed.strip_bytes - 1) / packed.strip_bytes;
+    return std::min(packed.spec.strips(), static_cast<int64_t>(strip));
   }
 
   QuantizedRows Quantize(const Tensor& x, int group_size) {

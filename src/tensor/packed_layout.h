@@ -1,4 +1,4 @@
-// Where the codes of one affine block lie. Private to the kernels.
+// Where the codes of one affine block lie. Private to packing and the kernels.
 //
 // A block is one strip (16 outputs) x one input group. Its unit is the quad: 64 bytes, byte 4*o + j
 // holding the code of output o and input 4*q + j, which is at once a VNNI operand, half a row pair
@@ -19,7 +19,7 @@
 
 #include <cstdint>
 
-namespace mach::kernels {
+namespace mach {
 
 inline constexpr int64_t kLineBytes = 64;
 inline constexpr int64_t kSubInputs = 32;  // inputs of a sub-block
@@ -34,4 +34,4 @@ inline constexpr int kSecondaryBits = kBits - kPrimaryBits<kBits>;
 template <int kPlaneBits>
 inline constexpr int64_t kSubLines = kPlaneBits;
 
-}  // namespace mach::kernels
+}  // namespace mach

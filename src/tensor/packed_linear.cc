@@ -1,4 +1,4 @@
-#include "kernels/packed_linear.h"
+#include "tensor/packed_linear.h"
 
 #include <algorithm>
 #include <array>
@@ -6,16 +6,13 @@
 #include <cstring>
 #include <string>
 
+#include "base/check.h"
 #include "base/error.h"
-#include "kernels/packed_layout.h"
 #include "tensor/half.h"
+#include "tensor/packed_layout.h"
 
-namespace mach::kernels {
+namespace mach {
 namespace {
-
-int64_t StripsOf(int64_t out_features) {
-  return (out_features + kStripOutputs - 1) / kStripOutputs;
-}
 
 int64_t CodeBytes(const AffineScheme& scheme) {
   return kStripOutputs * scheme.group_size * scheme.bits / 8;
@@ -23,10 +20,6 @@ int64_t CodeBytes(const AffineScheme& scheme) {
 
 int64_t BlockBytes(const AffineScheme& scheme, DType scale_dtype) {
   return CodeBytes(scheme) + 2 * kStripOutputs * static_cast<int64_t>(DTypeBytes(scale_dtype));
-}
-
-uint64_t BiasBytes(int64_t out_features, bool bias) {
-  return bias ? static_cast<uint64_t>(StripsOf(out_features) * kStripOutputs) * sizeof(float) : 0;
 }
 
 bool IsWeightFloat(DType dtype) {
@@ -46,20 +39,6 @@ void RequireFloat(std::string_view owner, std::string_view what, const TensorVie
                                                  " has " + std::to_string(tensor.bytes.size()) +
                                                  " bytes, expected " + std::to_string(expected));
   }
-}
-
-Buffer PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
-                const TensorView* bias) {
-  if (bias == nullptr || bias->bytes.empty()) {
-    return {};
-  }
-  RequireFloat(owner, "bias", *bias, out_features);
-  Buffer packed(budget, owner, BiasBytes(out_features, true));
-  const auto out = packed.As<float>();
-  for (int64_t i = 0; i < out_features; ++i) {
-    out[static_cast<size_t>(i)] = FloatElement(*bias, i);
-  }
-  return packed;
 }
 
 // Four codes of kBits bits each, little-endian in the low bits of `packed`, to one code a byte.
@@ -220,139 +199,186 @@ float LoadFloat(const std::byte* at, DType dtype) {
 
 }  // namespace
 
-uint64_t PackedLinear::FloatBytes(int64_t out_features, int64_t in_features, DType dtype,
-                                  bool bias) {
-  return static_cast<uint64_t>(StripsOf(out_features) * kStripOutputs * in_features) *
-             DTypeBytes(dtype) +
-         BiasBytes(out_features, bias);
+PackedSpec PackedSpec::Affine(int64_t out_features, int64_t in_features, AffineScheme scheme,
+                              DType scale_dtype) {
+  return {.is_affine = true,
+          .scheme = scheme,
+          .dtype = scale_dtype,
+          .out_features = out_features,
+          .in_features = in_features};
 }
 
-uint64_t PackedLinear::AffineBytes(int64_t out_features, int64_t in_features, AffineScheme scheme,
-                                   DType scale_dtype, bool bias) {
-  const int64_t groups = in_features / scheme.group_size;
-  return static_cast<uint64_t>(StripsOf(out_features) * groups * BlockBytes(scheme, scale_dtype)) +
-         BiasBytes(out_features, bias);
+PackedSpec PackedSpec::Float(int64_t out_features, int64_t in_features, DType dtype) {
+  return {.is_affine = false,
+          .scheme = {},
+          .dtype = dtype,
+          .out_features = out_features,
+          .in_features = in_features};
 }
 
-PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
-                                     const TensorView& weight, const TensorView* bias,
-                                     ThreadPool& pool) {
+uint64_t PackedSpec::strip_bytes() const {
+  return is_affine
+             ? static_cast<uint64_t>(in_features / scheme.group_size * BlockBytes(scheme, dtype))
+             : static_cast<uint64_t>(kStripOutputs * in_features) * DTypeBytes(dtype);
+}
+
+PackedSpec CheckFloat(const TensorView& weight, std::string_view what) {
   if (weight.shape.rank() != 2) {
-    throw Error(ErrorCode::kInvalidArgument, std::string(owner) + ": weight has shape " +
+    throw Error(ErrorCode::kInvalidArgument, std::string(what) + ": weight has shape " +
                                                  weight.shape.ToString() + ", expected [out, in]");
   }
-  PackedLinear packed;
-  packed.dtype_ = weight.dtype;
-  packed.out_features_ = weight.shape[0];
-  packed.in_features_ = weight.shape[1];
-  RequireFloat(owner, "weight", weight, packed.out_features_ * packed.in_features_);
-  const auto element_bytes = static_cast<int64_t>(DTypeBytes(weight.dtype));
-  packed.strip_bytes_ = static_cast<uint64_t>(kStripOutputs * packed.in_features_ * element_bytes);
-  packed.data_ = Buffer(budget, owner, packed.bytes());
-  packed.bias_ = PackBias(budget, owner, packed.out_features_, bias);
-
-  const int64_t row_bytes = packed.in_features_ * element_bytes;
-  std::byte* out = packed.data_.data();
-  pool.ParallelFor(packed.strips(), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t strip = begin; strip < end; ++strip) {
-      const int64_t first = strip * kStripOutputs;
-      const int64_t rows = std::min(kStripOutputs, packed.out_features_ - first);
-      Transpose(weight.dtype, weight.bytes.data() + first * row_bytes, row_bytes, rows,
-                packed.in_features_, out + strip * static_cast<int64_t>(packed.strip_bytes_),
-                kStripOutputs * element_bytes);
-    }
-  });
-  return packed;
+  RequireFloat(what, "weight", weight, weight.shape[0] * weight.shape[1]);
+  return PackedSpec::Float(weight.shape[0], weight.shape[1], weight.dtype);
 }
 
-PackedLinear PackedLinear::FromAffine(MemoryBudget& budget, std::string_view owner,
-                                      const AffineMatrixView& weight, const TensorView* bias,
-                                      ThreadPool& pool) {
+PackedSpec CheckAffine(const AffineMatrixView& weight, std::string_view what) {
   const AffineScheme scheme = weight.scheme;
   if (!IsSupported(scheme) || weight.in_features % scheme.group_size != 0) {
     throw Error(ErrorCode::kUnsupported,
-                std::string(owner) + ": " + std::to_string(scheme.bits) + " bits in groups of " +
+                std::string(what) + ": " + std::to_string(scheme.bits) + " bits in groups of " +
                     std::to_string(scheme.group_size) + " for " +
                     std::to_string(weight.in_features) +
                     " inputs; supported: 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128 that "
                     "divide the inputs");
   }
   const int64_t groups = weight.in_features / scheme.group_size;
-  RequireFloat(owner, "scales", weight.scales, weight.out_features * groups);
-  RequireFloat(owner, "biases", weight.biases, weight.out_features * groups);
+  RequireFloat(what, "scales", weight.scales, weight.out_features * groups);
+  RequireFloat(what, "biases", weight.biases, weight.out_features * groups);
   const int64_t row_bytes = weight.in_features * scheme.bits / 8;
   if (weight.scales.dtype != weight.biases.dtype ||
       weight.codes.bytes.size() != static_cast<uint64_t>(weight.out_features * row_bytes)) {
     throw Error(ErrorCode::kInvalidArgument,
-                std::string(owner) + ": codes have " + std::to_string(weight.codes.bytes.size()) +
+                std::string(what) + ": codes have " + std::to_string(weight.codes.bytes.size()) +
                     " bytes, expected " + std::to_string(weight.out_features * row_bytes) +
                     "; scales are " + std::string(DTypeName(weight.scales.dtype)) + ", biases " +
                     std::string(DTypeName(weight.biases.dtype)));
   }
-  PackedLinear packed;
-  packed.is_affine_ = true;
-  packed.scheme_ = scheme;
-  packed.dtype_ = weight.scales.dtype;
-  packed.out_features_ = weight.out_features;
-  packed.in_features_ = weight.in_features;
-  const int64_t block_bytes = BlockBytes(scheme, packed.dtype_);
-  packed.strip_bytes_ = static_cast<uint64_t>(groups * block_bytes);
-  packed.data_ = Buffer(budget, owner, packed.bytes());
-  packed.bias_ = PackBias(budget, owner, packed.out_features_, bias);
+  return PackedSpec::Affine(weight.out_features, weight.in_features, scheme, weight.scales.dtype);
+}
 
-  const auto element_bytes = static_cast<int64_t>(DTypeBytes(packed.dtype_));
-  const int64_t scale_row_bytes = groups * element_bytes;
-  const int64_t code_bytes = CodeBytes(scheme);
-  std::byte* out = packed.data_.data();
-  pool.ParallelFor(packed.strips(), 1, [&](int64_t begin, int64_t end, int) {
+PackedSpec PackFloat(const TensorView& weight, std::string_view what, std::span<std::byte> out,
+                     ThreadPool& pool) {
+  const PackedSpec spec = CheckFloat(weight, what);
+  MACH_CHECK(out.size() >= spec.bytes());
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(weight.dtype));
+  const int64_t row_bytes = spec.in_features * element_bytes;
+  const auto strip_bytes = static_cast<int64_t>(spec.strip_bytes());
+  pool.ParallelFor(spec.strips(), 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t strip = begin; strip < end; ++strip) {
       const int64_t first = strip * kStripOutputs;
-      const int64_t rows = std::min(kStripOutputs, packed.out_features_ - first);
-      std::byte* blocks = out + strip * static_cast<int64_t>(packed.strip_bytes_);
+      const int64_t rows = std::min(kStripOutputs, spec.out_features - first);
+      Transpose(weight.dtype, weight.bytes.data() + first * row_bytes, row_bytes, rows,
+                spec.in_features, out.data() + strip * strip_bytes, kStripOutputs * element_bytes);
+    }
+  });
+  return spec;
+}
+
+PackedSpec PackAffine(const AffineMatrixView& weight, std::string_view what,
+                      std::span<std::byte> out, ThreadPool& pool) {
+  const PackedSpec spec = CheckAffine(weight, what);
+  MACH_CHECK(out.size() >= spec.bytes());
+  const AffineScheme scheme = spec.scheme;
+  const int64_t groups = spec.in_features / scheme.group_size;
+  const int64_t row_bytes = spec.in_features * scheme.bits / 8;
+  const int64_t block_bytes = BlockBytes(scheme, spec.dtype);
+  const auto strip_bytes = static_cast<int64_t>(spec.strip_bytes());
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(spec.dtype));
+  const int64_t scale_row_bytes = groups * element_bytes;
+  const int64_t code_bytes = CodeBytes(scheme);
+  pool.ParallelFor(spec.strips(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t strip = begin; strip < end; ++strip) {
+      const int64_t first = strip * kStripOutputs;
+      const int64_t rows = std::min(kStripOutputs, spec.out_features - first);
+      std::byte* blocks = out.data() + strip * strip_bytes;
       WithBits(scheme.bits, [&]<int kBits>() {
         PackStripCodes<kBits>(weight.codes.bytes.data() + first * row_bytes, row_bytes, rows,
                               groups, scheme.group_size / kSubInputs, block_bytes, blocks);
       });
-      Transpose(packed.dtype_, weight.scales.bytes.data() + first * scale_row_bytes,
-                scale_row_bytes, rows, groups, blocks + code_bytes, block_bytes);
-      Transpose(packed.dtype_, weight.biases.bytes.data() + first * scale_row_bytes,
-                scale_row_bytes, rows, groups, blocks + code_bytes + kStripOutputs * element_bytes,
-                block_bytes);
+      Transpose(spec.dtype, weight.scales.bytes.data() + first * scale_row_bytes, scale_row_bytes,
+                rows, groups, blocks + code_bytes, block_bytes);
+      Transpose(spec.dtype, weight.biases.bytes.data() + first * scale_row_bytes, scale_row_bytes,
+                rows, groups, blocks + code_bytes + kStripOutputs * element_bytes, block_bytes);
     }
   });
+  return spec;
+}
+
+uint64_t PackedLinear::BiasBytes(int64_t out_features) {
+  const int64_t strips = (out_features + kStripOutputs - 1) / kStripOutputs;
+  return static_cast<uint64_t>(strips * kStripOutputs) * sizeof(float);
+}
+
+Buffer PackedLinear::PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
+                              const TensorView* bias) {
+  if (bias == nullptr || bias->bytes.empty()) {
+    return {};
+  }
+  RequireFloat(owner, "bias", *bias, out_features);
+  Buffer packed(budget, owner, BiasBytes(out_features));
+  const auto out = packed.As<float>();
+  for (int64_t i = 0; i < out_features; ++i) {
+    out[static_cast<size_t>(i)] = FloatElement(*bias, i);
+  }
   return packed;
 }
 
-void PackedLinear::UnpackRow(int64_t row, std::span<float> out) const {
+PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
+                                     const TensorView& weight, const TensorView* bias,
+                                     ThreadPool& pool) {
+  PackedLinear packed;
+  const PackedSpec spec = CheckFloat(weight, owner);
+  packed.data_ = Buffer(budget, owner, spec.bytes());
+  packed.bias_ = PackBias(budget, owner, spec.out_features, bias);
+  PackFloat(weight, owner, packed.data_.As<std::byte>(), pool);
+  packed.view_ = PackedView(spec, packed.data_.data(),
+                            packed.bias_.empty() ? nullptr : packed.bias_.As<float>().data());
+  return packed;
+}
+
+PackedLinear PackedLinear::FromAffine(MemoryBudget& budget, std::string_view owner,
+                                      const AffineMatrixView& weight, const TensorView* bias,
+                                      ThreadPool& pool) {
+  PackedLinear packed;
+  const PackedSpec spec = CheckAffine(weight, owner);
+  packed.data_ = Buffer(budget, owner, spec.bytes());
+  packed.bias_ = PackBias(budget, owner, spec.out_features, bias);
+  PackAffine(weight, owner, packed.data_.As<std::byte>(), pool);
+  packed.view_ = PackedView(spec, packed.data_.data(),
+                            packed.bias_.empty() ? nullptr : packed.bias_.As<float>().data());
+  return packed;
+}
+
+void PackedView::UnpackRow(int64_t row, std::span<float> out) const {
   const std::byte* strip = Strip(row / kStripOutputs);
   const int64_t output = row % kStripOutputs;
-  const auto element_bytes = static_cast<int64_t>(DTypeBytes(dtype_));
-  if (!is_affine_) {
-    for (int64_t i = 0; i < in_features_; ++i) {
+  const auto element_bytes = static_cast<int64_t>(DTypeBytes(spec.dtype));
+  if (!spec.is_affine) {
+    for (int64_t i = 0; i < spec.in_features; ++i) {
       out[static_cast<size_t>(i)] =
-          LoadFloat(strip + (i * kStripOutputs + output) * element_bytes, dtype_);
+          LoadFloat(strip + (i * kStripOutputs + output) * element_bytes, spec.dtype);
     }
     return;
   }
-  const int64_t subs = scheme_.group_size / kSubInputs;
-  const int64_t code_bytes = CodeBytes(scheme_);
-  const int64_t block_bytes = BlockBytes(scheme_, dtype_);
+  const int64_t subs = spec.scheme.group_size / kSubInputs;
+  const int64_t code_bytes = CodeBytes(spec.scheme);
+  const int64_t block_bytes = BlockBytes(spec.scheme, spec.dtype);
   auto at = out.begin();
-  for (int64_t group = 0; group < in_features_ / scheme_.group_size; ++group) {
+  for (int64_t group = 0; group < spec.in_features / spec.scheme.group_size; ++group) {
     const std::byte* block = strip + group * block_bytes;
     const std::byte* scales = block + code_bytes + output * element_bytes;
-    const float scale = LoadFloat(scales, dtype_);
-    const float bias = LoadFloat(scales + kStripOutputs * element_bytes, dtype_);
+    const float scale = LoadFloat(scales, spec.dtype);
+    const float offset = LoadFloat(scales + kStripOutputs * element_bytes, spec.dtype);
     for (int64_t sub = 0; sub < subs; ++sub) {
       const SubQuads quads = WithBits(
-          scheme_.bits, [&]<int kBits>() { return LoadSub<kBits>(block, subs, sub, output); });
+          spec.scheme.bits, [&]<int kBits>() { return LoadSub<kBits>(block, subs, sub, output); });
       for (const uint32_t quad : quads) {
         for (int i = 0; i < 4; ++i) {
-          *at++ = std::fma(scale, static_cast<float>(quad >> (8 * i) & 0xffU), bias);
+          *at++ = std::fma(scale, static_cast<float>(quad >> (8 * i) & 0xffU), offset);
         }
       }
     }
   }
 }
 
-}  // namespace mach::kernels
+}  // namespace mach

@@ -1,0 +1,58 @@
+// Where the experts of a mixture come from, as a backend sees it: records in memory, one for each
+// expert, that become ready one by one. Behind it (experts/): all experts resident, or a bounded
+// bank that reads what is missing from disk.
+//
+// All calls come from the inference thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "tensor/expert_layout.h"
+
+namespace mach::backend {
+
+struct ReadyExpert {
+  int32_t id = 0;                     // of the expert within its layer
+  const std::byte* record = nullptr;  // layout().record_bytes, aligned to 64
+};
+
+// The experts of one layer that a step wants. Reads of what is missing are under way when Acquire
+// returns. Destroying it, at any point, gives up what is left.
+class ExpertLease {
+ public:
+  virtual ~ExpertLease() = default;
+
+  // Blocks until at least one wanted expert that was not returned before is in memory, and returns
+  // all such; empty once every expert has been returned. What an earlier call returned is no longer
+  // valid. Throws kIo or kCorruptFile naming file and offset if a record cannot be had.
+  virtual std::span<const ReadyExpert> Next() = 0;
+};
+
+// How a step uses experts, so that a long prompt does not flush what decoding keeps.
+enum class ExpertUse {
+  kDecode,   // few tokens: what is read stays in the bank
+  kPrefill,  // a long chunk that needs most experts once: read past the bank
+};
+
+class ExpertSource {
+ public:
+  virtual ~ExpertSource() = default;
+  virtual const ExpertLayout& layout() const = 0;
+  virtual int32_t layers() const = 0;   // of the model; those without experts are never asked for
+  virtual int32_t experts() const = 0;  // in each layer
+
+  // `ids` are distinct and ascending. At most one lease lives at a time.
+  virtual std::unique_ptr<ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
+                                               ExpertUse use) = 0;
+
+  // A guess: these experts may be wanted soon. Never blocks, never throws; may do nothing.
+  virtual void Prefetch(int32_t layer, std::span<const int32_t> ids) = 0;
+
+  // Whether Prefetch does anything, so that a model does not guess in vain.
+  virtual bool prefetches() const = 0;
+};
+
+}  // namespace mach::backend

@@ -1,0 +1,89 @@
+// The experts of a loaded model: a backend::ExpertSource with statistics and a life cycle.
+//
+// Two kinds: all experts resident, or a bounded bank over an expert sidecar. Acquire, Prefetch and
+// leases belong to the inference thread; Stats may be called from any thread at any time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/experts.h"
+#include "formats/expert_sidecar.h"
+#include "tensor/memory.h"
+
+namespace mach::experts {
+
+struct LayerStats {
+  int32_t layer = 0;
+  int64_t resident = 0;  // experts in the bank now
+  int64_t hits = 0;
+  int64_t misses = 0;
+};
+
+// Counters since loading. A hit is an expert that was in memory when a step asked for it.
+struct ExpertStats {
+  bool streaming = false;
+  int64_t experts_resident = 0;
+  int64_t capacity = 0;  // slots of the bank; all experts if resident
+  int64_t hits = 0;
+  int64_t misses = 0;
+  int64_t evictions = 0;
+  int64_t prefetches = 0;     // reads begun on a guess
+  int64_t prefetch_hits = 0;  // of them, wanted before they were evicted
+  uint64_t bytes_read = 0;    // from disk, guesses and prefill included
+  double read_seconds = 0;    // time with at least one read in flight
+  double stall_seconds = 0;   // time the inference thread waited for a record
+  int64_t read_errors = 0;    // failed reads and checksums, retried or not
+  bool direct = false;        // reads bypass the page cache
+  std::string io;             // "io_uring", "pread", "none"
+  std::string policy;         // "lru", "lfu", ...
+  std::vector<LayerStats> per_layer;
+};
+
+class ExpertStore : public backend::ExpertSource {
+ public:
+  virtual ExpertStats Stats() const = 0;
+  // Writes what a restart needs to be warm. Does nothing for resident experts. Never throws; a
+  // failure is logged.
+  virtual void SaveHeat() = 0;
+};
+
+struct StreamOptions {
+  // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
+  uint64_t bank_bytes = 0;
+  int32_t top_k = 0;           // experts that one token uses in a layer
+  uint64_t arena_bytes = 0;    // of the transient prefill arena; 0 = chosen from the record size
+  std::string policy = "lru";  // ParseCachePolicy names the choices
+  bool prefetch = false;
+  bool allow_buffered = false;      // else a file system that refuses direct reads is an error
+  std::string io = "auto";          // "io_uring", "pread"
+  int32_t queue_depth = 16;         // reads in flight at most
+  std::filesystem::path heat_file;  // empty: nothing is loaded or saved
+};
+
+// Opens the sidecar's files, probes a read, allocates the bank, and loads the hottest experts that
+// `heat_file` names. `progress` (may be empty) gets bytes read of that warm-up. Throws mach::Error
+// naming the file and the cure.
+std::unique_ptr<ExpertStore> MakeStreamedStore(const formats::ExpertSidecar& sidecar,
+                                               const StreamOptions& options, MemoryBudget& budget,
+                                               const std::function<void(uint64_t)>& progress);
+
+// Fills one record; called from several threads for different experts.
+using RecordWriter =
+    std::function<void(int32_t layer, int32_t expert, std::span<std::byte> record)>;
+
+// All records in memory. `moe_layers` are the layers that have experts.
+std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32_t layers,
+                                               const std::vector<int32_t>& moe_layers,
+                                               int32_t experts, MemoryBudget& budget,
+                                               const RecordWriter& write);
+
+// The records of a sidecar, read (past the page cache) and checked; for MakeResidentStore.
+std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
+                                               MemoryBudget& budget,
+                                               const std::function<void(uint64_t)>& progress);
+
+}  // namespace mach::experts

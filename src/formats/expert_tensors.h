@@ -1,0 +1,50 @@
+// Where the experts of a Mixture-of-Experts checkpoint lie in its safetensors: the layouts of
+// Hugging Face and MLX behind one interface. Knows names and shapes, no arithmetic.
+//   MLX       P.switch_mlp.{gate,up,down}_proj            stacked [experts, out, in], perhaps
+//   affine HF fused  P.experts.gate_up_proj, P.experts.down_proj stacked, gate rows before up rows
+//   HF split  P.experts.E.{gate,up,down}_proj.weight
+// with P = "<prefix>layers.N.mlp".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "formats/checkpoint.h"
+#include "tensor/expert_layout.h"
+
+namespace mach::formats {
+
+struct ExpertShape {
+  int32_t experts = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+};
+
+enum class ExpertMatrix { kGate, kUp, kDown };
+
+class ExpertTensors {
+ public:
+  // `mlp_module` is P. Nothing if the layer has no expert tensors there. Throws kCorruptFile naming
+  // tensor and shapes if they contradict `shape`. `checkpoint` must outlive the result.
+  static std::optional<ExpertTensors> Find(const Checkpoint& checkpoint,
+                                           const std::string& mlp_module, const ExpertShape& shape);
+
+  // [out, in] of one expert; a view into the mapped checkpoint.
+  LinearSource Matrix(int32_t expert, ExpertMatrix matrix) const;
+
+  // The record layout that these tensors pack to without loss.
+  ExpertLayout Layout() const;
+
+ private:
+  enum class Naming { kStacked, kFused, kSplit };
+  ExpertTensors(const Checkpoint& checkpoint, std::string module, ExpertShape shape, Naming naming)
+      : checkpoint_(&checkpoint), module_(std::move(module)), shape_(shape), naming_(naming) {}
+
+  const Checkpoint* checkpoint_;
+  std::string module_;
+  ExpertShape shape_;
+  Naming naming_;
+};
+
+}  // namespace mach::formats

@@ -1,0 +1,47 @@
+// Names of the tensors of the Mixture-of-Experts families, which differ between Hugging Face, MLX
+// and engine checkpoints, and the two transformations that the raw Hugging Face layout needs.
+// Shared by the models, which read any of them, and the converter, which writes the MLX names.
+// Source: model-families notes, sections 1.2 and 2; transformers and mlx-lm qwen3_5_moe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "formats/expert_tensors.h"
+
+namespace mach::formats {
+
+// Whether a model_type is one of the families that this file knows ("qwen3_moe", "qwen3_5_moe").
+bool IsMoeFamily(const std::string& model_type);
+
+struct MoeLayout {
+  // Everything below the language model: "model.", "language_model.model.", "model.language_model."
+  std::string prefix;
+  std::string lm_head;  // module name: "lm_head" or "language_model.lm_head"
+  // Raw Hugging Face qwen3_5_moe: norm weights are stored as gain - 1, and conv1d.weight is
+  // [channels, 1, taps] rather than [channels, taps, 1]. Decided by the conv1d weights' last
+  // dimension (never by the presence of mtp.*).
+  bool raw = false;
+
+  int32_t layers = 0;
+  std::vector<bool> is_moe;             // [layers]
+  std::vector<bool> is_full_attention;  // [layers]; all true for qwen3_moe
+  ExpertShape experts;
+
+  std::string LayerPrefix(int32_t layer) const {
+    return prefix + "layers." + std::to_string(layer) + ".";
+  }
+  std::string MlpModule(int32_t layer) const { return LayerPrefix(layer) + "mlp"; }
+
+  // Reads config and tensor names of a checkpoint of a known family. Throws mach::Error naming the
+  // field or tensor.
+  static MoeLayout Of(const Checkpoint& checkpoint);
+};
+
+// Why a tensor of such a checkpoint is not part of the language model that is served: "vision
+// tower", "multi-token prediction head", ...; empty if it is.
+std::string SkippedTensorReason(const std::string& name);
+
+}  // namespace mach::formats

@@ -17,7 +17,8 @@ constexpr double kNextUseHalfLifeTokens = 128;
 class LruPolicy final : public CachePolicy {
  public:
   explicit LruPolicy(const CacheShape& shape)
-      : end_(shape.keys()), links_(static_cast<size_t>(end_) + 1, {end_, end_}),
+      : end_(shape.keys()),
+        links_(static_cast<size_t>(end_) + 1, {end_, end_}),
         resident_(static_cast<size_t>(end_), false) {}
 
   const char* name() const override { return "lru"; }
@@ -235,7 +236,8 @@ std::unique_ptr<CachePolicy> MakeCachePolicy(std::string_view name, const CacheS
     choices += (choices.empty() ? "" : ", ") + choice;
   }
   throw Error(ErrorCode::kInvalidArgument,
-              "unknown expert cache policy '" + std::string(name) + "'", "choose one of " + choices);
+              "unknown expert cache policy '" + std::string(name) + "'",
+              "choose one of " + choices);
 }
 
 }  // namespace mach::experts

@@ -76,7 +76,8 @@ class ExpertBank {
   // A slot for a wanted key, kReading and pinned: a free one or one that is ready and not pinned,
   // guesses last. -1 if there is none.
   int32_t TakeForDemand(int32_t key);
-  // A slot for a guess, kReading and guessed; never at the cost of a guess or of what is worth more.
+  // A slot for a guess, kReading and guessed; never at the cost of a guess or of what is worth
+  // more.
   int32_t TakeForGuess(int32_t key);
   void MarkReady(int32_t slot);
   void Release(int32_t slot);  // any state but kFree

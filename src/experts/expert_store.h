@@ -34,16 +34,16 @@ struct ExpertStats {
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t evictions = 0;
-  int64_t prefetches = 0;     // reads begun on a guess
-  int64_t prefetch_hits = 0;  // of them, wanted before they were evicted
+  int64_t prefetches = 0;          // reads begun on a guess
+  int64_t prefetch_hits = 0;       // of them, wanted before they were evicted
   int64_t read_ahead_dropped = 0;  // prefill's reads for the next layer that it did not want
-  uint64_t bytes_read = 0;    // from disk, guesses and prefill included
-  double read_seconds = 0;    // time with at least one read in flight
-  double stall_seconds = 0;   // time the inference thread waited for a record
-  int64_t read_errors = 0;    // failed reads and checksums, retried or not
-  bool direct = false;        // reads bypass the page cache
-  std::string io;             // "io_uring", "pread", "none"
-  std::string policy;         // "lru", "lfu", ...
+  uint64_t bytes_read = 0;         // from disk, guesses and prefill included
+  double read_seconds = 0;         // time with at least one read in flight
+  double stall_seconds = 0;        // time the inference thread waited for a record
+  int64_t read_errors = 0;         // failed reads and checksums, retried or not
+  bool direct = false;             // reads bypass the page cache
+  std::string io;                  // "io_uring", "pread", "none"
+  std::string policy;              // "lru", "lfu", ...
   std::vector<LayerStats> per_layer;
 };
 

@@ -11,8 +11,8 @@
 
 namespace mach::experts {
 
-// [MoE layers x experts] shares of tokens that use it, 0 to 1. Nothing if there is no such file; nothing, and a line in the
-// log, if it is corrupt or belongs to another sidecar.
+// [MoE layers x experts] shares of tokens that use it, 0 to 1. Nothing if there is no such file;
+// nothing, and a line in the log, if it is corrupt or belongs to another sidecar.
 std::optional<std::vector<float>> LoadHeat(const std::filesystem::path& path,
                                            const formats::ExpertSidecar& sidecar);
 

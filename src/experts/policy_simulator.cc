@@ -19,8 +19,7 @@ int32_t KeyOf(const CacheShape& shape, const RoutingEvent& event, int32_t id) {
 
 }  // namespace
 
-SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy,
-                             int64_t capacity) {
+SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy, int64_t capacity) {
   const std::unique_ptr<CachePolicy> cache = MakeCachePolicy(policy, trace.shape);
   std::vector<size_t> last_event(static_cast<size_t>(trace.shape.keys()), 0);
   std::vector<bool> resident(static_cast<size_t>(trace.shape.keys()), false);

@@ -29,9 +29,9 @@ struct SyntheticRouting {
   CacheShape shape = {16, 64};
   int32_t top_k = 8;
   int32_t steps = 1000;
-  double skew = 1.0;        // Zipf exponent of an expert's weight within its layer
-  double repeat = 0.0;      // share of choices taken over from the step before
-  double drift_steps = 0;   // mean steps until two experts of a layer swap weights; 0: never
+  double skew = 1.0;       // Zipf exponent of an expert's weight within its layer
+  double repeat = 0.0;     // share of choices taken over from the step before
+  double drift_steps = 0;  // mean steps until two experts of a layer swap weights; 0: never
   uint64_t seed = 1;
 };
 RoutingTrace MakeSyntheticTrace(const SyntheticRouting& routing);

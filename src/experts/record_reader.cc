@@ -97,8 +97,7 @@ void RecordReader::Loop() {
       stats_.bytes_read += result.bytes;
       if (error) {
         ++stats_.read_errors;
-        LogWarning("expert read failed",
-                   {{"error", error->what()}, {"retry", !attempt.retried}});
+        LogWarning("expert read failed", {{"error", error->what()}, {"retry", !attempt.retried}});
         if (!attempt.retried) {
           attempts_[result.tag].retried = true;
           retries.push_back(RequestOf(attempt.read));

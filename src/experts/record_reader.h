@@ -23,8 +23,8 @@
 namespace mach::experts {
 
 struct RecordRead {
-  uint64_t place = 0;      // the caller's name for `out`; one read at a time goes to a place
-  int32_t moe_layer = 0;   // index into ExpertSidecar::moe_layers
+  uint64_t place = 0;     // the caller's name for `out`; one read at a time goes to a place
+  int32_t moe_layer = 0;  // index into ExpertSidecar::moe_layers
   int32_t expert = 0;
   std::byte* out = nullptr;  // record_bytes, aligned to DirectReader::kAlignment
   ReadPriority priority = ReadPriority::kDemand;
@@ -41,8 +41,7 @@ struct RecordReaderStats {
   int64_t read_errors = 0;  // failed reads and checksums, retried or not
 };
 
-using ReaderWrapper =
-    std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)>;
+using ReaderWrapper = std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)>;
 
 class RecordReader {
  public:
@@ -83,7 +82,7 @@ class RecordReader {
   std::unique_ptr<DirectReader> reader_;
   std::vector<bool> verified_;  // [MoE layers x experts], of the reader's thread
 
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;       // of what follows
   std::vector<Attempt> attempts_;  // [places]
   int64_t under_way_ = 0;
   double busy_since_s_ = 0;  // while under_way_ > 0

@@ -65,8 +65,8 @@ class ResidentStore final : public ExpertStore {
   void SaveHeat() override {}
 
   std::byte* Record(int32_t moe_layer, int32_t expert) {
-    return records_.data() + static_cast<uint64_t>(moe_layer * experts_ + expert) *
-                                 layout_.record_bytes;
+    return records_.data() +
+           static_cast<uint64_t>(moe_layer * experts_ + expert) * layout_.record_bytes;
   }
   std::span<std::byte> memory() { return {records_.data(), records_.size_bytes()}; }
 

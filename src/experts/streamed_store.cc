@@ -35,9 +35,9 @@ int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& 
   const auto records =
       static_cast<int64_t>(std::min<uint64_t>(options.bank_bytes / record_bytes, all));
   if (options.top_k < 1 || options.top_k > sidecar.experts) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "top_k of " + std::to_string(options.top_k) + " with " +
-                    std::to_string(sidecar.experts) + " experts in a layer");
+    throw Error(ErrorCode::kInvalidArgument, "top_k of " + std::to_string(options.top_k) +
+                                                 " with " + std::to_string(sidecar.experts) +
+                                                 " experts in a layer");
   }
   if (records < options.top_k) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -56,10 +56,10 @@ int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions&
   }
   const auto records = static_cast<int64_t>(options.arena_bytes / sidecar.layout.record_bytes);
   if (records < kMinArenaRecords) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "a prefill arena of " + MiB(options.arena_bytes) + " holds " +
-                    std::to_string(records) + " experts; expected at least " +
-                    std::to_string(kMinArenaRecords));
+    throw Error(ErrorCode::kInvalidArgument, "a prefill arena of " + MiB(options.arena_bytes) +
+                                                 " holds " + std::to_string(records) +
+                                                 " experts; expected at least " +
+                                                 std::to_string(kMinArenaRecords));
   }
   return records;
 }
@@ -84,7 +84,8 @@ class StreamedStore::Lease : public backend::ExpertLease {
 };
 
 // Experts of a decode step. Those that find no slot wait until this lease has given some up: each
-// call of Next unpins what the one before returned, so even a bank of top_k slots serves any number.
+// call of Next unpins what the one before returned, so even a bank of top_k slots serves any
+// number.
 class StreamedStore::DecodeLease final : public Lease {
  public:
   // With mutex_ held.
@@ -98,8 +99,7 @@ class StreamedStore::DecodeLease final : public Lease {
       const int32_t key = store_.KeyOf(moe_layer, id);
       const int32_t slot = bank.table().Find(key);
       bank.policy().Use(key);
-      store_.CountRequest(moe_layer,
-                          slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
+      store_.CountRequest(moe_layer, slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
       if (slot >= 0) {
         store_.Want(bank.table().at(slot), store_.BankPlace(slot));
         waiting_.push_back(slot);
@@ -118,8 +118,8 @@ class StreamedStore::DecodeLease final : public Lease {
     for (const int32_t slot : waiting_) {
       table.at(slot).pinned = false;
       const SlotState state = table.at(slot).state;
-      if (state == SlotState::kFailed || (state == SlotState::kReading &&
-                                          store_.reader_->Cancel(store_.BankPlace(slot)))) {
+      if (state == SlotState::kFailed ||
+          (state == SlotState::kReading && store_.reader_->Cancel(store_.BankPlace(slot)))) {
         store_.bank_.Release(slot);
       }
     }
@@ -388,8 +388,8 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   reading.queue_depth = options.queue_depth;
   reading.engine = options.io;
   reading.allow_buffered = options.allow_buffered;
-  const auto places = static_cast<uint64_t>(bank_.table().size()) +
-                      static_cast<uint64_t>(arena_.size());
+  const auto places =
+      static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
   reader_ = std::make_unique<RecordReader>(
       sidecar_, std::move(reading), places, options.wrap_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
@@ -513,8 +513,7 @@ void StreamedStore::Want(Slot& slot, uint64_t place) {
   }
 }
 
-void StreamedStore::QueueRead(uint64_t place, int32_t key, std::byte* out,
-                              ReadPriority priority) {
+void StreamedStore::QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority) {
   queued_reads_.push_back({place, key / shape_.experts, key % shape_.experts, out, priority});
 }
 
@@ -560,8 +559,8 @@ void StreamedStore::ContinueReadAhead() {
   if (read_ahead_.layer < 0) {
     return;
   }
-  for (int32_t& expert = read_ahead_.next_expert;
-       expert < shape_.experts && !arena_.full(); ++expert) {
+  for (int32_t& expert = read_ahead_.next_expert; expert < shape_.experts && !arena_.full();
+       ++expert) {
     const int32_t key = KeyOf(read_ahead_.layer, expert);
     if (bank_.table().Find(key) >= 0 || arena_.Find(key) >= 0) {
       continue;

@@ -221,10 +221,10 @@ class PreadReader final : public DirectReader {
   ReadResult ReadAll(ReadProgress& read) const {
     const int fd = files_->fd(read.request.file);
     ReadResult result;
-    while (!read.Advance(PreadOnce(fd, read.address(),
-                                   std::min(read.left_bytes(), max_bytes_per_call_),
-                                   read.position()),
-                         fd, result)) {
+    while (
+        !read.Advance(PreadOnce(fd, read.address(),
+                                std::min(read.left_bytes(), max_bytes_per_call_), read.position()),
+                      fd, result)) {
     }
     return result;
   }
@@ -258,9 +258,9 @@ std::unique_ptr<DirectReader> OpenDirectReader(const DirectReaderOptions& option
   }
   constexpr int32_t kMaxDepth = 256;
   if (options.queue_depth < 1 || options.queue_depth > kMaxDepth) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "a read queue depth of " + std::to_string(options.queue_depth) +
-                    "; expected 1 to " + std::to_string(kMaxDepth));
+    throw Error(ErrorCode::kInvalidArgument, "a read queue depth of " +
+                                                 std::to_string(options.queue_depth) +
+                                                 "; expected 1 to " + std::to_string(kMaxDepth));
   }
   auto files = std::make_unique<internal::ReadFiles>(options.files, options.allow_buffered);
   if (options.engine != "pread") {

@@ -5,7 +5,8 @@
 // demanded ones before guessed ones. Here: bytes and errno. What the bytes mean, checksums and
 // retries: the caller's (experts/record_reader.h).
 //
-// Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one.
+// Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one; queued reads may
+// begin only while that one is in Wait.
 #pragma once
 
 #include <cstddef>
@@ -54,9 +55,9 @@ class DirectReader {
   // Makes a Wait that blocks now, or the next one, return.
   virtual void Interrupt() = 0;
 
-  virtual const char* engine() const = 0;         // "io_uring" or "pread"
-  virtual bool direct() const = 0;                // no file fell back to the page cache
-  virtual bool registered_buffers() const = 0;    // of io_uring
+  virtual const char* engine() const = 0;       // "io_uring" or "pread"
+  virtual bool direct() const = 0;              // no file fell back to the page cache
+  virtual bool registered_buffers() const = 0;  // of io_uring
 };
 
 struct DirectReaderOptions {
@@ -64,7 +65,7 @@ struct DirectReaderOptions {
   // Memory that most reads go to, registered once with the kernel where it allows that. Must
   // outlive the reader. Reads may go elsewhere too.
   std::vector<std::span<std::byte>> buffers;
-  int32_t queue_depth = 16;    // reads in flight at most
+  int32_t queue_depth = 16;     // reads in flight at most
   std::string engine = "auto";  // "io_uring", "pread"; auto: pread where io_uring is refused
   // Read through the page cache where a file system refuses direct reads; else that is an error.
   bool allow_buffered = false;

@@ -47,10 +47,9 @@ class UringReader final : public DirectReader {
       return;
     }
     files_ = std::move(files);
-    registered_files_ =
-        !files_->fds().empty() &&
-        ::io_uring_register_files(&ring_, files_->fds().data(),
-                                  static_cast<unsigned>(files_->fds().size())) == 0;
+    registered_files_ = !files_->fds().empty() &&
+                        ::io_uring_register_files(&ring_, files_->fds().data(),
+                                                  static_cast<unsigned>(files_->fds().size())) == 0;
     RegisterBuffers(options.buffers);
   }
   UringReader(const UringReader&) = delete;
@@ -143,8 +142,8 @@ class UringReader final : public DirectReader {
     if (pieces.empty()) {
       return;
     }
-    const int error = ::io_uring_register_buffers(&ring_, pieces.data(),
-                                                  static_cast<unsigned>(pieces.size()));
+    const int error =
+        ::io_uring_register_buffers(&ring_, pieces.data(), static_cast<unsigned>(pieces.size()));
     if (error != 0) {  // usually RLIMIT_MEMLOCK
       LogDebug("read buffers are not registered", {{"reason", std::strerror(-error)}});
       return;
@@ -201,8 +200,7 @@ class UringReader final : public DirectReader {
 
   void Prepare(size_t index) {
     const ReadProgress& read = reads_[index];
-    const auto bytes =
-        static_cast<unsigned>(std::min(read.left_bytes(), max_bytes_per_call_));
+    const auto bytes = static_cast<unsigned>(std::min(read.left_bytes(), max_bytes_per_call_));
     const int file = read.request.file;
     const int fd = registered_files_ ? file : files_->fd(file);
     io_uring_sqe* sqe = NextEntry();
@@ -252,7 +250,7 @@ class UringReader final : public DirectReader {
   std::vector<iovec> registered_;
 
   // Of the waiting thread.
-  bool armed_ = false;  // a poll of wake_fd_ is in the ring
+  bool armed_ = false;               // a poll of wake_fd_ is in the ring
   std::vector<ReadProgress> reads_;  // [queue_depth]
   std::vector<size_t> free_;         // unused ones
   std::vector<ReadResult> results_;

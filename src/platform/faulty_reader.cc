@@ -66,14 +66,21 @@ class FaultyReader final : public DirectReader {
     const auto node = under_way_.extract(result.tag);
     const std::span<std::byte> out = node.mapped().out;
     switch (node.mapped().fault) {
-      case ReadFault::kNone: break;
-      case ReadFault::kLate: late_.push_back(result); return;
+      case ReadFault::kNone:
+        break;
+      case ReadFault::kLate:
+        late_.push_back(result);
+        return;
       case ReadFault::kShort:
         result.bytes = std::min<uint64_t>(result.bytes, out.size() / 2);
         std::fill(out.begin() + static_cast<ptrdiff_t>(result.bytes), out.end(), std::byte{0xa5});
         break;
-      case ReadFault::kFail: result = {result.tag, 0, EIO}; break;
-      case ReadFault::kBitFlip: out[out.size() / 3] ^= std::byte{0x10}; break;
+      case ReadFault::kFail:
+        result = {result.tag, 0, EIO};
+        break;
+      case ReadFault::kBitFlip:
+        out[out.size() / 3] ^= std::byte{0x10};
+        break;
     }
     returned_.push_back(result);
   }

@@ -136,7 +136,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
       layer = layer % kLayers + 1;
       const bool prefill = random() % 40 == 0;
       // Now and then more than the bank holds.
-      const int32_t count = prefill                ? kExperts - static_cast<int32_t>(random() % 12)
+      const int32_t count = prefill              ? kExperts - static_cast<int32_t>(random() % 12)
                             : random() % 10 == 0 ? 1 + static_cast<int32_t>(random() % kExperts)
                                                  : kTopK;
       const std::vector<int32_t> ids = RandomIds(random, count);
@@ -191,17 +191,18 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
   EXPECT_EQ(budget.TotalBytes(), 0U);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Store, RandomWorkload,
-    testing::Values(Workload{"pread", "lru", kTopK}, Workload{"io_uring", "lru", kTopK},
-                    Workload{"io_uring", "lfu", kTopK, true}, Workload{"pread", "lfu", 20, true},
-                    Workload{"io_uring", "next_use", 20, true},
-                    Workload{"io_uring", "next_use", 20, false, 20},
-                    Workload{"pread", "lru", 20, true, 20},
-                    Workload{"io_uring", "lru", kTopK, true, 40},
-                    Workload{"io_uring", "lfu", kLayers* kExperts, true},
-                    Workload{"pread", "next_use", kLayers* kExperts}),
-    NameOf);
+INSTANTIATE_TEST_SUITE_P(Store, RandomWorkload,
+                         testing::Values(Workload{"pread", "lru", kTopK},
+                                         Workload{"io_uring", "lru", kTopK},
+                                         Workload{"io_uring", "lfu", kTopK, true},
+                                         Workload{"pread", "lfu", 20, true},
+                                         Workload{"io_uring", "next_use", 20, true},
+                                         Workload{"io_uring", "next_use", 20, false, 20},
+                                         Workload{"pread", "lru", 20, true, 20},
+                                         Workload{"io_uring", "lru", kTopK, true, 40},
+                                         Workload{"io_uring", "lfu", kLayers* kExperts, true},
+                                         Workload{"pread", "next_use", kLayers* kExperts}),
+                         NameOf);
 
 TEST(StreamedStore, BooksWhatItSaysAndFreesIt) {
   TestSidecar sidecar(kLayers, kExperts);
@@ -325,15 +326,15 @@ std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> Brea
     int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
   return [=, &broken](std::unique_ptr<DirectReader> reader) {
     return InjectFaults(std::move(reader), [=, &broken](uint64_t, const ReadRequest& request) {
-      const bool hit = request.file == 1 &&
-                       request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
+      const bool hit =
+          request.file == 1 && request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
       return hit && broken ? fault : ReadFault::kNone;
     });
   };
 }
 
-class BrokenRecord
-    : public testing::TestWithParam<std::tuple<ReadFault, ExpertUse, std::string>> {};
+class BrokenRecord : public testing::TestWithParam<std::tuple<ReadFault, ExpertUse, std::string>> {
+};
 
 TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
   const auto& [fault, use, io] = GetParam();
@@ -379,11 +380,11 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
   Use(sidecar, *store, 1, {0, 1, 2, 3, 4, 5});
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Store, BrokenRecord,
-    testing::Combine(testing::Values(ReadFault::kFail, ReadFault::kShort, ReadFault::kBitFlip),
-                     testing::Values(ExpertUse::kDecode, ExpertUse::kPrefill),
-                     testing::Values("io_uring", "pread")));
+INSTANTIATE_TEST_SUITE_P(Store, BrokenRecord,
+                         testing::Combine(testing::Values(ReadFault::kFail, ReadFault::kShort,
+                                                          ReadFault::kBitFlip),
+                                          testing::Values(ExpertUse::kDecode, ExpertUse::kPrefill),
+                                          testing::Values("io_uring", "pread")));
 
 TEST(StreamedStore, FindsABrokenFirstRecordAtTheStart) {
   TestSidecar sidecar(2, kExperts);
@@ -424,12 +425,12 @@ TEST(ResidentStore, HoldsWhatTheWriterWrote) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;
   std::atomic<int> written = 0;
-  const auto store = MakeResidentStore(
-      sidecar.value().layout, kLayers + 1, {1, 2, 3, 4}, kExperts, budget,
-      [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
-        std::ranges::copy(sidecar.Record(layer, expert), record.begin());
-        ++written;
-      });
+  const auto store =
+      MakeResidentStore(sidecar.value().layout, kLayers + 1, {1, 2, 3, 4}, kExperts, budget,
+                        [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
+                          std::ranges::copy(sidecar.Record(layer, expert), record.begin());
+                          ++written;
+                        });
   EXPECT_EQ(written, kLayers * kExperts);
   for (int32_t layer = 1; layer <= kLayers; ++layer) {
     Use(sidecar, *store, layer, AllExperts());

@@ -54,19 +54,30 @@ const std::vector<Row>& Rows() {
   return kRows;
 }
 
-DecoderConfig ReadConfig(const formats::Checkpoint& checkpoint) {
-  const std::string& model_type = checkpoint.model_type();
-  std::string known;
+const Row* FindRow(std::string_view model_type) {
+  // What transformers writes when it saves the text model alone.
+  const std::string_view name = model_type == "qwen3_5_moe_text" ? "qwen3_5_moe" : model_type;
   for (const Row& row : Rows()) {
-    if (row.info.model_type == model_type) {
-      return row.read(checkpoint);
+    if (row.info.model_type == name) {
+      return &row;
     }
-    known += (known.empty() ? "" : ", ") + row.info.model_type;
   }
-  throw Error(ErrorCode::kUnsupported,
-              (checkpoint.dir() / "config.json").string() + ": model_type is \"" + model_type +
-                  "\", which this build cannot serve",
-              "registered: " + known + "; see `mach archs`");
+  return nullptr;
+}
+
+DecoderConfig ReadConfig(const formats::Checkpoint& checkpoint) {
+  const Row* const row = FindRow(checkpoint.model_type());
+  if (row == nullptr) {
+    std::string known;
+    for (const Row& other : Rows()) {
+      known += (known.empty() ? "" : ", ") + other.info.model_type;
+    }
+    throw Error(ErrorCode::kUnsupported,
+                (checkpoint.dir() / "config.json").string() + ": model_type is \"" +
+                    checkpoint.model_type() + "\", which this build cannot serve",
+                "registered: " + known + "; see `mach archs`");
+  }
+  return row->read(checkpoint);
 }
 
 }  // namespace
@@ -83,12 +94,8 @@ const std::vector<ArchInfo>& Registry() {
 }
 
 const ArchInfo* FindArch(std::string_view model_type) {
-  for (const ArchInfo& info : Registry()) {
-    if (info.model_type == model_type) {
-      return &info;
-    }
-  }
-  return nullptr;
+  const Row* const row = FindRow(model_type);
+  return row != nullptr ? &row->info : nullptr;
 }
 
 ModelShape ReadModelShape(const formats::Checkpoint& checkpoint) {

@@ -21,6 +21,7 @@ std::unique_ptr<backend::LinearWeight> WeightLoader::Linear(const std::string& m
                                       .dense = source.weight,
                                       .bias = source.bias},
                                      "weights");
+  context_.checkpoint.Drop(source);
   if (use == Use::kEveryToken) {
     active_bytes_ += weight->bytes();
   }

@@ -1,7 +1,7 @@
-// Every family against logits that mlx-lm computed (tests/golden/README.md), and every way to cut
-// the same work into forwards against each other, bit for bit.
+// Every family against logits that mlx-lm or transformers computed (tests/golden/README.md), and
+// every way to cut the same work into forwards against each other, bit for bit.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -10,53 +10,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "backend/cpu/cpu_backend.h"
-#include "base/error.h"
-#include "formats/checkpoint.h"
-#include "formats/safetensors.h"
-#include "models/loader.h"
+#include "golden_runner.h"
 
 namespace mach::models {
 namespace {
-
-const std::filesystem::path kGoldenDir = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden";
-
-template <typename T>
-std::vector<T> ReadGolden(const formats::SafetensorsFile& file, const std::string& name) {
-  const TensorView view = file.Find(name).value();
-  std::vector<T> values(view.bytes.size() / sizeof(T));
-  std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
-  return values;
-}
-
-class Runner {
- public:
-  Runner(const std::filesystem::path& dir, int threads, Isa isa, DType kv_dtype)
-      : checkpoint_(formats::Checkpoint::Open(dir)),
-        backend_(backend::MakeCpuBackend(budget_, {.threads = threads, .isa = isa})),
-        model_(
-            BuildModel({.checkpoint = *checkpoint_, .backend = backend_, .kv_dtype = kv_dtype})) {}
-
-  std::unique_ptr<state::SequenceState> NewSequence() { return model_->NewSequence(); }
-
-  // Logits of the last `rows` tokens of each sequence.
-  std::vector<float> Forward(const std::vector<SequenceRows>& batch) {
-    const backend::StepScope scope(*backend_);
-    const auto logits = backend_->Read(model_->Forward(batch, nullptr));
-    return {logits.begin(), logits.end()};
-  }
-  std::vector<float> Forward(state::SequenceState& state, std::span<const int32_t> tokens) {
-    return Forward(
-        {{.state = &state, .tokens = tokens, .logit_rows = static_cast<int64_t>(tokens.size())}});
-  }
-  Model& model() { return *model_; }
-
- private:
-  MemoryBudget budget_;
-  std::unique_ptr<formats::Checkpoint> checkpoint_;
-  std::shared_ptr<backend::Backend> backend_;
-  std::unique_ptr<Model> model_;
-};
 
 struct Difference {
   double max = 0;
@@ -78,7 +35,7 @@ Difference Compare(const std::vector<float>& got, const std::vector<float>& want
 
 std::vector<std::string> Names() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kGoldenDir)) {
+  for (const auto& entry : std::filesystem::directory_iterator(GoldenDir())) {
     if (std::filesystem::exists(entry.path() / "config.json")) {
       names.push_back(entry.path().filename().string());
     }
@@ -90,7 +47,7 @@ std::vector<std::string> Names() {
 class GoldenTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    dir_ = kGoldenDir / GetParam();
+    dir_ = GoldenDir() / GetParam();
     golden_ = formats::SafetensorsFile::Open(dir_ / "golden.safetensors");
     quantised_ = golden_->Has("int8_prefill_logits");
     prompt_ = ReadGolden<int32_t>(*golden_, "prompt");
@@ -150,11 +107,11 @@ TEST(Golden, MostRowsOfQuantisedModelsAreTight) {
   size_t tight = 0;
   size_t total = 0;
   for (const std::string& name : Names()) {
-    const auto golden = formats::SafetensorsFile::Open(kGoldenDir / name / "golden.safetensors");
+    const auto golden = formats::SafetensorsFile::Open(GoldenDir() / name / "golden.safetensors");
     if (!golden->Has("int8_prefill_logits")) {
       continue;
     }
-    Runner runner(kGoldenDir / name, 2, BestIsa(), DType::kF32);
+    Runner runner(GoldenDir() / name, 2, BestIsa(), DType::kF32);
     const auto prompt = ReadGolden<int32_t>(*golden, "prompt");
     const auto state = runner.NewSequence();
     for (const double row :
@@ -174,8 +131,13 @@ TEST_P(GoldenTest, StaysNearTheUnroundedModel) {
   Runner runner(dir_, 2, BestIsa(), DType::kBF16);
   const auto state = runner.NewSequence();
   const auto got = runner.Forward(*state, prompt_);
-  const Difference difference = Compare(got, ReadGolden<float>(*golden_, "prefill_logits"));
-  EXPECT_LT(difference.rms, quantised_ ? 0.12 : 0.03);
+  const auto want = ReadGolden<float>(*golden_, "prefill_logits");
+  double allowed = 0.03;
+  if (quantised_) {
+    // As far as rounding moves the reference itself, which is farther where it changes a routing.
+    allowed += 1.25 * Compare(ReadGolden<float>(*golden_, "int8_prefill_logits"), want).rms;
+  }
+  EXPECT_LT(Compare(got, want).rms, allowed);
 }
 
 // One answer: chunks, single steps, neighbours in the batch, threads and instruction sets change
@@ -192,7 +154,7 @@ TEST_P(GoldenTest, AnyCutGivesTheSameBits) {
       SCOPED_TRACE(std::string(IsaName(isa)) + " threads=" + std::to_string(threads));
       Runner runner(dir_, threads, isa, DType::kBF16);
       const auto a = runner.NewSequence();
-      EXPECT_EQ(runner.Forward(*a, prompt_), want);
+      EXPECT_EQ(runner.Forward(*a, prompt_, /*record=*/true), want);
 
       const auto b = runner.NewSequence();
       std::vector<float> chunked;
@@ -220,15 +182,88 @@ TEST_P(GoldenTest, AnyCutGivesTheSameBits) {
   }
 }
 
-TEST_P(GoldenTest, CancelLeavesTheStateAsItWas) {
-  Runner runner(dir_, 1, BestIsa(), DType::kBF16);
+// A recorded step cut back to any of its tokens is a step of those tokens: everything after it is
+// the same, to the last bit.
+TEST_P(GoldenTest, RollbackEqualsStepping) {
+  constexpr size_t kBefore = 9;
+  constexpr size_t kStep = 7;
+  constexpr size_t kAfter = 5;
+  const std::span<const int32_t> prompt(prompt_);
+  // What is rejected differs from what comes instead.
+  std::vector<int32_t> drafts(prompt_.rbegin(), prompt_.rbegin() + kStep);
+  Runner runner(dir_, 2);
+  for (size_t keep = 0; keep <= kStep; ++keep) {
+    SCOPED_TRACE("keep=" + std::to_string(keep));
+    std::copy_n(prompt_.begin() + kBefore, keep, drafts.begin());
+    const auto stepped = runner.NewSequence();
+    runner.Forward(*stepped, prompt.first(kBefore + keep));
+    const auto want = runner.Forward(*stepped, prompt.subspan(kBefore + keep, kAfter));
+
+    const auto rolled = runner.NewSequence();
+    runner.Forward(*rolled, prompt.first(kBefore));
+    runner.Forward(*rolled, drafts, /*record=*/true);
+    const auto length = static_cast<int64_t>(kBefore + keep);
+    ASSERT_TRUE(rolled->CanTruncate(length));
+    rolled->Truncate(length);
+    EXPECT_EQ(rolled->length(), length);
+    EXPECT_EQ(runner.Forward(*rolled, prompt.subspan(kBefore + keep, kAfter)), want);
+  }
+}
+
+TEST_P(GoldenTest, SnapshotsAreReturnedToAnyNumberOfTimes) {
+  constexpr size_t kBefore = 11;
+  const std::span<const int32_t> prompt(prompt_);
+  Runner runner(dir_, 2);
   const auto state = runner.NewSequence();
-  const auto first = runner.Forward(*state, std::span(prompt_).first(10));
+  runner.Forward(*state, prompt.first(kBefore));
+  const state::SequenceSnapshot snapshot = state->Snapshot();
+  const auto want = runner.Forward(*state, prompt.subspan(kBefore));
+  for (int time = 0; time < 2; ++time) {
+    state->Restore(snapshot);
+    EXPECT_EQ(state->length(), static_cast<int64_t>(kBefore));
+    EXPECT_EQ(runner.Forward(*state, prompt.subspan(kBefore)), want);
+    runner.Forward(*state, prompt.first(3));  // other tokens beyond the snapshot
+  }
+  state->Truncate(0);
+  EXPECT_EQ(runner.Forward(*state, prompt.first(kBefore + 1)),
+            runner.Forward(*runner.NewSequence(), prompt.first(kBefore + 1)));
+}
+
+TEST_P(GoldenTest, RecurrentStatesRefuseWhatTheyCannotUndo) {
+  Runner runner(dir_);
+  const auto state = runner.NewSequence();
+  runner.Forward(*state, std::span(prompt_).first(8));
+  runner.Forward(*state, std::span(prompt_).subspan(8, 4));
+  EXPECT_TRUE(state->CanTruncate(0) && state->CanTruncate(8) && state->CanTruncate(12));
+  EXPECT_FALSE(state->CanTruncate(13));
+  const bool recurrent = runner.model().shape().recurrent.layers > 0;
+  for (const int64_t length : {10, 5}) {
+    EXPECT_EQ(state->CanTruncate(length), !recurrent);
+  }
+  if (recurrent) {
+    EXPECT_THROW(state->Truncate(10), Error);
+    EXPECT_EQ(state->length(), 12);
+  }
+  const auto other = runner.NewSequence();
+  const auto want = runner.Forward(*other, std::span(prompt_).first(20));
+  const auto got = runner.Forward(*state, std::span(prompt_).subspan(12, 8));
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), want.end() - static_cast<ptrdiff_t>(got.size())));
+}
+
+TEST_P(GoldenTest, CancelLeavesTheStateAsItWas) {
+  Runner runner(dir_);
+  const auto state = runner.NewSequence();
+  runner.Forward(*state, std::span(prompt_).first(10));
   const std::atomic<bool> cancel{true};
   const SequenceRows rows{.state = state.get(), .tokens = std::span(prompt_).subspan(10)};
-  const backend::StepScope scope(runner.model().backend());
-  EXPECT_THROW(runner.model().Forward(std::span(&rows, 1), &cancel), Error);
+  {
+    const backend::StepScope scope(runner.model().backend());
+    EXPECT_THROW(runner.model().Forward(std::span(&rows, 1), &cancel), Error);
+  }
   EXPECT_EQ(state->length(), 10);
+  const auto got = runner.Forward(*state, std::span(prompt_).subspan(10));
+  const auto want = runner.Forward(*runner.NewSequence(), prompt_);
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), want.end() - static_cast<ptrdiff_t>(got.size())));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(Names()),

@@ -1,0 +1,176 @@
+// What Mixture-of-Experts models do beyond the golden tests: layouts of the same weights, how they
+// use their experts, and what they refuse.
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "golden_runner.h"
+#include "models/registry.h"
+
+namespace mach::models {
+namespace {
+
+using backend::ExpertUse;
+using testing::HasSubstr;
+
+std::vector<int32_t> Prompt(const std::filesystem::path& dir) {
+  return ReadGolden<int32_t>(*formats::SafetensorsFile::Open(dir / "golden.safetensors"), "prompt");
+}
+
+std::vector<float> AllLogits(const std::filesystem::path& dir, std::span<const int32_t> prompt) {
+  Runner runner(dir, 2);
+  return runner.Forward(*runner.NewSequence(), prompt);
+}
+
+TEST(MoeLayouts, HuggingFaceAndMlxNamesGiveTheSameBits) {
+  for (const char* name : {"qwen3_moe_bf16", "qwen3_5_moe_bf16"}) {
+    SCOPED_TRACE(name);
+    const auto prompt = Prompt(GoldenDir() / name);
+    EXPECT_EQ(AllLogits(GoldenDir() / (std::string(name) + "_hf"), prompt),
+              AllLogits(GoldenDir() / name, prompt));
+  }
+}
+
+TEST(Moe, ShapesAreReadFromHeaders) {
+  const auto checkpoint = formats::Checkpoint::Open(GoldenDir() / "qwen3_5_moe_bf16_hf");
+  const ModelShape shape = ReadModelShape(*checkpoint);
+  EXPECT_EQ(shape.layers, 4);
+  EXPECT_EQ(shape.moe_layers, 4);
+  EXPECT_EQ(shape.experts, 8);
+  EXPECT_EQ(shape.experts_per_token, 2);
+  EXPECT_EQ(shape.kv.layers, 1);
+  EXPECT_EQ(shape.recurrent.layers, 3);
+  EXPECT_EQ(shape.recurrent.conv_channels(), 2 * 2 * 32 + 4 * 16);
+}
+
+// Which steps ask for which experts, and how.
+TEST(Moe, StepsOf32RowsUseExpertsAsPrefillDoes) {
+  const auto dir = GoldenDir() / "qwen3_moe_bf16";  // layer 1 of 3 is dense
+  const auto prompt = Prompt(dir);
+  Runner runner(dir);
+  const auto state = runner.NewSequence();
+  runner.Forward(*state, std::span(prompt).first(32));
+  runner.Forward(*state, std::span(prompt).subspan(32, 1));
+  const auto& acquired = runner.experts()->acquired;
+  ASSERT_EQ(acquired.size(), 4U);
+  EXPECT_EQ(acquired[0].layer, 0);
+  EXPECT_EQ(acquired[1].layer, 2);
+  EXPECT_EQ(acquired[0].use, ExpertUse::kPrefill);
+  EXPECT_EQ(acquired[2].use, ExpertUse::kDecode);
+  EXPECT_EQ(acquired[2].ids.size(), 4U);
+  for (const auto& request : acquired) {
+    EXPECT_TRUE(std::ranges::is_sorted(request.ids, std::less_equal<>()));
+  }
+}
+
+TEST(Moe, EarlyRoutingGuessesAndChangesNothing) {
+  for (const char* name : {"qwen3_moe_bf16", "qwen3_5_moe_q4_g32"}) {
+    SCOPED_TRACE(name);
+    const auto prompt = Prompt(GoldenDir() / name);
+    Runner plain(GoldenDir() / name, 2);
+    Runner guessing(GoldenDir() / name, 2);
+    guessing.experts()->set_prefetches(true);
+    const auto a = plain.NewSequence();
+    const auto b = guessing.NewSequence();
+    EXPECT_EQ(plain.Forward(*a, prompt), guessing.Forward(*b, prompt));
+    EXPECT_TRUE(guessing.experts()->prefetched.empty()) << "a prefill step guessed";
+    EXPECT_TRUE(plain.experts()->prefetched.empty());
+    int hits = 0;
+    for (int32_t token = 3; token < 13; ++token) {
+      plain.experts()->acquired.clear();
+      guessing.experts()->acquired.clear();
+      guessing.experts()->prefetched.clear();
+      EXPECT_EQ(plain.Forward(*a, std::span(&token, 1)), guessing.Forward(*b, std::span(&token, 1)));
+      const auto& acquired = guessing.experts()->acquired;
+      const auto& prefetched = guessing.experts()->prefetched;
+      EXPECT_EQ(plain.experts()->acquired, acquired);
+      ASSERT_EQ(prefetched.size() + 1, acquired.size()) << "one guess for each layer but the first";
+      for (size_t i = 0; i < prefetched.size(); ++i) {
+        EXPECT_EQ(prefetched[i].layer, acquired[i + 1].layer);
+        std::vector<int32_t> both;
+        std::ranges::set_intersection(prefetched[i].ids, acquired[i + 1].ids,
+                                      std::back_inserter(both));
+        hits += static_cast<int>(both.size());
+      }
+    }
+    EXPECT_GT(hits, 10) << "guesses are no better than chance";
+  }
+}
+
+TEST(Moe, AFailedReadLeavesTheStateAsItWas) {
+  const auto dir = GoldenDir() / "qwen3_5_moe_bf16";
+  const auto prompt = Prompt(dir);
+  Runner runner(dir, 2);
+  const auto state = runner.NewSequence();
+  runner.Forward(*state, std::span(prompt).first(10));
+  runner.experts()->set_broken(true);
+  EXPECT_THROW(runner.Forward(*state, std::span(prompt).subspan(10, 5)), Error);
+  runner.experts()->set_broken(false);
+  EXPECT_EQ(state->length(), 10);
+  const auto got = runner.Forward(*state, std::span(prompt).subspan(10));
+  const auto want = runner.Forward(*runner.NewSequence(), prompt);
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), want.end() - static_cast<ptrdiff_t>(got.size())));
+}
+
+TEST(Moe, CountsTheExpertsOfOneToken) {
+  const auto dir = GoldenDir() / "qwen3_5_moe_bf16";
+  Runner runner(dir);
+  const uint64_t hidden = 32;
+  const uint64_t experts = 4 * 2 * 3 * 16 * hidden;     // layers x top_k x matrices
+  const uint64_t shared = 4 * (3 * 32 + 16) * hidden;   // one gate row, padded to a strip
+  const uint64_t routers = 4 * 16 * hidden;             // 8 rows, padded
+  const uint64_t attention = (256 + 64 + 64 + 128) * hidden;
+  const uint64_t gated_delta = 3 * (192 + 64 + 16 + 16 + 64) * hidden;
+  const uint64_t head = 256 * hidden;
+  EXPECT_EQ(runner.model().ActiveWeightBytes(),
+            2 * (experts + shared + routers + attention + gated_delta + head));
+}
+
+std::string BuildError(const std::filesystem::path& dir, backend::ExpertSource* experts) {
+  MemoryBudget budget;
+  const auto checkpoint = formats::Checkpoint::Open(dir);
+  try {
+    BuildModel({.checkpoint = *checkpoint,
+                .backend = backend::MakeCpuBackend(budget, {.threads = 1}),
+                .experts = experts});
+  } catch (const Error& error) {
+    return error.Describe();
+  }
+  return "";
+}
+
+TEST(Moe, RefusesMissingAndForeignExperts) {
+  const auto dir = GoldenDir() / "qwen3_5_moe_bf16";
+  EXPECT_THAT(BuildError(dir, nullptr), HasSubstr("its experts were not loaded"));
+  const auto other = formats::Checkpoint::Open(GoldenDir() / "qwen3_moe_bf16");
+  MemoryExperts experts(*other);
+  EXPECT_THAT(BuildError(dir, &experts), HasSubstr("3 layers of 16 experts of [16, 32]"));
+}
+
+TEST(Registry, HasTheRowsOfTheContract) {
+  const ArchInfo* const hybrid = FindArch("qwen3_5_moe");
+  ASSERT_NE(hybrid, nullptr);
+  EXPECT_EQ(hybrid->swiglu_variant, "plain_swiglu");
+  EXPECT_EQ(hybrid->stacked_supported, true);
+  EXPECT_TRUE(hybrid->text_config_wrapped);
+  EXPECT_EQ(hybrid->kv_cache_kind, "hybrid_gdn");
+  EXPECT_EQ(hybrid->specdec_kind, "specdec_v7");
+  EXPECT_EQ(hybrid->continuous_batching, "ok");
+  EXPECT_EQ(hybrid->model_module, "mach.models.qwen3_5_moe");
+  EXPECT_FALSE(hybrid->dense);
+  EXPECT_EQ(FindArch("qwen3_5_moe_text"), hybrid);
+  const ArchInfo* const plain = FindArch("qwen3_moe");
+  ASSERT_NE(plain, nullptr);
+  EXPECT_EQ(plain->kv_cache_kind, "standard");
+  EXPECT_FALSE(plain->text_config_wrapped);
+  EXPECT_FALSE(plain->dense);
+  EXPECT_TRUE(FindArch("llama")->dense);
+  EXPECT_EQ(FindArch("gpt_oss"), nullptr);
+}
+
+}  // namespace
+}  // namespace mach::models

@@ -103,7 +103,7 @@ class LocalEngineTest : public testing::Test {
     std::shared_ptr<backend::Backend> backend = backend::MakeCpuBackend(budget_, {.threads = 2});
     auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
     tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
-    engine_ = MakeLocalEngine(std::move(model), *tokenizer_, budget_,
+    engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_,
                               {.max_context = 200,
                                .prefill_chunk = chunk,
                                .max_queue = max_queue,

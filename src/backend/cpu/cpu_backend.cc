@@ -103,6 +103,7 @@ class CpuBackend final : public Backend {
   }
   void AddGatedInPlace(const Tensor&, const Tensor&, const Tensor&) override { Later(); }
 
+  void ReserveActivations(uint64_t bytes) override { arena_.Reserve(bytes); }
   uint64_t Mark() override { return arena_.Mark(); }
   void Release(uint64_t mark) override { arena_.Release(mark); }
 

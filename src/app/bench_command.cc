@@ -189,16 +189,15 @@ nlohmann::ordered_json ExpertJson(const engine::ExpertUsage& usage, int64_t toke
   return {{"hits", usage.hits},
           {"misses", usage.misses},
           {"hit_rate", asked > 0 ? static_cast<double>(usage.hits) / asked : 0},
-          {"bytes_read_per_token",
-           tokens > 0 ? static_cast<double>(usage.bytes_read) / count : 0},
+          {"bytes_read_per_token", tokens > 0 ? static_cast<double>(usage.bytes_read) / count : 0},
           {"stall_share", seconds > 0 ? usage.stall_s / seconds : 0}};
 }
 
 void PrintExperts(const char* name, const nlohmann::ordered_json& experts) {
-  std::printf("experts in %-11s %10.1f %% hits, %.1f MB read per token, %.1f %% of the time waited\n",
-              name, 100 * experts["hit_rate"].get<double>(),
-              experts["bytes_read_per_token"].get<double>() / 1e6,
-              100 * experts["stall_share"].get<double>());
+  std::printf(
+      "experts in %-11s %10.1f %% hits, %.1f MB read per token, %.1f %% of the time waited\n", name,
+      100 * experts["hit_rate"].get<double>(), experts["bytes_read_per_token"].get<double>() / 1e6,
+      100 * experts["stall_share"].get<double>());
 }
 
 int RunBench(BenchOptions& options) {
@@ -223,11 +222,11 @@ int RunBench(BenchOptions& options) {
   const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
   const double achieved = decode * static_cast<double>(token_bytes) / 1e9;
   const auto measured = static_cast<int64_t>(options.repeat);
-  const nlohmann::ordered_json decode_experts = ExpertJson(
-      result.decode_experts, measured * options.generate_tokens, result.decode_s);
-  const nlohmann::ordered_json prefill_experts = ExpertJson(
-      result.prefill_experts, measured * options.prompt_tokens, result.prefill_s);
-  const char* const residency = !runnable.serving              ? "none"
+  const nlohmann::ordered_json decode_experts =
+      ExpertJson(result.decode_experts, measured * options.generate_tokens, result.decode_s);
+  const nlohmann::ordered_json prefill_experts =
+      ExpertJson(result.prefill_experts, measured * options.prompt_tokens, result.prefill_s);
+  const char* const residency = !runnable.serving             ? "none"
                                 : runnable.serving->streaming ? "streaming"
                                                               : "resident";
   if (options.json) {

@@ -73,19 +73,18 @@ void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
     paths.push_back(PathJson(path, Serving(path)));
   }
   const auto best = report.Best();
-  const Json out = {
-      {"checkpoint", options.load.checkpoint.string()},
-      {"model_type", report.model_type},
-      {"arch", server::ArchJson(report.arch)},
-      {"weights", report.quantisation},
-      {"layers", report.layers},
-      {"experts", report.experts},
-      {"file_bytes", report.file_bytes},
-      {"machine", Json{{"total_bytes", report.machine.total_bytes},
-                       {"available_bytes", report.machine.available_bytes}}},
-      {"memory_ceiling_bytes", GigabytesToBytes(options.memory_gb)},
-      {"verdict", best ? Json(engine::VerdictName(*best)) : Json()},
-      {"paths", std::move(paths)}};
+  const Json out = {{"checkpoint", options.load.checkpoint.string()},
+                    {"model_type", report.model_type},
+                    {"arch", server::ArchJson(report.arch)},
+                    {"weights", report.quantisation},
+                    {"layers", report.layers},
+                    {"experts", report.experts},
+                    {"file_bytes", report.file_bytes},
+                    {"machine", Json{{"total_bytes", report.machine.total_bytes},
+                                     {"available_bytes", report.machine.available_bytes}}},
+                    {"memory_ceiling_bytes", GigabytesToBytes(options.memory_gb)},
+                    {"verdict", best ? Json(engine::VerdictName(*best)) : Json()},
+                    {"paths", std::move(paths)}};
   std::printf("%s\n", out.dump(2).c_str());
 }
 
@@ -97,9 +96,8 @@ void PrintPath(const engine::PathReport& path) {
   const engine::MemoryPlan& plan = path.plan;
   const server::ServingConfig serving = Serving(path);
   std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", path.name.c_str(),
-              engine::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes),
-              Gb(plan.limit_bytes), serving.effective_decode_path.c_str(),
-              serving.effective_decode_path_reason.c_str());
+              engine::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes), Gb(plan.limit_bytes),
+              serving.effective_decode_path.c_str(), serving.effective_decode_path_reason.c_str());
   for (const auto& [owner, bytes] : plan.bytes) {
     std::printf("  %-14s %8.3f GB", owner.c_str(), Gb(bytes));
     if (owner == "kv") {
@@ -116,9 +114,8 @@ void PrintPath(const engine::PathReport& path) {
 }
 
 void PrintText(const CheckOptions& options, const engine::Preflight& report) {
-  std::printf("%s  %s%s  %s  %d layers", options.load.checkpoint.c_str(),
-              report.model_type.c_str(), report.arch ? "" : " (not registered)",
-              report.quantisation.c_str(), report.layers);
+  std::printf("%s  %s%s  %s  %d layers", options.load.checkpoint.c_str(), report.model_type.c_str(),
+              report.arch ? "" : " (not registered)", report.quantisation.c_str(), report.layers);
   if (report.experts > 0) {
     std::printf("  %d experts", report.experts);
   }
@@ -158,8 +155,8 @@ int RunCheck(CheckOptions& options) {
   if (options.verify) {
     Verify(options.load.checkpoint);
   }
-  const engine::Preflight report = engine::RunPreflight(
-      options.load, GigabytesToBytes(options.memory_gb), ReadMachineMemory());
+  const engine::Preflight report =
+      engine::RunPreflight(options.load, GigabytesToBytes(options.memory_gb), ReadMachineMemory());
   if (options.json) {
     PrintJson(options, report);
   } else {

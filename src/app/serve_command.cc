@@ -54,8 +54,7 @@ int RunServe(ServeFlags& flags) {
   server::ServeOptions& options = flags.options;
   options.load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
   flags.residency.Apply(options.load);
-  options.app.profile =
-      IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
+  options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
   // A hub id is what clients know the model by; a path is known by its last part.
   if (options.load.served_name.empty() && options.load.checkpoint.string() != flags.checkpoint) {
     options.load.served_name = flags.checkpoint;

@@ -4,6 +4,10 @@
 #include <utility>
 #include <vector>
 
+#include "backend/cpu/cpu_kv_store.h"
+#include "backend/cpu/cpu_recurrent_store.h"
+#include "backend/cpu/expert_mixture.h"
+#include "backend/cpu/gated_delta.h"
 #include "base/check.h"
 #include "kernels/kernels.h"
 #include "platform/cpu.h"
@@ -51,9 +55,8 @@ class DryLinear final : public LinearWeight {
  public:
   DryLinear(MemoryBudget& budget, const char* owner, const PackedSpec& spec, bool bias)
       : spec_(spec), booking_(budget, owner) {
-    booking_.Set(
-        Buffer::BookedBytes(spec.bytes()) +
-        (bias ? Buffer::BookedBytes(PackedLinear::BiasBytes(spec.out_features)) : 0));
+    booking_.Set(Buffer::BookedBytes(spec.bytes()) +
+                 (bias ? Buffer::BookedBytes(PackedLinear::BiasBytes(spec.out_features)) : 0));
   }
   int64_t out_features() const override { return spec_.out_features; }
   int64_t in_features() const override { return spec_.in_features; }
@@ -77,11 +80,7 @@ class DryVector final : public VectorWeight {
 class DryKvStore final : public KvStore {
  public:
   DryKvStore(MemoryBudget& budget, const KvShape& shape)
-      : shape_(shape),
-        block_bytes_(2 * static_cast<uint64_t>(kernels::kKvBlockTokens) *
-                     static_cast<uint64_t>(shape.layers) * static_cast<uint64_t>(shape.kv_heads) *
-                     static_cast<uint64_t>(shape.head_dim) * DTypeBytes(shape.dtype)),
-        booking_(budget, "kv") {}
+      : shape_(shape), block_bytes_(KvBlockPool::BlockBytes(shape)), booking_(budget, "kv") {}
 
   const KvShape& shape() const override { return shape_; }
   void Reserve(int64_t tokens) override { blocks_ = std::max(blocks_, Blocks(tokens)), Book(); }
@@ -114,31 +113,30 @@ class DrySnapshot final : public RecurrentSnapshot {
 class DryRecurrentStore final : public RecurrentStore {
  public:
   DryRecurrentStore(MemoryBudget& budget, const RecurrentShape& shape)
-      : budget_(budget), shape_(shape), booking_(budget, "recurrent") {
-    booking_.Set(2 * Buffer::BookedBytes(StateBytes()));
+      : budget_(budget), shape_(shape), copies_(budget, "recurrent"), tape_(budget, "recurrent") {
+    copies_.Set(2 * Buffer::BookedBytes(RecurrentCopyBytes(shape)));
   }
   const RecurrentShape& shape() const override { return shape_; }
-  void Begin(int64_t /*tokens*/, bool /*record*/) override {}
+  void Begin(int64_t tokens, bool record) override {
+    if (record) {
+      tape_.Set(std::max(tape_.bytes(), Buffer::BookedBytes(RecurrentTapeBytes(shape_, tokens))));
+    }
+  }
   void Commit() override {}
   void Rollback(int64_t /*keep*/) override {}
   bool CanRollback(int64_t /*keep*/) const override { return true; }
   void Reset() override {}
   std::unique_ptr<RecurrentSnapshot> Snapshot() override {
-    return std::make_unique<DrySnapshot>(budget_, StateBytes());
+    return std::make_unique<DrySnapshot>(budget_, RecurrentCopyBytes(shape_));
   }
   void Restore(const RecurrentSnapshot& /*snapshot*/) override {}
-  uint64_t bytes() const override { return booking_.bytes(); }
+  uint64_t bytes() const override { return copies_.bytes() + tape_.bytes(); }
 
  private:
-  uint64_t StateBytes() const {
-    const int64_t matrix = int64_t{shape_.v_heads} * shape_.k_dim * shape_.v_dim;
-    const int64_t rows = (shape_.conv_kernel - 1) * shape_.conv_channels();
-    return Floats((matrix + rows) * shape_.layers);
-  }
-
   MemoryBudget& budget_;
   RecurrentShape shape_;
-  Booking booking_;
+  Booking copies_;
+  Booking tape_;
 };
 
 const PackedSpec& Spec(const LinearWeight& weight) {
@@ -218,30 +216,71 @@ class Dry final : public DryBackend {
     return std::make_unique<DryRecurrentStore>(budget_, shape);
   }
   void SigmoidGateInPlace(const Tensor& /*x*/, const Tensor& /*gate*/) override {}
-  void SplitHeads(const Tensor& x, int32_t heads, Tensor& a, Tensor& b) override {
+  void SplitHeads(const Tensor& x, int32_t /*heads*/, Tensor& a, Tensor& b) override {
     a = New(x.rows, x.cols / 2);
     b = New(x.rows, x.cols / 2);
-    (void)heads;
   }
   Tensor GatedDelta(const GatedDeltaInput& input, const GatedDeltaWeights& /*weights*/,
                     const GatedDeltaSpec& /*spec*/, int32_t /*layer*/,
-                    std::span<const RowSpan> /*spans*/) override {
-    return New(input.z.rows, input.z.cols);
+                    std::span<const RowSpan> spans) override {
+    const RecurrentShape& shape = spans.front().recurrent->shape();
+    const Tensor out = New(input.z.rows, input.z.cols);
+    const StepScope scratch(*this);
+    Take(Floats(out.rows * shape.v_heads));
+    Take(Floats(out.rows * shape.v_heads));
+    Take(Floats(GatedDeltaScratchFloats(shape) * threads_));
+    return out;
   }
+  // All rows use the same experts: the most that one expert can get to do.
   Routing Route(const Tensor& logits, const RouterSpec& spec) override {
-    // All rows use the same experts: the largest groups that a chunk can have.
+    const StepScope scratch(*this);
+    New(logits.rows, logits.cols);
     Routing routing{.top_k = spec.top_k, .ids = {}, .weights = {}};
-    for (int64_t row = 0; row < logits.rows; ++row) {
-      for (int32_t rank = 0; rank < spec.top_k; ++rank) {
-        routing.ids.push_back(rank);
-        routing.weights.push_back(1.0F);
-      }
+    for (int64_t i = 0; i < logits.rows * spec.top_k; ++i) {
+      routing.ids.push_back(static_cast<int32_t>(i % spec.top_k));
     }
+    routing.weights.resize(routing.ids.size());
     return routing;
   }
-  Tensor ExpertMixture(const Tensor& x, const Routing& /*routing*/, const ExpertLayout& /*layout*/,
+  // Experts come in ascending order, as those of long chunks do.
+  Tensor ExpertMixture(const Tensor& x, const Routing& routing, const ExpertLayout& layout,
                        ExpertLease& /*lease*/) override {
-    return New(x.rows, x.cols);
+    const int64_t intermediate = layout.down.spec.in_features;
+    const Tensor out = New(x.rows, layout.down.spec.out_features);
+    const StepScope scratch(*this);
+    const PackedSpec& gate = layout.gate.spec;
+    const PackedSpec& up = layout.up.spec;
+    const bool same_input = gate.is_affine == up.is_affine &&
+                            (!gate.is_affine || gate.scheme.group_size == up.scheme.group_size);
+    const auto input = [&](const PackedSpec& spec, int64_t rows) {
+      if (spec.is_affine) {
+        Quantize(rows, x.cols, spec.scheme.group_size);
+      } else {
+        New(rows, x.cols);
+      }
+    };
+    for (const PackedSpec* spec : {&gate, &up}) {
+      if (spec->is_affine && (spec == &gate || !same_input)) {
+        Quantize(x.rows, x.cols, spec->scheme.group_size);
+      }
+    }
+    const int64_t most_uses = x.rows;
+    const int64_t rows = std::min(kBatchRowsPerThread * threads_ - 1 + most_uses,
+                                  static_cast<int64_t>(routing.ids.size()));
+    New(rows, intermediate);
+    New(rows, intermediate);
+    if (layout.down.spec.is_affine) {
+      Quantize(rows, intermediate, layout.down.spec.scheme.group_size);
+    }
+    if (x.rows > 1) {
+      input(gate, rows);
+      if (!same_input) {
+        input(up, rows);
+      }
+    }
+    New(most_uses, layout.down.spec.out_features);
+    TakeForEachThread(kernels::LinearScratchBytes(isa_, most_uses, std::max(x.cols, intermediate)));
+    return out;
   }
   void AddGatedInPlace(const Tensor& /*x*/, const Tensor& /*y*/, const Tensor& /*gate*/) override {}
   Tensor SwiGlu(const Tensor& gate, const Tensor& /*up*/) override {

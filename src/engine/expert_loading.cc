@@ -79,10 +79,10 @@ std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint
       throw Error(ErrorCode::kCorruptFile,
                   (sidecar.dir / formats::ExpertSidecar::kManifestName).string() +
                       " is of another model: expected " + std::to_string(inventory.moe.layers) +
-                      " layers, " + std::to_string(inventory.moe_layers.size()) +
-                      " of them with " + std::to_string(inventory.experts()) +
-                      " experts, found " + std::to_string(sidecar.layers) + ", " +
-                      std::to_string(layers.size()) + " with " + std::to_string(sidecar.experts),
+                      " layers, " + std::to_string(inventory.moe_layers.size()) + " of them with " +
+                      std::to_string(inventory.experts()) + " experts, found " +
+                      std::to_string(sidecar.layers) + ", " + std::to_string(layers.size()) +
+                      " with " + std::to_string(sidecar.experts),
                   "convert the model again with `mach convert SOURCE --out " +
                       checkpoint.dir().string() + " --force`");
     }
@@ -167,9 +167,8 @@ std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& che
                                                   MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress) {
   if (options.residency == Residency::kStreaming) {
-    return experts::MakeStreamedStore(*inventory.sidecar,
-                                      MakeStreamOptions(inventory, options, bank_bytes), budget,
-                                      progress);
+    return experts::MakeStreamedStore(
+        *inventory.sidecar, MakeStreamOptions(inventory, options, bank_bytes), budget, progress);
   }
   if (inventory.sidecar) {
     return experts::MakeResidentStore(*inventory.sidecar, budget, progress);

@@ -47,8 +47,8 @@ class DryModel {
            int threads)
       : backend_(backend::MakeDryBackend(budget_, {.threads = threads})) {
     if (inventory) {
-      experts_ = backend::MakeDryExperts(inventory->layout, inventory->moe.layers,
-                                         inventory->experts());
+      experts_ =
+          backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
     }
     model_ = models::BuildModel(
         {.checkpoint = checkpoint, .backend = backend_, .experts = experts_.get()});
@@ -154,9 +154,8 @@ class Planner {
         BytesWithChunk(options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk);
     const uint64_t others = Sum(bytes) - bytes.at("expert_bank");
     const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
-    plan_.expert_bank_bytes =
-        std::clamp(WholePages(room) / record * record, least,
-                   std::max(least, inventory_->TotalBytes()));
+    plan_.expert_bank_bytes = std::clamp(WholePages(room) / record * record, least,
+                                         std::max(least, inventory_->TotalBytes()));
   }
 
   // Large buffers take whole huge pages.

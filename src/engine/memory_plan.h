@@ -29,12 +29,12 @@ struct MemoryPlan {
   // "process": the program itself, its tokenizer and its threads.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
-  uint64_t limit_bytes = 0;   // what there is: ceiling or available memory; 0 = not known
-  uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
-  int64_t max_context = 0;    // tokens that a request may have
-  int64_t context = 0;        // tokens that were planned for
-  int64_t prefill_chunk = 0;      // tokens of one forward
-  uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
+  uint64_t limit_bytes = 0;        // what there is: ceiling or available memory; 0 = not known
+  uint64_t target_bytes = 0;       // what was planned for: the ceiling, or 90 % of available memory
+  int64_t max_context = 0;         // tokens that a request may have
+  int64_t context = 0;             // tokens that were planned for
+  int64_t prefill_chunk = 0;       // tokens of one forward
+  uint64_t activation_bytes = 0;   // for Backend::ReserveActivations
   uint64_t expert_bank_bytes = 0;  // streamed only
 
   uint64_t Of(const std::string& owner) const {

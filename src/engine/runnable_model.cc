@@ -10,8 +10,8 @@ namespace mach::engine {
 namespace {
 
 // What loading will read, as its progress counts it.
-uint64_t BytesToLoad(const RunnableModel& runnable,
-                     const std::optional<ExpertInventory>& inventory, bool streaming) {
+uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertInventory>& inventory,
+                     bool streaming) {
   uint64_t bytes = runnable.plan.Of("weights");
   if (!inventory) {
     return bytes;
@@ -56,8 +56,8 @@ RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
   budget.Take("process", runnable.plan.Of("process"));
 
   if (progress != nullptr) {
-    progress->bytes_total.store(BytesToLoad(
-        runnable, inventory, options.experts.residency == Residency::kStreaming));
+    progress->bytes_total.store(
+        BytesToLoad(runnable, inventory, options.experts.residency == Residency::kStreaming));
   }
   const auto on_bytes = [progress](uint64_t bytes) {
     if (progress != nullptr) {

@@ -28,8 +28,8 @@ struct ModelInfo {
   int32_t layers = 0;
   int32_t experts = 0;
   int32_t vocab_size = 0;
-  uint64_t weight_bytes = 0;   // that one token's forward reads
-  int64_t prefill_chunk = 0;   // tokens of one forward at most
+  uint64_t weight_bytes = 0;                     // that one token's forward reads
+  int64_t prefill_chunk = 0;                     // tokens of one forward at most
   std::optional<ExpertServing> experts_serving;  // none for dense models
   int threads = 0;
   std::string isa;

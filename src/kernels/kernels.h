@@ -54,6 +54,43 @@ struct AttentionShape {
   int32_t window = 0;   // query i sees keys j with i - j < window; 0 = all
 };
 
+// Consecutive tokens of one head under the gated delta rule. The state S is [k_dim, v_dim]; columns
+// never mix. For each token and each column, with e its decay and S[i], k[i], q[i] over i
+// ascending:
+//   m = 0;  m = fma(S[i], k[i], m)
+//   delta = beta * (v - e * m)            (three roundings)
+//   S[i] = fma(k[i], delta, e * S[i])
+//   o = 0;  o = fma(S[i], q[i], o)
+// Neither the cut into calls nor the width of what is in flight changes a bit.
+struct DeltaCall {
+  int64_t tokens = 0;  // at least 1
+  int64_t k_dim = 0;
+  int64_t v_dim = 0;             // a multiple of 16
+  const float* q = nullptr;      // [tokens, k_dim]
+  const float* k = nullptr;      // [tokens, k_dim]
+  const float* v = nullptr;      // [tokens, v_dim]
+  const float* decay = nullptr;  // one for each token, gate_stride apart
+  const float* beta = nullptr;
+  int64_t gate_stride = 0;
+  const float* state = nullptr;  // aligned to 64, like new_state
+  float* new_state = nullptr;    // may be `state`
+  float* out = nullptr;          // [tokens, v_dim]
+  float* delta = nullptr;        // [tokens, v_dim], or null if nobody wants it
+};
+
+// S[i] = fma(k[i], delta, e * S[i]) for each token: the states that DeltaCall went through.
+struct DeltaReplay {
+  int64_t tokens = 0;
+  int64_t k_dim = 0;
+  int64_t v_dim = 0;             // a multiple of 16
+  const float* k = nullptr;      // [tokens, k_dim]
+  const float* delta = nullptr;  // [tokens, v_dim]
+  const float* decay = nullptr;  // one for each token, gate_stride apart
+  int64_t gate_stride = 0;
+  const float* state = nullptr;
+  float* new_state = nullptr;  // may be `state`
+};
+
 struct KernelTable {
   Isa isa = Isa::kScalar;
 
@@ -85,6 +122,19 @@ struct KernelTable {
   // out = (gate / (1 + exp(-gate))) * up, with Exp of simd-inl.h.
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
 
+  // out = 1 / (1 + Exp(-x)). In place is allowed.
+  void (*sigmoid)(const float* x, int64_t n, float* out);
+
+  // x = x * (1 / (1 + Exp(-gate)))
+  void (*sigmoid_gate)(float* x, const float* gate, int64_t n);
+
+  // out = fma(weight, y, out)
+  void (*add_scaled)(float* out, const float* y, float weight, int64_t n);
+
+  // out = e / Reduce16(sum of e), e = Exp(x - max of x); maximum and sum in 16 lanes. A NaN in x
+  // makes the whole row NaN. In place is allowed.
+  void (*softmax)(const float* x, int64_t n, float* out);
+
   // Rotates one head in place, half-split pairs (i, i + pairs):
   //   a' = a*cos - b*sin as fma(a, cos, -(b*sin));  b' = fma(b, cos, a*sin)
   void (*rope_half)(float* x, const float* cos, const float* sin, int64_t pairs);
@@ -109,6 +159,26 @@ struct KernelTable {
   void (*attention)(const KvLayerView& kv, const AttentionShape& shape, int64_t first_position,
                     int64_t tokens, const float* q, int64_t q_stride, int32_t head_begin,
                     int32_t head_end, float* out, int64_t out_stride, void* scratch);
+
+  // One row of a causal depthwise convolution and its SiLU. rows[j] is the input row under tap j,
+  // the last being the row itself; weight is [taps, channels] with the given stride between taps.
+  //   acc = 0; acc = fma(weight[j], rows[j], acc) for j ascending;  out = acc / (1 + Exp(-acc))
+  void (*conv_silu)(const float* const* rows, const float* weight, int64_t weight_stride,
+                    int64_t taps, int64_t channels, float* out);
+
+  // out = (x * inverse) * scale, inverse = 1 / sqrt(sum(x*x) + 1e-6); the sum in 16 lanes by fma.
+  void (*l2_norm)(const float* x, float scale, int64_t n, float* out);
+
+  // The two gates of the delta rule, for n heads:
+  //   decay = Exp(-(Exp(a_log) * Softplus(a + dt_bias)));  beta = 1 / (1 + Exp(-b))
+  // with Softplus of gated_delta-inl.h.
+  void (*delta_gates)(const float* a, const float* b, const float* a_log, const float* dt_bias,
+                      int64_t n, float* decay, float* beta);
+
+  // The gated delta rule, token by token, for one head. See DeltaCall.
+  void (*gated_delta)(const DeltaCall& call);
+  // What the rule did to the state, done again from recorded deltas. See DeltaReplay.
+  void (*delta_replay)(const DeltaReplay& replay);
 };
 
 // Scratch that one call on one thread needs; 0 where null is enough. A larger one does no harm.

@@ -4,10 +4,12 @@
 // namespace of its own (MACH_SIMD) so that no function compiled for one processor is ever linked
 // into code for another:
 //   Set1, Load and Store (fp32, Bf16, F16; 16-bit stores round to nearest even), LoadPartial (lanes
-//   beyond count are zero), StorePartial; Add, Sub, Mul, Div, Fma: correctly rounded, subnormals
-//   kept; Max(a, b) = a > b ? a : b; SelectLess(a, b, yes, no) = a < b ? yes : no; SelectNan;
-//   SelectRange (lanes in [begin, end), bounds within 0..16); AddBitsShifted23 (integer
-//   bits(a) + (bits(b) << 23)); Reduce16 and Max16: lanes i and i + 8, then 4, 2, 1.
+//   beyond count are zero), StorePartial; StoreStream (a Store to 64-byte aligned memory that is
+//   not read again soon) and the StreamFence that ends a run of them; Add, Sub, Mul, Div, Fma:
+//   correctly rounded, subnormals kept; Max(a, b) = a > b ? a : b; SelectLess(a, b, yes, no) = a <
+//   b ? yes : no; SelectNan; SelectRange (lanes in [begin, end), bounds within 0..16);
+//   AddBitsShifted23 (integer bits(a) + (bits(b) << 23)); Reduce16 and Max16: lanes i and i + 8,
+//   then 4, 2, 1.
 // NaN results are NaN in every set, their payloads are not defined.
 //
 // For the same reason nothing here or in the files above may call inline functions of the standard

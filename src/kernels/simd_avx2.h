@@ -18,6 +18,7 @@ inline constexpr int kScoreRows = 6;
 inline constexpr int kScoreVectors = 1;
 inline constexpr int kValueRows = 6;
 inline constexpr int kValueVectors = 1;
+inline constexpr int kDeltaVectors = 2;
 
 struct F32x16 {
   __m256 lo;
@@ -47,6 +48,14 @@ MACH_INLINE void Store(F32x16 a, float* p) {
 MACH_INLINE void StorePartial(F32x16 a, float* p, int64_t count) {
   _mm256_maskstore_ps(p, FirstLanes(count), a.lo);
   _mm256_maskstore_ps(p + 8, FirstLanes(count - 8), a.hi);
+}
+
+MACH_INLINE void StoreStream(F32x16 a, float* p) {
+  _mm256_stream_ps(p, a.lo);
+  _mm256_stream_ps(p + 8, a.hi);
+}
+MACH_INLINE void StreamFence() {
+  _mm_sfence();
 }
 
 MACH_INLINE F32x16 Add(F32x16 a, F32x16 b) {

@@ -18,6 +18,7 @@ inline constexpr int kScoreRows = 12;
 inline constexpr int kScoreVectors = 2;
 inline constexpr int kValueRows = 6;
 inline constexpr int kValueVectors = 4;
+inline constexpr int kDeltaVectors = 4;
 
 struct F32x16 {
   __m512 v;
@@ -41,6 +42,13 @@ MACH_INLINE void Store(F32x16 a, float* p) {
 }
 MACH_INLINE void StorePartial(F32x16 a, float* p, int64_t count) {
   _mm512_mask_storeu_ps(p, FirstLanes(count), a.v);
+}
+
+MACH_INLINE void StoreStream(F32x16 a, float* p) {
+  _mm512_stream_ps(p, a.v);
+}
+MACH_INLINE void StreamFence() {
+  _mm_sfence();
 }
 
 MACH_INLINE F32x16 Add(F32x16 a, F32x16 b) {

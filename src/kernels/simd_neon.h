@@ -18,6 +18,7 @@ inline constexpr int kScoreRows = 6;
 inline constexpr int kScoreVectors = 1;
 inline constexpr int kValueRows = 6;
 inline constexpr int kValueVectors = 1;
+inline constexpr int kDeltaVectors = 1;
 
 struct F32x16 {
   float32x4_t a;  // lanes 0..3
@@ -53,6 +54,12 @@ MACH_INLINE void StorePartial(F32x16 x, float* p, int64_t count) {
     p[i] = lanes[i];
   }
 }
+
+// Arm has no hint of this kind that pays for its weaker ordering.
+MACH_INLINE void StoreStream(F32x16 x, float* p) {
+  Store(x, p);
+}
+MACH_INLINE void StreamFence() {}
 
 MACH_INLINE F32x16 Add(F32x16 x, F32x16 y) {
   return {vaddq_f32(x.a, y.a), vaddq_f32(x.b, y.b), vaddq_f32(x.c, y.c), vaddq_f32(x.d, y.d)};

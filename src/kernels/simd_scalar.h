@@ -19,6 +19,7 @@ inline constexpr int kScoreRows = 4;
 inline constexpr int kScoreVectors = 1;
 inline constexpr int kValueRows = 4;
 inline constexpr int kValueVectors = 1;
+inline constexpr int kDeltaVectors = 1;
 
 struct F32x16 {
   float v[16];
@@ -50,6 +51,11 @@ inline void StorePartial(F32x16 a, float* p, int64_t count) {
 inline void Store(F32x16 a, float* p) {
   StorePartial(a, p, 16);
 }
+
+inline void StoreStream(F32x16 a, float* p) {
+  Store(a, p);
+}
+inline void StreamFence() {}
 
 inline F32x16 Add(F32x16 a, F32x16 b) {
   return EachLane([&](int lane) { return a.v[lane] + b.v[lane]; });

@@ -37,9 +37,20 @@ inline void AddRows(float* x, const float* y, int64_t n) {
   }
 }
 
+MACH_INLINE F32x16 OnePlusExpMinus(F32x16 x) {
+  return Add(Set1(1.0F), Exp(Sub(Set1(-0.0F), x)));
+}
+
+MACH_INLINE F32x16 Silu(F32x16 x) {
+  return Div(x, OnePlusExpMinus(x));
+}
+
+MACH_INLINE F32x16 Sigmoid(F32x16 x) {
+  return Div(Set1(1.0F), OnePlusExpMinus(x));
+}
+
 MACH_INLINE F32x16 SwiGluLanes(F32x16 gate, F32x16 up) {
-  const F32x16 denominator = Add(Set1(1.0F), Exp(Sub(Set1(-0.0F), gate)));
-  return Mul(Div(gate, denominator), up);
+  return Mul(Silu(gate), up);
 }
 
 inline void SwiGlu(const float* gate, const float* up, int64_t n, float* out) {
@@ -51,6 +62,61 @@ inline void SwiGlu(const float* gate, const float* up, int64_t n, float* out) {
     const int64_t tail = n - whole;
     StorePartial(SwiGluLanes(LoadPartial(gate + whole, tail), LoadPartial(up + whole, tail)),
                  out + whole, tail);
+  }
+}
+
+inline void SigmoidRow(const float* x, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t count = n - i < 16 ? n - i : 16;
+    StorePartial(Sigmoid(LoadPartial(x + i, count)), out + i, count);
+  }
+}
+
+inline void SigmoidGate(float* x, const float* gate, int64_t n) {
+  const int64_t whole = n & ~int64_t{15};
+  for (int64_t i = 0; i < whole; i += 16) {
+    Store(Mul(Load(x + i), Sigmoid(Load(gate + i))), x + i);
+  }
+  if (whole < n) {
+    const int64_t tail = n - whole;
+    const F32x16 factor = Sigmoid(LoadPartial(gate + whole, tail));
+    StorePartial(Mul(LoadPartial(x + whole, tail), factor), x + whole, tail);
+  }
+}
+
+inline void AddScaled(float* out, const float* y, float weight, int64_t n) {
+  const F32x16 w = Set1(weight);
+  const int64_t whole = n & ~int64_t{15};
+  for (int64_t i = 0; i < whole; i += 16) {
+    Store(Fma(w, Load(y + i), Load(out + i)), out + i);
+  }
+  if (whole < n) {
+    const int64_t tail = n - whole;
+    StorePartial(Fma(w, LoadPartial(y + whole, tail), LoadPartial(out + whole, tail)), out + whole,
+                 tail);
+  }
+}
+
+inline void Softmax(const float* x, int64_t n, float* out) {
+  const F32x16 lowest = Set1(-__builtin_inff());
+  F32x16 maxima = lowest;
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t count = n - i < 16 ? n - i : 16;
+    // A NaN never becomes the maximum: it shows in the sum.
+    maxima = Max(SelectRange(0, count, LoadPartial(x + i, count), lowest), maxima);
+  }
+  const F32x16 maximum = Set1(Max16(maxima));
+  F32x16 sum = Zero();
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t count = n - i < 16 ? n - i : 16;
+    const F32x16 e = Exp(Sub(LoadPartial(x + i, count), maximum));
+    sum = Add(sum, SelectRange(0, count, e, Zero()));
+    StorePartial(e, out + i, count);
+  }
+  const F32x16 total = Set1(Reduce16(sum));
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t count = n - i < 16 ? n - i : 16;
+    StorePartial(Div(LoadPartial(out + i, count), total), out + i, count);
   }
 }
 

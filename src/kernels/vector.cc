@@ -27,6 +27,15 @@ void FillVectorEntries(Isa isa, KernelTable& table) {
   table.rope_half = vector.rope_half;
   table.store_kv = vector.store_kv;
   table.attention = vector.attention;
+  table.sigmoid = vector.sigmoid;
+  table.sigmoid_gate = vector.sigmoid_gate;
+  table.add_scaled = vector.add_scaled;
+  table.softmax = vector.softmax;
+  table.conv_silu = vector.conv_silu;
+  table.l2_norm = vector.l2_norm;
+  table.delta_gates = vector.delta_gates;
+  table.gated_delta = vector.gated_delta;
+  table.delta_replay = vector.delta_replay;
 }
 
 uint64_t AttentionScratchBytes(const AttentionShape& /*shape*/, int32_t head_dim) {

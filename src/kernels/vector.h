@@ -27,7 +27,17 @@ struct VectorTable {
   decltype(KernelTable::rope_half) rope_half;
   decltype(KernelTable::store_kv) store_kv;
   decltype(KernelTable::attention) attention;
-  void (*exp)(const float* x, int64_t n, float* out);  // Exp itself, for tests
+  decltype(KernelTable::sigmoid) sigmoid;
+  decltype(KernelTable::sigmoid_gate) sigmoid_gate;
+  decltype(KernelTable::add_scaled) add_scaled;
+  decltype(KernelTable::softmax) softmax;
+  decltype(KernelTable::conv_silu) conv_silu;
+  decltype(KernelTable::l2_norm) l2_norm;
+  decltype(KernelTable::delta_gates) delta_gates;
+  decltype(KernelTable::gated_delta) gated_delta;
+  decltype(KernelTable::delta_replay) delta_replay;
+  void (*exp)(const float* x, int64_t n, float* out);       // Exp itself, for tests
+  void (*softplus)(const float* x, int64_t n, float* out);  // Softplus itself, for tests
 };
 
 // kAmxInt8 has the table of kAvx512Vnni. Sets that were not compiled in (those of the other

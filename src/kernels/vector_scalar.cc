@@ -9,13 +9,12 @@
 #include "kernels/vector-inl.h"
 #include "kernels/attention_tile-inl.h"
 #include "kernels/attention-inl.h"
+#include "kernels/gated_delta-inl.h"
+#include "kernels/vector_table-inl.h"
 // clang-format on
 
 namespace mach::kernels {
 
-const VectorTable kVectorScalar = {
-    MACH_SIMD::RmsNorm, MACH_SIMD::AddRows,   MACH_SIMD::SwiGlu, MACH_SIMD::RopeHalf,
-    MACH_SIMD::StoreKv, MACH_SIMD::Attention, MACH_SIMD::ExpRow,
-};
+const VectorTable kVectorScalar = MACH_SIMD::kTable;
 
 }  // namespace mach::kernels

@@ -150,8 +150,8 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
       {"hits", stats.hits},
       {"misses", stats.misses},
       {"evictions", stats.evictions},
-      {"hit_rate", asked > 0 ? Json(static_cast<double>(stats.hits) / static_cast<double>(asked))
-                             : Json()},
+      {"hit_rate",
+       asked > 0 ? Json(static_cast<double>(stats.hits) / static_cast<double>(asked)) : Json()},
       {"bytes_read", stats.bytes_read},
       {"read_seconds", stats.read_seconds},
       {"stall_seconds", stats.stall_seconds},

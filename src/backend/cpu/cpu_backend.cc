@@ -5,73 +5,39 @@
 #include <cstring>
 #include <utility>
 
-#include "backend/cpu/arena.h"
+#include "backend/cpu/cpu_context.h"
 #include "backend/cpu/cpu_kv_store.h"
+#include "backend/cpu/cpu_recurrent_store.h"
+#include "backend/cpu/expert_mixture.h"
+#include "backend/cpu/gated_delta.h"
+#include "backend/cpu/linear_ops.h"
+#include "backend/cpu/routing.h"
 #include "base/check.h"
-#include "base/error.h"
 #include "kernels/kernels.h"
-#include "platform/thread_pool.h"
 #include "tensor/packed_linear.h"
 #include "tensor/quant.h"
 
 namespace mach::backend {
 namespace {
 
-using kernels::KernelTable;
-using kernels::QuantizedRows;
-
-// Work below this many elements is done by the calling thread: a parallel loop costs about as much.
-constexpr int64_t kSerialElements = 16384;
-
-class CpuLinear final : public LinearWeight {
- public:
-  explicit CpuLinear(PackedLinear packed) : packed_(std::move(packed)) {}
-  int64_t out_features() const override { return packed_.out_features(); }
-  int64_t in_features() const override { return packed_.in_features(); }
-  uint64_t bytes() const override { return packed_.bytes(); }
-  const PackedView& packed() const { return packed_.view(); }
-
- private:
-  PackedLinear packed_;
-};
-
-class CpuVector final : public VectorWeight {
- public:
-  explicit CpuVector(std::vector<float> values) : values_(std::move(values)) {}
-  int64_t size() const override { return static_cast<int64_t>(values_.size()); }
-  const float* data() const { return values_.data(); }
-
- private:
-  std::vector<float> values_;
-};
-
-const PackedView& Packed(const LinearWeight& weight) {
-  return static_cast<const CpuLinear&>(weight).packed();
-}
-
-float* Data(const Tensor& x) {
-  return reinterpret_cast<float*>(x.handle);  // NOLINT(performance-no-int-to-ptr): made from one
-}
-
 class CpuBackend final : public Backend {
  public:
   CpuBackend(MemoryBudget& budget, const CpuOptions& options)
-      : budget_(budget),
-        table_(kernels::Kernels(options.isa)),
-        pool_(options.threads > 0 ? options.threads : PhysicalCores()),
-        arena_(budget),
-        isa_(options.isa) {}
+      : context_(budget, kernels::Kernels(options.isa),
+                 options.threads > 0 ? options.threads : PhysicalCores()),
+        table_(context_.table) {}
 
   std::string name() const override { return "cpu"; }
-  std::string isa() const override { return std::string(IsaName(isa_)); }
-  int threads() const override { return pool_.threads(); }
+  std::string isa() const override { return std::string(IsaName(table_.isa)); }
+  int threads() const override { return context_.pool.threads(); }
 
   std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) override {
     MACH_CHECK(data.affine.has_value() != data.dense.has_value());
     const TensorView* bias = data.bias ? &*data.bias : nullptr;
     return std::make_unique<CpuLinear>(
-        data.affine ? PackedLinear::FromAffine(budget_, owner, *data.affine, bias, pool_)
-                    : PackedLinear::FromFloat(budget_, owner, *data.dense, bias, pool_));
+        data.affine
+            ? PackedLinear::FromAffine(context_.budget, owner, *data.affine, bias, context_.pool)
+            : PackedLinear::FromFloat(context_.budget, owner, *data.dense, bias, context_.pool));
   }
 
   std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) override {
@@ -84,33 +50,23 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) override {
     if (!kv_pool_) {
-      kv_pool_ = std::make_shared<KvBlockPool>(budget_, shape);
+      kv_pool_ = std::make_shared<KvBlockPool>(context_.budget, shape);
     }
     return std::make_unique<CpuKvStore>(kv_pool_);
   }
 
-  // Mixture-of-Experts operations: under construction on this branch.
-  std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape&) override { Later(); }
-  void SigmoidGateInPlace(const Tensor&, const Tensor&) override { Later(); }
-  void SplitHeads(const Tensor&, int32_t, Tensor&, Tensor&) override { Later(); }
-  Tensor GatedDelta(const GatedDeltaInput&, const GatedDeltaWeights&, const GatedDeltaSpec&,
-                    int32_t, std::span<const RowSpan>) override {
-    Later();
+  std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) override {
+    return std::make_unique<CpuRecurrentStore>(context_, shape);
   }
-  Routing Route(const Tensor&, const RouterSpec&) override { Later(); }
-  Tensor ExpertMixture(const Tensor&, const Routing&, const ExpertLayout&, ExpertLease&) override {
-    Later();
-  }
-  void AddGatedInPlace(const Tensor&, const Tensor&, const Tensor&) override { Later(); }
 
-  void ReserveActivations(uint64_t bytes) override { arena_.Reserve(bytes); }
-  uint64_t Mark() override { return arena_.Mark(); }
-  void Release(uint64_t mark) override { arena_.Release(mark); }
+  void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
+  uint64_t Mark() override { return context_.arena.Mark(); }
+  void Release(uint64_t mark) override { context_.arena.Release(mark); }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     const PackedView& packed = Packed(table);
-    const Tensor out = New(static_cast<int64_t>(ids.size()), packed.spec.in_features);
-    ForRows(out, [&](int64_t row) {
+    const Tensor out = context_.New(static_cast<int64_t>(ids.size()), packed.spec.in_features);
+    context_.ForRows(out, [&](int64_t row) {
       packed.UnpackRow(ids[static_cast<size_t>(row)],
                        {Data(out) + row * out.cols, static_cast<size_t>(out.cols)});
     });
@@ -120,8 +76,8 @@ class CpuBackend final : public Backend {
   Tensor RmsNorm(const Tensor& x, const VectorWeight& gain, float eps) override {
     const auto& weight = static_cast<const CpuVector&>(gain);
     MACH_DCHECK(x.cols % weight.size() == 0);
-    const Tensor out = New(x.rows, x.cols);
-    ForRows(x, [&](int64_t row) {
+    const Tensor out = context_.New(x.rows, x.cols);
+    context_.ForRows(x, [&](int64_t row) {
       for (int64_t at = row * x.cols; at < (row + 1) * x.cols; at += weight.size()) {
         table_.rms_norm(Data(x) + at, weight.data(), eps, weight.size(), Data(out) + at);
       }
@@ -131,58 +87,7 @@ class CpuBackend final : public Backend {
 
   void Linear(const Tensor& x, std::span<const LinearWeight* const> weights,
               std::span<Tensor> out) override {
-    MACH_DCHECK(weights.size() == out.size());
-    for (size_t i = 0; i < weights.size(); ++i) {
-      MACH_DCHECK(weights[i]->in_features() == x.cols);
-      out[i] = New(x.rows, weights[i]->out_features());
-    }
-    const uint64_t mark = arena_.Mark();
-    // One quantisation of x for each group size that occurs.
-    std::vector<QuantizedRows> quantized;
-    uint64_t scratch_bytes = 0;
-    for (const LinearWeight* weight : weights) {
-      const PackedView& packed = Packed(*weight);
-      if (packed.spec.is_affine &&
-          FindQuantized(quantized, packed.spec.scheme.group_size) == nullptr) {
-        quantized.push_back(Quantize(x, packed.spec.scheme.group_size));
-        scratch_bytes = kernels::LinearScratchBytes(isa_, x.rows, x.cols);
-      }
-    }
-    std::byte* scratch = nullptr;
-    const uint64_t scratch_stride = (scratch_bytes + 63) / 64 * 64;
-    if (scratch_stride > 0) {
-      scratch = arena_.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
-    }
-    // The strips of all weights are one list of work, cut into equal bytes for the threads.
-    uint64_t total_bytes = 0;
-    for (const LinearWeight* weight : weights) {
-      total_bytes += Packed(*weight).spec.bytes();
-    }
-    pool_.Run([&](int worker) {
-      const auto team = static_cast<uint64_t>(threads());
-      const uint64_t begin = total_bytes * static_cast<uint64_t>(worker) / team;
-      const uint64_t end = total_bytes * (static_cast<uint64_t>(worker) + 1) / team;
-      uint64_t at = 0;
-      for (size_t i = 0; i < weights.size(); ++i) {
-        const PackedView& packed = Packed(*weights[i]);
-        // A strip belongs to the worker in whose range its first byte lies.
-        const int64_t first = FirstStripFrom(packed, at, begin);
-        const int64_t last = FirstStripFrom(packed, at, end);
-        at += packed.spec.bytes();
-        if (first >= last) {
-          continue;
-        }
-        if (packed.spec.is_affine) {
-          table_.linear_affine(packed, *FindQuantized(quantized, packed.spec.scheme.group_size),
-                               first, last, Data(out[i]), out[i].cols,
-                               scratch + scratch_stride * static_cast<uint64_t>(worker));
-        } else {
-          table_.linear_float(packed, Data(x), x.cols, x.rows, first, last, Data(out[i]),
-                              out[i].cols);
-        }
-      }
-    });
-    arena_.Release(mark);
+    LinearGroup(context_, x, weights, out);
   }
 
   void Rope(const Tensor& x, int32_t heads, const RopeSpec& spec,
@@ -190,7 +95,7 @@ class CpuBackend final : public Backend {
     const auto pairs = static_cast<int64_t>(spec.inv_freq.size());
     const int64_t head_dim = x.cols / heads;
     const RopeAngles& angles = Angles(spec, spans, x.rows);
-    ForRows(x, [&](int64_t row) {
+    context_.ForRows(x, [&](int64_t row) {
       const float* cos = angles.cos.data() + row * pairs;
       const float* sin = angles.sin.data() + row * pairs;
       for (int32_t head = 0; head < heads; ++head) {
@@ -201,27 +106,75 @@ class CpuBackend final : public Backend {
 
   Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, int32_t layer,
                    const AttentionSpec& spec, std::span<const RowSpan> spans) override {
-    const Tensor out = New(q.rows, q.cols);
-    const uint64_t mark = arena_.Mark();
+    const Tensor out = context_.New(q.rows, q.cols);
+    const uint64_t mark = context_.arena.Mark();
     const kernels::AttentionShape shape{
         .q_heads = spec.q_heads, .scale = spec.scale, .window = spec.window};
     const uint64_t scratch_stride =
         (kernels::AttentionScratchBytes(shape, spec.head_dim) + 63) / 64 * 64;
-    auto* scratch = arena_.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
+    auto* scratch =
+        context_.arena.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
     for (const RowSpan& span : spans) {
       const kernels::KvLayerView kv = static_cast<CpuKvStore*>(span.kv)->Layer(layer);
       table_.store_kv(kv, span.first_position, span.rows, Data(k) + span.first_row * k.cols, k.cols,
                       Data(v) + span.first_row * v.cols, v.cols);
       AttendSpan(kv, shape, span, q, out, scratch, scratch_stride);
     }
-    arena_.Release(mark);
+    context_.arena.Release(mark);
     return out;
+  }
+
+  void SigmoidGateInPlace(const Tensor& x, const Tensor& gate) override {
+    MACH_DCHECK(x.rows == gate.rows && x.cols == gate.cols);
+    context_.ForRows(x, [&](int64_t row) {
+      table_.sigmoid_gate(Data(x) + row * x.cols, Data(gate) + row * x.cols, x.cols);
+    });
+  }
+
+  void SplitHeads(const Tensor& x, int32_t heads, Tensor& a, Tensor& b) override {
+    const int64_t half = x.cols / 2;
+    const int64_t head_dim = half / heads;
+    MACH_DCHECK(x.cols == 2 * heads * head_dim);
+    a = context_.New(x.rows, half);
+    b = context_.New(x.rows, half);
+    context_.ForRows(x, [&](int64_t row) {
+      const float* from = Data(x) + row * x.cols;
+      for (int64_t at = row * half; at < (row + 1) * half; at += head_dim) {
+        std::copy_n(from, head_dim, Data(a) + at);
+        std::copy_n(from + head_dim, head_dim, Data(b) + at);
+        from += 2 * head_dim;
+      }
+    });
+  }
+
+  Tensor GatedDelta(const GatedDeltaInput& input, const GatedDeltaWeights& weights,
+                    const GatedDeltaSpec& spec, int32_t layer,
+                    std::span<const RowSpan> spans) override {
+    return GatedDeltaLayer(context_, input, weights, spec, layer, spans);
+  }
+
+  Routing Route(const Tensor& logits, const RouterSpec& spec) override {
+    return RouteRows(context_, logits, spec);
+  }
+
+  Tensor ExpertMixture(const Tensor& x, const Routing& routing, const ExpertLayout& layout,
+                       ExpertLease& lease) override {
+    return MixExperts(context_, x, routing, layout, lease);
+  }
+
+  void AddGatedInPlace(const Tensor& x, const Tensor& y, const Tensor& gate) override {
+    MACH_DCHECK(x.rows == y.rows && x.cols == y.cols && gate.rows == x.rows && gate.cols == 1);
+    context_.ForRows(x, [&](int64_t row) {
+      float weight = 0;
+      table_.sigmoid(Data(gate) + row, 1, &weight);
+      table_.add_scaled(Data(x) + row * x.cols, Data(y) + row * x.cols, weight, x.cols);
+    });
   }
 
   Tensor SwiGlu(const Tensor& gate, const Tensor& up) override {
     MACH_DCHECK(gate.rows == up.rows && gate.cols == up.cols);
-    const Tensor out = New(gate.rows, gate.cols);
-    ForRows(gate, [&](int64_t row) {
+    const Tensor out = context_.New(gate.rows, gate.cols);
+    context_.ForRows(gate, [&](int64_t row) {
       const int64_t at = row * gate.cols;
       table_.swiglu(Data(gate) + at, Data(up) + at, gate.cols, Data(out) + at);
     });
@@ -230,13 +183,13 @@ class CpuBackend final : public Backend {
 
   void AddInPlace(const Tensor& x, const Tensor& y) override {
     MACH_DCHECK(x.rows == y.rows && x.cols == y.cols);
-    ForRows(x, [&](int64_t row) {
+    context_.ForRows(x, [&](int64_t row) {
       table_.add(Data(x) + row * x.cols, Data(y) + row * x.cols, x.cols);
     });
   }
 
   Tensor TakeRows(const Tensor& x, std::span<const int64_t> rows) override {
-    const Tensor out = New(static_cast<int64_t>(rows.size()), x.cols);
+    const Tensor out = context_.New(static_cast<int64_t>(rows.size()), x.cols);
     for (size_t i = 0; i < rows.size(); ++i) {
       MACH_DCHECK(rows[i] >= 0 && rows[i] < x.rows);
       std::memcpy(Data(out) + static_cast<int64_t>(i) * x.cols, Data(x) + rows[i] * x.cols,
@@ -250,70 +203,12 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  [[noreturn]] static void Later() {
-    throw Error(ErrorCode::kUnsupported, "this operation is not implemented yet");
-  }
-
   struct RopeAngles {
     const RopeSpec* spec = nullptr;
     std::vector<int64_t> positions;
     std::vector<float> cos;  // [rows, pairs]
     std::vector<float> sin;
   };
-
-  Tensor New(int64_t rows, int64_t cols) {
-    return {rows, cols, reinterpret_cast<uintptr_t>(arena_.Allocate<float>(rows * cols))};
-  }
-
-  template <typename Body>
-  void ForRows(const Tensor& x, const Body& body) {
-    if (x.rows * x.cols <= kSerialElements) {
-      for (int64_t row = 0; row < x.rows; ++row) {
-        body(row);
-      }
-      return;
-    }
-    pool_.ParallelFor(x.rows, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t row = begin; row < end; ++row) {
-        body(row);
-      }
-    });
-  }
-
-  static const QuantizedRows* FindQuantized(const std::vector<QuantizedRows>& all, int group_size) {
-    for (const QuantizedRows& rows : all) {
-      if (rows.group_size == group_size) {
-        return &rows;
-      }
-    }
-    return nullptr;
-  }
-
-  static int64_t FirstStripFrom(const PackedView& packed, uint64_t weight_at, uint64_t position) {
-    if (position <= weight_at) {
-      return 0;
-    }
-    const uint64_t strip = (position - weight_at + packed.strip_bytes - 1) / packed.strip_bytes;
-    return std::min(packed.spec.strips(), static_cast<int64_t>(strip));
-  }
-
-  QuantizedRows Quantize(const Tensor& x, int group_size) {
-    const int64_t groups = x.cols / group_size;
-    QuantizedRows rows{.rows = x.rows,
-                       .cols = x.cols,
-                       .group_size = group_size,
-                       .codes = arena_.Allocate<int8_t>(x.rows * x.cols),
-                       .scales = arena_.Allocate<float>(x.rows * groups),
-                       .scaled_sums = arena_.Allocate<float>(x.rows * groups)};
-    if (x.rows * x.cols <= kSerialElements) {
-      table_.quantize_rows(Data(x), x.cols, 0, x.rows, rows);
-    } else {
-      pool_.ParallelFor(x.rows, 1, [&](int64_t begin, int64_t end, int) {
-        table_.quantize_rows(Data(x), x.cols, begin, end, rows);
-      });
-    }
-    return rows;
-  }
 
   // All layers of a step rotate by the same angles: computed once, in double.
   const RopeAngles& Angles(const RopeSpec& spec, std::span<const RowSpan> spans, int64_t rows) {
@@ -356,17 +251,18 @@ class CpuBackend final : public Backend {
     };
     const int64_t team = threads();
     const int64_t keys = span.first_position + span.rows;
-    if (team == 1 || keys * shape.q_heads * kv.head_dim * span.rows <= kSerialElements) {
+    if (team == 1 ||
+        keys * shape.q_heads * kv.head_dim * span.rows <= CpuContext::kSerialElements) {
       attend(0, span.rows, 0, shape.q_heads, 0);
       return;
     }
     if (span.rows < 8 * team) {
-      pool_.ParallelFor(shape.q_heads, 1, [&](int64_t begin, int64_t end, int worker) {
+      context_.pool.ParallelFor(shape.q_heads, 1, [&](int64_t begin, int64_t end, int worker) {
         attend(0, span.rows, static_cast<int32_t>(begin), static_cast<int32_t>(end), worker);
       });
       return;
     }
-    pool_.Run([&](int worker) {
+    context_.pool.Run([&](int worker) {
       const int64_t begin = RowWithShareBelow(span, worker, team);
       const int64_t end = RowWithShareBelow(span, worker + 1, team);
       if (begin < end) {
@@ -385,11 +281,8 @@ class CpuBackend final : public Backend {
     return std::clamp(static_cast<int64_t>(std::lround(row)), int64_t{0}, span.rows);
   }
 
-  MemoryBudget& budget_;
-  const KernelTable& table_;
-  ThreadPool pool_;
-  Arena arena_;
-  Isa isa_;
+  CpuContext context_;
+  const kernels::KernelTable& table_;
   std::shared_ptr<KvBlockPool> kv_pool_;
   RopeAngles angles_;
 };

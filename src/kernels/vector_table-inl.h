@@ -1,0 +1,25 @@
+// The table of one instruction set, filled with what the files above it compiled.
+
+namespace mach::kernels::MACH_SIMD {
+
+inline constexpr VectorTable kTable = {
+    .rms_norm = RmsNorm,
+    .add = AddRows,
+    .swiglu = SwiGlu,
+    .rope_half = RopeHalf,
+    .store_kv = StoreKv,
+    .attention = Attention,
+    .sigmoid = SigmoidRow,
+    .sigmoid_gate = SigmoidGate,
+    .add_scaled = AddScaled,
+    .softmax = Softmax,
+    .conv_silu = ConvSilu,
+    .l2_norm = L2Norm,
+    .delta_gates = DeltaGates,
+    .gated_delta = GatedDelta,
+    .delta_replay = ReplayDelta,
+    .exp = ExpRow,
+    .softplus = SoftplusRow,
+};
+
+}  // namespace mach::kernels::MACH_SIMD

@@ -257,8 +257,14 @@ class LocalEngine final : public Engine {
 
     const int64_t seed = request.sampling.seed.value_or(decode::FreshSeed());
     const Stopwatch decode_watch;
+    std::optional<state::SequenceSnapshot> after_prompt;
+    if (request.choices > 1) {
+      after_prompt = state_->Snapshot();
+    }
     for (int32_t choice = 0; choice < request.choices; ++choice) {
-      state_->Truncate(usage.prompt_tokens);
+      if (choice > 0) {
+        state_->Restore(*after_prompt);
+      }
       const auto choice_seed =
           static_cast<int64_t>(static_cast<uint64_t>(seed) + static_cast<uint64_t>(choice));
       Generation generation(request, choice, choice_seed, tokenizer_, options_.end_tokens);

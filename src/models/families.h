@@ -1,15 +1,16 @@
-// The builders of the registered families, one source file each.
+// The registered families, one source file each: what config.json and the tensor names of a
+// checkpoint say, as a decoder to build. They read headers, never weights.
 #pragma once
 
-#include <memory>
-
-#include "models/loader.h"
-#include "models/model.h"
+#include "formats/checkpoint.h"
+#include "models/decoder_config.h"
 
 namespace mach::models {
 
-std::unique_ptr<Model> BuildLlama(const LoadContext& context);
-std::unique_ptr<Model> BuildQwen2(const LoadContext& context);
-std::unique_ptr<Model> BuildQwen3(const LoadContext& context);
+DecoderConfig ReadLlama(const formats::Checkpoint& checkpoint);
+DecoderConfig ReadQwen2(const formats::Checkpoint& checkpoint);
+DecoderConfig ReadQwen3(const formats::Checkpoint& checkpoint);
+DecoderConfig ReadQwen3Moe(const formats::Checkpoint& checkpoint);
+DecoderConfig ReadQwen35Moe(const formats::Checkpoint& checkpoint);
 
 }  // namespace mach::models

@@ -22,6 +22,10 @@ struct LoadContext {
       on_bytes;  // called with the bytes of each loaded tensor; may be empty
 };
 
+// The shape alone, from config.json and tensor names; reads no weights. Keys and values as the
+// default kv_dtype. Throws as BuildModel does.
+ModelShape ReadModelShape(const formats::Checkpoint& checkpoint);
+
 // Throws kUnsupported, listing what is registered, if the checkpoint's model_type is not; otherwise
 // mach::Error naming the file, tensor or field that is wrong.
 std::unique_ptr<Model> BuildModel(const LoadContext& context);

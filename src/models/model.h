@@ -1,5 +1,5 @@
-// A loaded model: token ids and states in, logits out. One class for each decoder shape, one file
-// for each family that configures it (registry.h). The inference thread's own.
+// A loaded model: token ids and states in, logits out. One decoder (decoder.h), one file for each
+// family that says what it is made of (registry.h). The inference thread's own.
 #pragma once
 
 #include <atomic>
@@ -17,8 +17,17 @@ struct ModelShape {
   int32_t layers = 0;
   int32_t hidden_size = 0;
   int32_t vocab_size = 0;
-  int32_t experts = 0;
   int64_t max_context = 0;  // tokens, max_position_embeddings
+
+  // Mixture of experts; all zero for dense models.
+  int32_t moe_layers = 0;
+  int32_t experts = 0;            // in each of them
+  int32_t experts_per_token = 0;  // that the router picks, the shared one not counted
+
+  // What a sequence holds: keys and values of the attention layers, and the state of the
+  // gated-delta layers, whose `layers` is zero where a model has none.
+  backend::KvShape kv;
+  backend::RecurrentShape recurrent;
 };
 
 // New tokens of one sequence within a step.
@@ -26,6 +35,7 @@ struct SequenceRows {
   state::SequenceState* state = nullptr;
   std::span<const int32_t> tokens;  // at positions state->length() ...
   int64_t logit_rows = 1;           // logits are wanted for this many last tokens
+  bool record = false;              // the state may be truncated to any position of this step
 };
 
 class Model {
@@ -41,7 +51,8 @@ class Model {
   virtual backend::Tensor Forward(std::span<const SequenceRows> batch,
                                   const std::atomic<bool>* cancel) = 0;
 
-  // Bytes of weights that one token's forward reads.
+  // Bytes of weights that one token's forward reads: what is always used, and the experts of one
+  // token. States are not counted.
   virtual uint64_t ActiveWeightBytes() const = 0;
 };
 

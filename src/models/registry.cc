@@ -1,17 +1,16 @@
 #include "models/registry.h"
 
 #include "base/error.h"
+#include "models/decoder.h"
 #include "models/families.h"
 #include "models/loader.h"
 
 namespace mach::models {
 namespace {
 
-using Builder = std::unique_ptr<Model> (*)(const LoadContext&);
-
 struct Row {
   ArchInfo info;
-  Builder build;
+  DecoderConfig (*read)(const formats::Checkpoint&);
 };
 
 ArchInfo DenseArch(const char* model_type) {
@@ -29,13 +28,45 @@ ArchInfo DenseArch(const char* model_type) {
           .dense = true};
 }
 
+ArchInfo MoeArch(const char* model_type, const char* kv_cache_kind) {
+  ArchInfo arch = DenseArch(model_type);
+  arch.stacked_supported = true;
+  arch.kv_cache_kind = kv_cache_kind;
+  arch.specdec_kind = "specdec_v7";
+  arch.dense = false;
+  return arch;
+}
+
+ArchInfo Qwen35MoeArch() {
+  ArchInfo arch = MoeArch("qwen3_5_moe", "hybrid_gdn");
+  arch.text_config_wrapped = true;
+  return arch;
+}
+
 const std::vector<Row>& Rows() {
   static const std::vector<Row> kRows = {
-      {DenseArch("llama"), BuildLlama},
-      {DenseArch("qwen2"), BuildQwen2},
-      {DenseArch("qwen3"), BuildQwen3},
+      {Qwen35MoeArch(), ReadQwen35Moe},
+      {MoeArch("qwen3_moe", "standard"), ReadQwen3Moe},
+      {DenseArch("llama"), ReadLlama},
+      {DenseArch("qwen2"), ReadQwen2},
+      {DenseArch("qwen3"), ReadQwen3},
   };
   return kRows;
+}
+
+DecoderConfig ReadConfig(const formats::Checkpoint& checkpoint) {
+  const std::string& model_type = checkpoint.model_type();
+  std::string known;
+  for (const Row& row : Rows()) {
+    if (row.info.model_type == model_type) {
+      return row.read(checkpoint);
+    }
+    known += (known.empty() ? "" : ", ") + row.info.model_type;
+  }
+  throw Error(ErrorCode::kUnsupported,
+              (checkpoint.dir() / "config.json").string() + ": model_type is \"" + model_type +
+                  "\", which this build cannot serve",
+              "registered: " + known + "; see `mach archs`");
 }
 
 }  // namespace
@@ -60,19 +91,12 @@ const ArchInfo* FindArch(std::string_view model_type) {
   return nullptr;
 }
 
+ModelShape ReadModelShape(const formats::Checkpoint& checkpoint) {
+  return ReadConfig(checkpoint).Shape();
+}
+
 std::unique_ptr<Model> BuildModel(const LoadContext& context) {
-  const std::string model_type = context.checkpoint.model_type();
-  std::string known;
-  for (const Row& row : Rows()) {
-    if (row.info.model_type == model_type) {
-      return row.build(context);
-    }
-    known += (known.empty() ? "" : ", ") + row.info.model_type;
-  }
-  throw Error(ErrorCode::kUnsupported,
-              (context.checkpoint.dir() / "config.json").string() + ": model_type is \"" +
-                  model_type + "\", which this build cannot serve",
-              "registered: " + known + "; see `mach archs`");
+  return MakeDecoder(context, ReadConfig(context.checkpoint));
 }
 
 }  // namespace mach::models

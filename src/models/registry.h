@@ -1,5 +1,5 @@
 // The architecture registry: every model_type that can be served, as static facts.
-// One row here, one builder and one golden test make a family (docs/ARCHITECTURE.md).
+// One row here, one source file and one golden test make a family (docs/ARCHITECTURE.md).
 #pragma once
 
 #include <optional>

@@ -73,7 +73,8 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
 
 }  // namespace
 
-backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim) {
+backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim,
+                           double default_rotary_factor) {
   // Newer files hold everything in rope_parameters, older ones split it between rope_theta at the
   // top and rope_scaling.
   const auto parameters = config.OptionalObject("rope_parameters");
@@ -82,8 +83,9 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
       parameters ? *parameters : legacy.value_or(formats::ConfigReader());
   const double theta = scaling.OptionalFloat("rope_theta", 1.0, 1e12)
                            .value_or(config.FloatOr("rope_theta", 10000.0, 1.0, 1e12));
-  const double partial = scaling.OptionalFloat("partial_rotary_factor", 0.0, 1.0)
-                             .value_or(config.FloatOr("partial_rotary_factor", 1.0, 0.0, 1.0));
+  const double partial =
+      scaling.OptionalFloat("partial_rotary_factor", 0.0, 1.0)
+          .value_or(config.FloatOr("partial_rotary_factor", default_rotary_factor, 0.0, 1.0));
   if (config.BoolOr("rope_traditional", false)) {
     config.Fail("rope_traditional", "false: interleaved rotation is not supported");
   }

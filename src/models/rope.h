@@ -6,9 +6,12 @@
 
 namespace mach::models {
 
-// Reads rope_theta, rope_scaling or rope_parameters (and partial_rotary_factor) below `config`.
-// Unknown scaling types are kUnsupported, naming the field.
+// Reads rope_theta, rope_scaling or rope_parameters below `config`. `default_rotary_factor` is the
+// part of a head that rotates where the file has no partial_rotary_factor. Fields of multimodal
+// rotary embeddings (mrope_section) are ignored: for text all their axes are the one position.
+// Unknown scaling types are kInvalidArgument, naming the field.
 // Sources: Hugging Face modeling_rope_utils; YaRN: arXiv 2309.00071.
-backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim);
+backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim,
+                           double default_rotary_factor = 1.0);
 
 }  // namespace mach::models

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/loader.h"
 #include "models/registry.h"
 #include "platform/thread_pool.h"
 #include "tensor/packed_linear.h"
@@ -65,8 +66,7 @@ std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint
   if (inventory.moe_layers.empty()) {
     return std::nullopt;
   }
-  inventory.top_k = static_cast<int32_t>(
-      checkpoint.config().RequireInt("num_experts_per_tok", 1, inventory.experts()));
+  inventory.top_k = models::ReadModelShape(checkpoint).experts_per_token;
   inventory.sidecar = formats::ExpertSidecar::Find(checkpoint.dir());
   if (inventory.sidecar) {
     const formats::ExpertSidecar& sidecar = *inventory.sidecar;

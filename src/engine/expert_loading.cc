@@ -1,14 +1,14 @@
 #include "engine/expert_loading.h"
 
-#include <array>
 #include <map>
 #include <utility>
 
 #include "base/error.h"
+#include "formats/expert_tensors.h"
+#include "formats/expert_writer.h"
 #include "models/loader.h"
 #include "models/registry.h"
 #include "platform/thread_pool.h"
-#include "tensor/packed_linear.h"
 
 namespace mach::engine {
 namespace {
@@ -30,23 +30,17 @@ formats::ExpertTensors RequireTensors(const formats::Checkpoint& checkpoint,
   return *std::move(tensors);
 }
 
-// Packs the three matrices of an expert into its record.
+// Packs an expert into its record and lets go of what was read.
 void WriteRecord(const formats::Checkpoint& checkpoint, const formats::ExpertTensors& tensors,
                  const ExpertLayout& layout, int32_t expert, std::span<std::byte> record) {
-  ThreadPool alone(1);  // records are written side by side
-  const std::array<std::pair<formats::ExpertMatrix, const ExpertPart*>, 3> parts = {
-      {{formats::ExpertMatrix::kGate, &layout.gate},
-       {formats::ExpertMatrix::kUp, &layout.up},
-       {formats::ExpertMatrix::kDown, &layout.down}}};
-  for (const auto& [matrix, part] : parts) {
-    const formats::LinearSource source = tensors.Matrix(expert, matrix);
-    const auto out = record.subspan(part->offset_bytes, part->spec.bytes());
-    if (source.affine) {
-      PackAffine(*source.affine, source.module, out, alone);
-    } else {
-      PackFloat(*source.weight, source.module, out, alone);
-    }
-    checkpoint.Drop(source);
+  const formats::ExpertSource source = {
+      .gate = tensors.Matrix(expert, formats::ExpertMatrix::kGate),
+      .up = tensors.Matrix(expert, formats::ExpertMatrix::kUp),
+      .down = tensors.Matrix(expert, formats::ExpertMatrix::kDown)};
+  ThreadPool alone(1);  // records are packed side by side
+  formats::PackExpert(source, layout, record, alone);
+  for (const formats::LinearSource* part : {&source.gate, &source.up, &source.down}) {
+    checkpoint.Drop(*part);
   }
 }
 
@@ -144,6 +138,7 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
   stream.io = options.io;
   stream.heat_file = inventory.HeatFile();
   stream.trace_file = options.trace_file;
+  stream.wrap_reader = options.wrap_reader;
   return stream;
 }
 

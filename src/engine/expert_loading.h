@@ -33,6 +33,8 @@ struct ExpertOptions {
   std::string io = "auto";              // "io_uring", "pread"
   bool allow_buffered = false;          // where the file system refuses direct reads
   std::filesystem::path trace_file;     // gets the ids of every decode step appended; empty: none
+  // For tests: what stands between the store and its reader (experts/expert_store.h).
+  std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
 };
 
 // What a checkpoint's headers say about its experts.

@@ -33,8 +33,8 @@ std::vector<std::string> StartupLines(const engine::ModelInfo& info, const Servi
       .Add("layers", std::to_string(info.layers))
       .Add("experts", std::to_string(info.experts))
       .Add("expert_cache_bytes", std::to_string(experts.cache_bytes))
-      .Add("prefill_chunk", std::to_string(info.prefill_chunk))
-      .Add("backend", config.backend);
+      .Add("backend", config.backend)
+      .Add("prefill_chunk", std::to_string(info.prefill_chunk));
   Line optimizations("production optimizations");
   // The experts of a chunk of prefill run as grouped native kernels wherever there are experts.
   optimizations.Add("direct_pread", experts.direct)

@@ -25,6 +25,7 @@ from golden_forward import Decoder
 PROMPT_TOKENS = 40
 DECODE_STEPS = 8
 LOGIT_STD = 2.0  # the aim; the checks below accept 1 to 4
+MIN_ROUTER_MARGIN = 3e-4  # between the logits of an expert taken and one left out, float32 safe
 
 BASE = {
     "hidden_size": 128,
@@ -197,8 +198,9 @@ def store(directory, spec, config, weights):
     for name, value in weights.items():
         module, _, leaf = name.rpartition(".")
         quantization = quantization_of(spec.quantization, module)
-        value = value.astype(dtype)
-        if leaf == "weight" and value.ndim == 2 and quantization:
+        value = value.astype(mx.float32 if leaf == "A_log" else dtype)
+        linear = value.ndim >= 2 and not module.endswith("conv1d")
+        if leaf == "weight" and linear and quantization:
             group_size, bits = quantization
             codes, scales, biases = mx.quantize(value, group_size=group_size, bits=bits)
             tensors[name] = codes
@@ -250,10 +252,10 @@ def dequantised(tensors, quantization):
             codes = np.array(value)
             scales = np.array(tensors[module + ".scales"].astype(mx.float32))
             biases = np.array(tensors[module + ".biases"].astype(mx.float32))
-            columns = scales.shape[1] * group_size
-            q = unpack(codes, bits, columns).reshape(*scales.shape, group_size)
-            weight = q * scales[..., None] + biases[..., None]
-            result[name] = weight.reshape(-1, columns)
+            columns = scales.shape[-1] * group_size
+            q = unpack(codes.reshape(-1, codes.shape[-1]), bits, columns)
+            weight = q.reshape(*scales.shape, group_size) * scales[..., None] + biases[..., None]
+            result[name] = weight.reshape(*scales.shape[:-1], columns)
         else:
             result[name] = np.array(value.astype(mx.float32))
     return result
@@ -279,13 +281,18 @@ def run(model, prompt):
 
 
 def make(name, spec, out):
-    seed = zlib.crc32(name.encode())
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
     directory = out / name
     config = make_config(spec)
     tensors = store(directory, spec, config, make_weights(config, rng))
     prompt = rng.integers(2, config["vocab_size"], PROMPT_TOKENS).tolist()
+    return make_logits(name, directory, spec.quantization, tensors, prompt,
+                       lambda weights, groups: Decoder(config, weights, groups))
 
+
+def make_logits(name, directory, quantization, tensors, prompt, decoder):
+    """Writes golden.safetensors beside a stored checkpoint. `decoder` makes the numpy decoder from
+    float weights and group sizes. Returns the bytes of the directory."""
     model, _ = load_model(directory)
     model.set_dtype(mx.float32)  # bf16 and f16 to f32 is exact; packed codes are untouched
     prefill, tokens, decode = run(model, prompt)
@@ -295,22 +302,31 @@ def make(name, spec, out):
         "decode_tokens": mx.array(tokens, mx.int32),
         "decode_logits": mx.array(decode),
     }
-    weights = dequantised(tensors, spec.quantization)
+    weights = dequantised(tensors, quantization)
     sequence = np.array(prompt + tokens)
-    unrounded = Decoder(config, weights, {}).logits(sequence)
+    float_decoder = decoder(weights, {})
+    unrounded = float_decoder.logits(sequence)
     worst = np.abs(unrounded - np.concatenate([prefill, decode])).max()
     note = f"numpy differs by {worst:.1e}"
     if worst > 2e-4:
         raise SystemExit(f"{name}: numpy and mlx-lm differ by {worst}")
-    if spec.quantization:
+    margin = float_decoder.margin
+    if quantization:
         modules = [n.removesuffix(".scales") for n in tensors if n.endswith(".scales")]
-        group_sizes = {m: quantization_of(spec.quantization, m)[0] for m in modules}
-        rounded = Decoder(config, weights, group_sizes).logits(sequence).astype(np.float32)
+        group_sizes = {m: quantization_of(quantization, m)[0] for m in modules}
+        int8_decoder = decoder(weights, group_sizes)
+        rounded = int8_decoder.logits(sequence).astype(np.float32)
+        margin = min(margin, int8_decoder.margin)
         golden["int8_prefill_logits"] = mx.array(rounded[:PROMPT_TOKENS])
         golden["int8_decode_logits"] = mx.array(rounded[PROMPT_TOKENS:])
         error = rounded - unrounded
         note += f", int8 activations by {np.abs(error).max():.3f} (rms {error.std():.4f})"
-    mx.save_safetensors(str(directory / "golden.safetensors"), golden, {"seed": str(seed)})
+    if np.isfinite(margin):
+        note += f", router margin {margin:.1e}"
+        if margin < MIN_ROUTER_MARGIN:
+            raise SystemExit(f"{name}: routing is decided by {margin}; take another seed")
+    metadata = {"seed": str(zlib.crc32(name.encode()))}
+    mx.save_safetensors(str(directory / "golden.safetensors"), golden, metadata)
 
     spread = float(prefill.std(axis=1).mean())
     entropy = prefill - np.log(np.exp(prefill).sum(axis=1, keepdims=True))

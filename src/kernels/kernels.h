@@ -72,8 +72,8 @@ struct DeltaCall {
   const float* decay = nullptr;  // one for each token, gate_stride apart
   const float* beta = nullptr;
   int64_t gate_stride = 0;
-  const float* state = nullptr;  // aligned to 64, like new_state
-  float* new_state = nullptr;    // may be `state`
+  const float* state = nullptr;
+  float* new_state = nullptr;    // aligned to 64; may be `state`
   float* out = nullptr;          // [tokens, v_dim]
   float* delta = nullptr;        // [tokens, v_dim], or null if nobody wants it
 };

@@ -6,12 +6,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "backend/experts.h"
 #include "formats/expert_sidecar.h"
+#include "platform/direct_reader.h"
 #include "tensor/memory.h"
 
 namespace mach::experts {
@@ -31,15 +34,16 @@ struct ExpertStats {
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t evictions = 0;
-  int64_t prefetches = 0;     // reads begun on a guess
-  int64_t prefetch_hits = 0;  // of them, wanted before they were evicted
-  uint64_t bytes_read = 0;    // from disk, guesses and prefill included
-  double read_seconds = 0;    // time with at least one read in flight
-  double stall_seconds = 0;   // time the inference thread waited for a record
-  int64_t read_errors = 0;    // failed reads and checksums, retried or not
-  bool direct = false;        // reads bypass the page cache
-  std::string io;             // "io_uring", "pread", "none"
-  std::string policy;         // "lru", "lfu", ...
+  int64_t prefetches = 0;          // reads begun on a guess
+  int64_t prefetch_hits = 0;       // of them, wanted before they were evicted
+  int64_t read_ahead_dropped = 0;  // prefill's reads for the next layer that it did not want
+  uint64_t bytes_read = 0;         // from disk, guesses and prefill included
+  double read_seconds = 0;         // time with at least one read in flight
+  double stall_seconds = 0;        // time the inference thread waited for a record
+  int64_t read_errors = 0;         // failed reads and checksums, retried or not
+  bool direct = false;             // reads bypass the page cache
+  std::string io;                  // "io_uring", "pread", "none"
+  std::string policy;              // "lru", "lfu", ...
   std::vector<LayerStats> per_layer;
 };
 
@@ -55,14 +59,24 @@ struct StreamOptions {
   // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
   uint64_t bank_bytes = 0;
   int32_t top_k = 0;           // experts that one token uses in a layer
-  uint64_t arena_bytes = 0;    // of the transient prefill arena; 0 = chosen from the record size
-  std::string policy = "lru";  // ParseCachePolicy names the choices
+  uint64_t arena_bytes = 0;    // of the transient prefill arena, see ArenaRecords
+  std::string policy = "lru";  // CachePolicyNames names the choices
   bool prefetch = false;
   bool allow_buffered = false;      // else a file system that refuses direct reads is an error
   std::string io = "auto";          // "io_uring", "pread"
   int32_t queue_depth = 16;         // reads in flight at most
   std::filesystem::path heat_file;  // empty: nothing is loaded or saved
+  // Gets the ids of every decode step appended, for bench/cache_policy_sim; empty: none.
+  std::filesystem::path trace_file;
+  // For tests: what stands between the store and its reader (platform/faulty_reader.h).
+  std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
 };
+
+// What a streamed store takes from the budget: slots of the bank ("expert_bank") and of the arena
+// ("expert_arena"), each of layout.record_bytes. The bank never has more slots than there are
+// experts; the arena has 24 unless told, and not less than 4. Throw kInvalidArgument.
+int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
+int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
 
 // Opens the sidecar's files, probes a read, allocates the bank, and loads the hottest experts that
 // `heat_file` names. `progress` (may be empty) gets bytes read of that warm-up. Throws mach::Error

@@ -1,0 +1,118 @@
+// The streamed ExpertStore: a bounded bank for decoding, a transient arena for prefill, one reader.
+// Private to experts/; made by MakeStreamedStore.
+//
+// One mutex guards all state. The inference thread takes it in Acquire, Prefetch and the leases'
+// Next; the record reader's thread when reads end; the heat saver once a minute; Stats from
+// anywhere. Nobody holds it while reading, checking or computing. All threads end with the store.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "experts/expert_bank.h"
+#include "experts/expert_store.h"
+#include "experts/frequency.h"
+#include "experts/record_reader.h"
+#include "experts/trace.h"
+
+namespace mach::experts {
+
+class StreamedStore final : public ExpertStore {
+ public:
+  StreamedStore(const formats::ExpertSidecar& sidecar, const StreamOptions& options,
+                MemoryBudget& budget, const std::function<void(uint64_t)>& progress);
+  StreamedStore(const StreamedStore&) = delete;
+  StreamedStore& operator=(const StreamedStore&) = delete;
+  ~StreamedStore() override;
+
+  const ExpertLayout& layout() const override { return sidecar_.layout; }
+  int32_t layers() const override { return sidecar_.layers; }
+  int32_t experts() const override { return sidecar_.experts; }
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
+                                                backend::ExpertUse use) override;
+  void Prefetch(int32_t layer, std::span<const int32_t> ids) override;
+  bool prefetches() const override { return prefetch_; }
+  ExpertStats Stats() const override;
+  void SaveHeat() override;
+
+ private:
+  class Lease;
+  class DecodeLease;
+  class PrefillLease;
+
+  // Where prefill reads on beyond the layer whose lease lives.
+  struct ReadAhead {
+    int32_t layer = -1;  // counted over MoE layers; -1: nothing
+    int32_t next_expert = 0;
+  };
+
+  int32_t KeyOf(int32_t moe_layer, int32_t expert) const {
+    return moe_layer * sidecar_.experts + expert;
+  }
+  int32_t MoeLayerOf(int32_t layer) const;  // MACH_CHECKs that it has experts
+
+  // Everything below: with mutex_ held.
+  void CountRequest(int32_t moe_layer, bool hit);
+  void Want(Slot& slot, uint64_t place);
+  void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
+  void SubmitReads();
+  void EndGuesses(int32_t moe_layer);
+  void DropReadAhead();
+  void ContinueReadAhead();
+  void WaitForRead(std::unique_lock<std::mutex>& lock);
+
+  // On the reader's thread.
+  void OnReadsDone(std::span<RecordResult> results);
+
+  // In the constructor, after the reader has started.
+  void ProbeRead();
+  void WarmUp(const std::function<void(uint64_t)>& progress);
+
+  void SaveHeatLoop();
+
+  // Places of the record reader: slots of the bank, then those of the arena.
+  uint64_t BankPlace(int32_t slot) const { return static_cast<uint64_t>(slot); }
+  uint64_t ArenaPlace(int32_t slot) const {
+    return static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(slot);
+  }
+
+  const formats::ExpertSidecar sidecar_;
+  const CacheShape shape_;
+  const bool prefetch_;
+  const std::filesystem::path heat_file_;
+  std::vector<int32_t> moe_layer_of_;  // [layers], -1: has no experts
+
+  mutable std::mutex mutex_;
+  std::condition_variable read_done_;
+  ExpertBank bank_;
+  SlotTable arena_;
+  bool lease_lives_ = false;
+  ReadAhead read_ahead_;
+  std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
+  std::vector<RecordRead> queued_reads_;  // not yet given to the reader, within one call
+  DecayedFrequency heat_;
+  int32_t heat_layer_ = -1;
+  bool heat_changed_ = false;
+  std::optional<TraceWriter> trace_;
+  std::vector<int64_t> hits_;    // [MoE layers]
+  std::vector<int64_t> misses_;  // [MoE layers]
+  int64_t prefetches_ = 0;
+  int64_t prefetch_hits_ = 0;
+  int64_t read_ahead_dropped_ = 0;
+  double stall_seconds_ = 0;
+
+  std::mutex saving_mutex_;  // one writer of the heat file at a time
+  bool stop_ = false;        // under mutex_
+  std::condition_variable stopping_;
+  std::unique_ptr<RecordReader> reader_;  // its thread calls OnReadsDone
+  std::thread heat_saver_;
+};
+
+}  // namespace mach::experts

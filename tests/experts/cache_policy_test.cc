@@ -1,0 +1,227 @@
+#include "experts/cache_policy.h"
+
+#include <algorithm>
+#include <fstream>
+#include <random>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "experts/frequency.h"
+#include "experts/key_heap.h"
+#include "experts/policy_simulator.h"
+#include "platform/file.h"
+#include "tests/support/test_sidecar.h"
+
+namespace mach::experts {
+namespace {
+
+constexpr CacheShape kShape = {2, 4};
+const auto kAny = [](int32_t) { return true; };
+
+void UseAll(CachePolicy& policy, std::initializer_list<int32_t> keys) {
+  int32_t layer = -1;
+  for (const int32_t key : keys) {
+    if (key / kShape.experts != layer) {
+      layer = key / kShape.experts;
+      policy.BeginLayer(layer);
+    }
+    policy.Use(key);
+  }
+}
+
+TEST(CachePolicy, LruGivesUpWhatWasNotUsedForLongest) {
+  const auto policy = MakeCachePolicy("lru", kShape);
+  EXPECT_EQ(policy->Victim(kAny), -1);
+  for (const int32_t key : {0, 1, 2, 5}) {
+    policy->Insert(key);
+  }
+  UseAll(*policy, {0, 2});
+  EXPECT_EQ(policy->Victim(kAny), 1);
+  EXPECT_EQ(policy->Victim([](int32_t key) { return key != 1; }), 5);
+  policy->Erase(1);
+  EXPECT_EQ(policy->Victim(kAny), 5);
+  UseAll(*policy, {5});
+  EXPECT_EQ(policy->Victim(kAny), 0);
+}
+
+TEST(CachePolicy, LfuGivesUpWhatWasUsedLeastAndForgets) {
+  const auto policy = MakeCachePolicy("lfu", kShape);
+  UseAll(*policy, {0, 5, 0, 5, 0, 1});
+  for (const int32_t key : {0, 1, 5}) {
+    policy->Insert(key);
+  }
+  EXPECT_EQ(policy->Victim(kAny), 1);
+  EXPECT_EQ(policy->Victim([](int32_t key) { return key != 1; }), 5);
+  EXPECT_TRUE(policy->WorthEvicting(1, 2));
+  EXPECT_FALSE(policy->WorthEvicting(0, 2));
+  for (int i = 0; i < 4000; ++i) {
+    policy->BeginLayer(0);
+  }
+  UseAll(*policy, {1});
+  EXPECT_EQ(policy->Victim(kAny), 5);
+  policy->Erase(5);
+  EXPECT_EQ(policy->Victim(kAny), 0);  // three uses long ago are worth less than one now
+}
+
+TEST(CachePolicy, NextUseKnowsTheCycleOfLayers) {
+  const auto policy = MakeCachePolicy("next_use", kShape);
+  for (int i = 0; i < 1000; ++i) {
+    UseAll(*policy, {0, 4});
+  }
+  policy->Insert(0);
+  policy->Insert(4);
+  // Both are used by every token. After layer 1 the expert of layer 0 is needed first.
+  EXPECT_EQ(policy->Victim(kAny), 4);
+  policy->BeginLayer(0);
+  EXPECT_EQ(policy->Victim(kAny), 0);
+  policy->Insert(5);  // never used
+  EXPECT_EQ(policy->Victim(kAny), 5);
+  EXPECT_EQ(policy->Victim([](int32_t) { return false; }), -1);
+  EXPECT_FALSE(policy->WorthEvicting(4, 6));
+  EXPECT_TRUE(policy->WorthEvicting(5, 6));
+}
+
+TEST(CachePolicy, SeedsOrderWhatWasNotUsedYet) {
+  for (const char* name : {"lfu", "next_use"}) {
+    const auto policy = MakeCachePolicy(name, kShape);
+    for (const int32_t key : {0, 1, 2}) {
+      policy->Insert(key);
+    }
+    policy->Seed(0, 0.5);
+    policy->Seed(1, 0.1);
+    policy->Seed(2, 0.7);
+    EXPECT_EQ(policy->Victim(kAny), 1) << name;
+  }
+}
+
+TEST(CachePolicy, UnknownNamesAreRefusedWithTheChoices) {
+  try {
+    MakeCachePolicy("fifo", kShape);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    for (const std::string& name : CachePolicyNames()) {
+      EXPECT_NE(error.Describe().find(name), std::string::npos);
+      EXPECT_EQ(MakeCachePolicy(name, kShape)->name(), name);
+    }
+  }
+}
+
+TEST(DecayedFrequency, KeepsItsOrderOverAMillionTicks) {
+  DecayedFrequency frequency(3, 10);
+  for (int i = 0; i < 1000000; ++i) {
+    frequency.Tick();
+    frequency.Add(0);
+    if (i % 2 == 0) {
+      frequency.Add(1);
+    }
+  }
+  EXPECT_NEAR(frequency.Rate(0), 1.0, 1e-6);
+  EXPECT_NEAR(frequency.Rate(1), 0.5, 0.05);
+  EXPECT_EQ(frequency.Rate(2), 0.0);
+  frequency.SetRate(2, 0.75);
+  EXPECT_NEAR(frequency.Rate(2), 0.75, 1e-9);
+  for (int i = 0; i < 10; ++i) {
+    frequency.Tick();
+  }
+  EXPECT_NEAR(frequency.Rate(2), 0.375, 1e-6);
+}
+
+TEST(KeyHeap, AgreesWithASortedSet) {
+  std::mt19937 random(3);
+  std::vector<int> scores(50, 0);
+  const auto score = [&scores](int32_t key) { return scores[static_cast<size_t>(key)]; };
+  KeyHeap heap(50, score);
+  std::set<int32_t> in;
+  for (int i = 0; i < 20000; ++i) {
+    const auto key = static_cast<int32_t>(random() % 50);
+    if (!in.contains(key)) {
+      scores[static_cast<size_t>(key)] = static_cast<int>(random() % 20);
+      heap.Insert(key);
+      in.insert(key);
+    } else if (random() % 2 == 0) {
+      heap.Erase(key);
+      in.erase(key);
+    } else {
+      scores[static_cast<size_t>(key)] = static_cast<int>(random() % 20);
+      heap.Update(key);
+    }
+    const uint32_t refused = random() % 7;
+    const auto admit = [refused](int32_t candidate) {
+      return static_cast<uint32_t>(candidate) % 7 != refused;
+    };
+    int32_t expected = -1;
+    for (const int32_t candidate : in) {
+      if (admit(candidate) && (expected < 0 || score(candidate) < score(expected))) {
+        expected = candidate;
+      }
+    }
+    ASSERT_EQ(heap.Smallest(admit), expected);
+  }
+}
+
+TEST(PolicySimulator, NoPolicyBeatsTheOptimumAndFrequencyBeatsRecencyUnderSkew) {
+  SyntheticRouting routing;
+  routing.steps = 600;
+  const RoutingTrace trace = MakeSyntheticTrace(routing);
+  for (const int64_t capacity : {128, 300, 600}) {
+    const SimulatedHits optimum = SimulateOptimum(trace, capacity);
+    const SimulatedHits lru = SimulatePolicy(trace, "lru", capacity);
+    EXPECT_EQ(optimum.requests, 600 * 16 * 8);
+    EXPECT_LE(lru.hits, optimum.hits);
+    for (const char* name : {"lfu", "next_use"}) {
+      const SimulatedHits hits = SimulatePolicy(trace, name, capacity);
+      EXPECT_LE(hits.hits, optimum.hits);
+      EXPECT_GT(hits.hits, lru.hits) << name << " " << capacity;
+    }
+  }
+  // Room for everything: only the first request of each expert misses.
+  const SimulatedHits all = SimulatePolicy(trace, "lfu", 16 * 64);
+  EXPECT_EQ(all.hits, SimulateOptimum(trace, 16 * 64).hits);
+  EXPECT_GE(all.hits, all.requests - 16 * 64);
+}
+
+TEST(PolicySimulator, TheOptimumOfASmallCaseIsKnown) {
+  // Room for two, one expert at a time: 2 has to push out 1, which is needed after 0.
+  RoutingTrace trace = {{1, 3}, {}};
+  for (const int32_t id : {0, 1, 2, 0, 1}) {
+    trace.events.push_back({0, 0, {id}});
+  }
+  EXPECT_EQ(SimulateOptimum(trace, 2).hits, 1);
+  EXPECT_EQ(SimulatePolicy(trace, "lru", 2).hits, 0);
+  EXPECT_EQ(SimulateOptimum(trace, 3).hits, 2);
+}
+
+TEST(RoutingTrace, IsReadAsItWasWritten) {
+  const testing_support::TestSidecar dir(1, 1);
+  const auto path = std::filesystem::path(
+      const_cast<testing_support::TestSidecar&>(dir).value().dir / "trace.bin");
+  {
+    TraceWriter writer(path, {3, 8});
+    writer.Append(0, std::vector<int32_t>{1, 7});
+    writer.Append(2, std::vector<int32_t>{0});
+    writer.Append(0, std::vector<int32_t>{3, 4});
+  }
+  const RoutingTrace trace = RoutingTrace::Load(path);
+  EXPECT_EQ(trace.shape.layers, 3);
+  EXPECT_EQ(trace.shape.experts, 8);
+  ASSERT_EQ(trace.events.size(), 3U);
+  EXPECT_EQ(trace.events[0].ids, (std::vector<int32_t>{1, 7}));
+  EXPECT_EQ(trace.events[1].layer, 2);
+  EXPECT_EQ(trace.events[1].step, 0U);
+  EXPECT_EQ(trace.events[2].step, 1U);
+  const std::string good = ReadWholeFile(path);
+  WriteFileAtomically(path, good.substr(0, good.size() - 1));
+  EXPECT_EQ(RoutingTrace::Load(path).events.size(), 2U);
+  std::string bad = good;
+  bad[20] = 9;  // a layer that is not there
+  WriteFileAtomically(path, bad);
+  EXPECT_THROW(RoutingTrace::Load(path), Error);
+  WriteFileAtomically(path, "MACH");
+  EXPECT_THROW(RoutingTrace::Load(path), Error);
+}
+
+}  // namespace
+}  // namespace mach::experts

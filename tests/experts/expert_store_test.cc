@@ -1,0 +1,474 @@
+#include "experts/expert_store.h"
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <numeric>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "platform/faulty_reader.h"
+#include "tests/support/test_sidecar.h"
+
+namespace mach::experts {
+namespace {
+
+using backend::ExpertUse;
+using testing_support::TestSidecar;
+
+constexpr int32_t kLayers = 4;
+constexpr int32_t kExperts = 32;
+constexpr int32_t kTopK = 4;
+constexpr uint64_t kRecordBytes = 16384;
+
+StreamOptions OptionsFor(int64_t bank_records) {
+  StreamOptions options;
+  options.bank_bytes = static_cast<uint64_t>(bank_records) * kRecordBytes;
+  options.top_k = kTopK;
+  options.allow_buffered = true;  // the temporary directory may be in memory
+  options.queue_depth = 4;
+  return options;
+}
+
+std::unique_ptr<ExpertStore> Make(TestSidecar& sidecar, const StreamOptions& options,
+                                  MemoryBudget& budget) {
+  return MakeStreamedStore(sidecar.value(), options, budget, {});
+}
+
+std::vector<int32_t> AllExperts() {
+  std::vector<int32_t> ids(kExperts);
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
+std::vector<int32_t> RandomIds(std::mt19937& random, int32_t count) {
+  std::vector<int32_t> ids = AllExperts();
+  std::shuffle(ids.begin(), ids.end(), random);
+  ids.resize(static_cast<size_t>(count));
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+// Takes everything from a lease and checks that each record comes once and has the right bytes.
+void Drain(const TestSidecar& sidecar, backend::ExpertLease& lease, int32_t layer,
+           const std::vector<int32_t>& ids, ExpertUse use) {
+  std::vector<int32_t> seen;
+  for (auto ready = lease.Next(); !ready.empty(); ready = lease.Next()) {
+    for (const backend::ReadyExpert& expert : ready) {
+      ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
+      seen.push_back(expert.id);
+    }
+  }
+  EXPECT_TRUE(lease.Next().empty());
+  if (use == ExpertUse::kPrefill) {
+    EXPECT_EQ(seen, ids);
+  } else {
+    EXPECT_THAT(seen, testing::UnorderedElementsAreArray(ids));
+  }
+}
+
+void Use(const TestSidecar& sidecar, ExpertStore& store, int32_t layer,
+         const std::vector<int32_t>& ids, ExpertUse use = ExpertUse::kDecode) {
+  const auto lease = store.Acquire(layer, ids, use);
+  Drain(sidecar, *lease, layer, ids, use);
+}
+
+struct Workload {
+  std::string io = "pread";
+  std::string policy = "lru";
+  int64_t bank_records = kTopK;
+  bool prefetch = false;
+  int faults_percent = 0;  // late, short, failing and flipped reads; never the same record twice
+};
+
+std::string NameOf(const testing::TestParamInfo<Workload>& info) {
+  const Workload& w = info.param;
+  return w.io + "_" + w.policy + "_" + std::to_string(w.bank_records) +
+         (w.prefetch ? "_prefetch" : "") + (w.faults_percent > 0 ? "_faults" : "");
+}
+
+class RandomWorkload : public testing::TestWithParam<Workload> {};
+
+TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
+  const Workload& workload = GetParam();
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  StreamOptions options = OptionsFor(workload.bank_records);
+  options.io = workload.io;
+  options.policy = workload.policy;
+  options.prefetch = workload.prefetch;
+  options.arena_bytes = 6 * kRecordBytes;
+  if (workload.faults_percent > 0) {
+    options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+      auto random = std::make_shared<std::mt19937>(5);
+      auto failed_before = std::make_shared<std::set<std::pair<int32_t, uint64_t>>>();
+      return InjectFaults(std::move(reader), [=](uint64_t index, const ReadRequest& request) {
+        const auto record = std::pair(request.file, request.offset_bytes);
+        if (index == 0 || static_cast<int>((*random)() % 100) >= workload.faults_percent) {
+          failed_before->erase(record);
+          return ReadFault::kNone;
+        }
+        // A second failure in a row would be an error of the store, and rightly so. A flipped bit
+        // is only noticed in the first read of a record.
+        const auto fault = static_cast<ReadFault>(1 + (*random)() % 3);
+        if (fault != ReadFault::kLate && !failed_before->insert(record).second) {
+          failed_before->erase(record);
+          return ReadFault::kNone;
+        }
+        return fault;
+      });
+    };
+  }
+  {
+    const auto store = Make(sidecar, options, budget);
+    std::mt19937 random(11);
+    int64_t requests = 0;
+    int32_t layer = 0;
+    for (int i = 0; i < 10000; ++i) {
+      layer = layer % kLayers + 1;
+      const bool prefill = random() % 40 == 0;
+      // Now and then more than the bank holds.
+      const int32_t count = prefill              ? kExperts - static_cast<int32_t>(random() % 12)
+                            : random() % 10 == 0 ? 1 + static_cast<int32_t>(random() % kExperts)
+                                                 : kTopK;
+      const std::vector<int32_t> ids = RandomIds(random, count);
+      const ExpertUse use = prefill ? ExpertUse::kPrefill : ExpertUse::kDecode;
+      requests += count;
+      const auto lease = store->Acquire(layer, ids, use);
+      if (random() % 3 == 0) {
+        store->Prefetch(layer % kLayers + 1, RandomIds(random, kTopK));
+      }
+      if (random() % 8 == 0) {  // given up half-way
+        for (uint64_t calls = random() % 3; calls > 0; --calls) {
+          for (const backend::ReadyExpert& expert : lease->Next()) {
+            ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
+          }
+        }
+        continue;
+      }
+      Drain(sidecar, *lease, layer, ids, use);
+      if (HasFatalFailure()) {
+        return;
+      }
+    }
+    const ExpertStats stats = store->Stats();
+    EXPECT_EQ(stats.hits + stats.misses, requests);
+    EXPECT_EQ(stats.capacity, workload.bank_records);
+    EXPECT_LE(stats.prefetch_hits, stats.prefetches);
+    EXPECT_EQ(stats.prefetches > 0, workload.prefetch && workload.bank_records > kTopK - 1);
+    EXPECT_EQ(stats.read_errors > 0, workload.faults_percent > 0);
+    EXPECT_EQ(stats.io, workload.io);
+    EXPECT_EQ(stats.policy, workload.policy);
+    int64_t resident = 0;
+    int64_t hits = 0;
+    for (const LayerStats& of_layer : stats.per_layer) {
+      resident += of_layer.resident;
+      hits += of_layer.hits;
+    }
+    EXPECT_EQ(resident, stats.experts_resident);
+    EXPECT_EQ(hits, stats.hits);
+    EXPECT_LE(stats.experts_resident, stats.capacity);
+    // No slot is lost: one step can still fill every slot of the bank.
+    if (workload.bank_records <= kExperts) {
+      const std::vector<int32_t> ids =
+          RandomIds(random, static_cast<int32_t>(workload.bank_records));
+      Use(sidecar, *store, 1, ids);
+      EXPECT_EQ(store->Stats().experts_resident, workload.bank_records);
+      const int64_t misses = store->Stats().misses;
+      Use(sidecar, *store, 1, ids);
+      EXPECT_EQ(store->Stats().misses, misses);
+    }
+    Use(sidecar, *store, 2, AllExperts(), ExpertUse::kPrefill);
+  }
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Store, RandomWorkload,
+                         testing::Values(Workload{"pread", "lru", kTopK},
+                                         Workload{"io_uring", "lru", kTopK},
+                                         Workload{"io_uring", "lfu", kTopK, true},
+                                         Workload{"pread", "lfu", 20, true},
+                                         Workload{"io_uring", "next_use", 20, true},
+                                         Workload{"io_uring", "next_use", 20, false, 20},
+                                         Workload{"pread", "lru", 20, true, 20},
+                                         Workload{"io_uring", "lru", kTopK, true, 40},
+                                         Workload{"io_uring", "lfu", kLayers* kExperts, true},
+                                         Workload{"pread", "next_use", kLayers* kExperts}),
+                         NameOf);
+
+TEST(StreamedStore, BooksWhatItSaysAndFreesIt) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  StreamOptions options = OptionsFor(40);
+  options.arena_bytes = 8 * kRecordBytes + 100;
+  const auto store = Make(sidecar, options, budget);
+  EXPECT_EQ(BankRecords(sidecar.value(), options), 40);
+  EXPECT_EQ(ArenaRecords(sidecar.value(), options), 8);
+  EXPECT_THAT(budget.BytesByOwner(),
+              testing::ElementsAre(testing::Pair("expert_arena", 8 * kRecordBytes),
+                                   testing::Pair("expert_bank", 40 * kRecordBytes)));
+  EXPECT_EQ(BankRecords(sidecar.value(), OptionsFor(100000)), kLayers * kExperts);
+}
+
+TEST(StreamedStore, CountsHitsMissesAndEvictions) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  const uint64_t probed = store->Stats().bytes_read;
+  Use(sidecar, *store, 1, {0, 1, 2, 3});
+  Use(sidecar, *store, 2, {0, 1, 2, 3});
+  Use(sidecar, *store, 1, {0, 1, 2, 3});
+  ExpertStats stats = store->Stats();
+  EXPECT_EQ(stats.hits, 4);
+  EXPECT_EQ(stats.misses, 8);
+  EXPECT_EQ(stats.evictions, 0);
+  EXPECT_EQ(stats.experts_resident, 8);
+  EXPECT_EQ(stats.bytes_read - probed, 8 * kRecordBytes);
+  EXPECT_GT(stats.read_seconds, 0);
+  Use(sidecar, *store, 3, {5});
+  stats = store->Stats();
+  EXPECT_EQ(stats.evictions, 1);
+  EXPECT_EQ(stats.per_layer[1].resident, 3);  // of layer 2, used before layer 1
+  EXPECT_EQ(stats.per_layer[1].layer, 2);
+}
+
+TEST(StreamedStore, PrefillLeavesTheBankAlone) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  Use(sidecar, *store, 1, {0, 9, 20, 31});
+  for (int32_t layer = 1; layer <= kLayers; ++layer) {
+    Use(sidecar, *store, layer, AllExperts(), ExpertUse::kPrefill);
+  }
+  const ExpertStats stats = store->Stats();
+  EXPECT_EQ(stats.evictions, 0);
+  EXPECT_EQ(stats.experts_resident, 4);
+  // Each record once: what was read ahead for the next layer is used there. The first one was read
+  // when the store was made.
+  EXPECT_EQ(stats.bytes_read, (kLayers * kExperts + 1) * kRecordBytes);
+  EXPECT_EQ(stats.read_ahead_dropped, 0);
+  const int64_t misses = stats.misses;
+  Use(sidecar, *store, 1, {0, 9, 20, 31});
+  EXPECT_EQ(store->Stats().misses, misses);
+}
+
+TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  StreamOptions options = OptionsFor(8);
+  options.arena_bytes = 12 * kRecordBytes;
+  const auto store = Make(sidecar, options, budget);
+  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
+  Use(sidecar, *store, 2, {30, 31}, ExpertUse::kPrefill);
+  EXPECT_EQ(store->Stats().read_ahead_dropped, 12);
+  Use(sidecar, *store, 2, AllExperts(), ExpertUse::kPrefill);
+  Use(sidecar, *store, 3, {1, 2});
+  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
+  Use(sidecar, *store, 3, {1, 2}, ExpertUse::kPrefill);
+  Use(sidecar, *store, 4, AllExperts(), ExpertUse::kPrefill);
+  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
+}
+
+TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  StreamOptions options = OptionsFor(16);
+  EXPECT_FALSE(Make(sidecar, options, budget)->prefetches());
+  options.prefetch = true;
+  const auto store = Make(sidecar, options, budget);
+  EXPECT_TRUE(store->prefetches());
+  store->Prefetch(2, std::vector<int32_t>{3, 4, 5, 6, 7, 8});
+  EXPECT_EQ(store->Stats().prefetches, 4);  // at most a quarter of the bank
+  Use(sidecar, *store, 2, {3, 4, 9});
+  const ExpertStats stats = store->Stats();
+  EXPECT_EQ(stats.prefetch_hits, 2);
+  EXPECT_EQ(stats.hits + stats.misses, 3);
+  // The wrong guesses are ordinary records now, so there is room for new ones.
+  store->Prefetch(3, std::vector<int32_t>{1, 2});
+  EXPECT_EQ(store->Stats().prefetches, 6);
+}
+
+TEST(StreamedStore, RefusesABankThatIsTooSmall) {
+  TestSidecar sidecar(1, kExperts);
+  MemoryBudget budget;
+  try {
+    Make(sidecar, OptionsFor(kTopK - 1), budget);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(error.Describe().find("--expert-cache-gb"), std::string::npos);
+  }
+  StreamOptions options = OptionsFor(kTopK);
+  options.policy = "fifo";
+  EXPECT_THROW(Make(sidecar, options, budget), Error);
+  options = OptionsFor(kTopK);
+  options.arena_bytes = kRecordBytes;
+  EXPECT_THROW(Make(sidecar, options, budget), Error);
+  options = OptionsFor(kTopK);
+  options.io = "smoke signals";
+  EXPECT_THROW(Make(sidecar, options, budget), Error);
+  MemoryBudget ceiling(5 * kRecordBytes);
+  EXPECT_THROW(Make(sidecar, OptionsFor(8), ceiling), Error);
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+  EXPECT_EQ(ceiling.TotalBytes(), 0U);
+}
+
+// Fails every read of one record of layer 2.
+std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> Breaking(
+    int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
+  return [=, &broken](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [=, &broken](uint64_t, const ReadRequest& request) {
+      const bool hit =
+          request.file == 1 && request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
+      return hit && broken ? fault : ReadFault::kNone;
+    });
+  };
+}
+
+class BrokenRecord : public testing::TestWithParam<std::tuple<ReadFault, ExpertUse, std::string>> {
+};
+
+TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
+  const auto& [fault, use, io] = GetParam();
+  const ErrorCode code = fault == ReadFault::kFail ? ErrorCode::kIo : ErrorCode::kCorruptFile;
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  std::atomic<bool> broken = true;
+  StreamOptions options = OptionsFor(6);
+  options.io = io;
+  options.arena_bytes = 5 * kRecordBytes;
+  options.wrap_reader = Breaking(17, fault, broken);
+  const auto store = Make(sidecar, options, budget);
+  for (int round = 0; round < 3; ++round) {
+    const auto lease = store->Acquire(2, AllExperts(), use);
+    std::set<int32_t> seen;
+    try {
+      for (auto ready = lease->Next(); !ready.empty(); ready = lease->Next()) {
+        for (const backend::ReadyExpert& expert : ready) {
+          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
+          seen.insert(expert.id);
+        }
+      }
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.Describe();
+      EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin: expert 17 at offset 278528"));
+    }
+    EXPECT_FALSE(seen.contains(17));
+    if (round == 1) {  // the same lease may try again
+      broken = false;
+      for (auto ready = lease->Next(); !ready.empty(); ready = lease->Next()) {
+        for (const backend::ReadyExpert& expert : ready) {
+          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
+          EXPECT_TRUE(seen.insert(expert.id).second);
+        }
+      }
+      EXPECT_EQ(seen.size(), static_cast<size_t>(kExperts));
+      break;
+    }
+  }
+  EXPECT_EQ(store->Stats().read_errors, 4);  // each tried twice
+  Use(sidecar, *store, 2, AllExperts(), use);
+  Use(sidecar, *store, 1, {0, 1, 2, 3, 4, 5});
+}
+
+INSTANTIATE_TEST_SUITE_P(Store, BrokenRecord,
+                         testing::Combine(testing::Values(ReadFault::kFail, ReadFault::kShort,
+                                                          ReadFault::kBitFlip),
+                                          testing::Values(ExpertUse::kDecode, ExpertUse::kPrefill),
+                                          testing::Values("io_uring", "pread")));
+
+TEST(StreamedStore, FindsABrokenFirstRecordAtTheStart) {
+  TestSidecar sidecar(2, kExperts);
+  MemoryBudget budget;
+  std::filesystem::resize_file(sidecar.value().PathOf(sidecar.value().moe_layers[0]), 100);
+  EXPECT_THROW(Make(sidecar, OptionsFor(8), budget), Error);
+  std::filesystem::remove(sidecar.value().PathOf(sidecar.value().moe_layers[1]));
+  try {
+    Make(sidecar, OptionsFor(8), budget);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin"));
+  }
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+}
+
+TEST(StreamedStore, StatsMayBeReadFromAnyThread) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  std::atomic<bool> stop = false;
+  std::thread reader([&] {
+    while (!stop) {
+      const ExpertStats stats = store->Stats();
+      EXPECT_LE(stats.experts_resident, stats.capacity);
+      store->SaveHeat();
+    }
+  });
+  for (int i = 0; i < 200; ++i) {
+    Use(sidecar, *store, 1 + i % kLayers, {0, 1, 2, i % 29 + 3});
+  }
+  stop = true;
+  reader.join();
+}
+
+TEST(ResidentStore, HoldsWhatTheWriterWrote) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  std::atomic<int> written = 0;
+  const auto store =
+      MakeResidentStore(sidecar.value().layout, kLayers + 1, {1, 2, 3, 4}, kExperts, budget,
+                        [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
+                          std::ranges::copy(sidecar.Record(layer, expert), record.begin());
+                          ++written;
+                        });
+  EXPECT_EQ(written, kLayers * kExperts);
+  for (int32_t layer = 1; layer <= kLayers; ++layer) {
+    Use(sidecar, *store, layer, AllExperts());
+    Use(sidecar, *store, layer, {3, 31}, ExpertUse::kPrefill);
+  }
+  const ExpertStats stats = store->Stats();
+  EXPECT_FALSE(stats.streaming);
+  EXPECT_EQ(stats.hits, kLayers * (kExperts + 2));
+  EXPECT_EQ(stats.misses, 0);
+  EXPECT_EQ(stats.experts_resident, kLayers * kExperts);
+  EXPECT_EQ(budget.BytesByOwner().at("experts"), kLayers * kExperts * kRecordBytes);
+}
+
+TEST(ResidentStore, ReadsASidecarAndChecksIt) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  uint64_t progress = 0;
+  {
+    const auto store = MakeResidentStore(sidecar.value(), budget, [&](uint64_t bytes) {
+      EXPECT_GE(bytes, progress);
+      progress = bytes;
+    });
+    EXPECT_EQ(progress, sidecar.value().TotalBytes());
+    for (int32_t layer = 1; layer <= kLayers; ++layer) {
+      Use(sidecar, *store, layer, AllExperts());
+    }
+    EXPECT_EQ(store->Stats().bytes_read, sidecar.value().TotalBytes());
+  }
+  sidecar.value().moe_layers[2].xxh3_128[7] = std::string(32, '0');
+  try {
+    MakeResidentStore(sidecar.value(), budget, {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCorruptFile);
+    EXPECT_THAT(error.what(), testing::HasSubstr("layer_3.bin: expert 7 at offset"));
+  }
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+}
+
+}  // namespace
+}  // namespace mach::experts

@@ -1,0 +1,115 @@
+#include "experts/heat.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "experts/expert_store.h"
+#include "platform/file.h"
+#include "tests/support/test_sidecar.h"
+
+namespace mach::experts {
+namespace {
+
+using testing_support::TestSidecar;
+
+void Use(ExpertStore& store, int32_t layer, const std::vector<int32_t>& ids) {
+  const auto lease = store.Acquire(layer, ids, backend::ExpertUse::kDecode);
+  while (!lease->Next().empty()) {
+  }
+}
+
+class Heat : public testing::Test {
+ protected:
+  Heat() {
+    options_.bank_bytes = 6 * 16384;
+    options_.top_k = 2;
+    options_.allow_buffered = true;
+    options_.heat_file = sidecar_.value().dir / "heat.bin";
+  }
+  std::unique_ptr<ExpertStore> Make(const std::function<void(uint64_t)>& progress = {}) {
+    return MakeStreamedStore(sidecar_.value(), options_, budget_, progress);
+  }
+
+  TestSidecar sidecar_{3, 16};
+  MemoryBudget budget_;
+  StreamOptions options_;
+};
+
+TEST_F(Heat, ARestartHasTheHottestExperts) {
+  for (const char* policy : {"lru", "lfu", "next_use"}) {
+    options_.policy = policy;
+    std::filesystem::remove(options_.heat_file);
+    {
+      const auto store = Make();
+      EXPECT_EQ(store->Stats().experts_resident, 0);
+      for (int32_t i = 0; i < 10; ++i) {
+        Use(*store, 1, {4, 5});
+        Use(*store, 2, {6, 7});
+        Use(*store, 3, {i, i + 1});
+      }
+      store->SaveHeat();
+    }
+    uint64_t progress = 0;
+    const auto store = Make([&](uint64_t bytes) { progress = bytes; });
+    EXPECT_EQ(progress, 6U * 16384);
+    EXPECT_EQ(store->Stats().experts_resident, 6);
+    Use(*store, 1, {4, 5});
+    Use(*store, 2, {6, 7});
+    EXPECT_EQ(store->Stats().hits, 4);
+    EXPECT_EQ(store->Stats().misses, 0);
+  }
+}
+
+TEST_F(Heat, WhatIsCorruptOrForeignIsIgnored) {
+  Use(*Make(), 1, {1, 2});
+  EXPECT_FALSE(std::filesystem::exists(options_.heat_file));
+  {
+    const auto store = Make();
+    Use(*store, 1, {1, 2});
+    store->SaveHeat();
+  }
+  const std::string good = ReadWholeFile(options_.heat_file);
+  ASSERT_TRUE(LoadHeat(options_.heat_file, sidecar_.value()));
+  for (size_t at = 0; at < good.size(); at += 5) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 0x40);
+    WriteFileAtomically(options_.heat_file, bad);
+    EXPECT_FALSE(LoadHeat(options_.heat_file, sidecar_.value())) << at;
+  }
+  for (const size_t size : {size_t{0}, size_t{7}, size_t{20}, good.size() - 1}) {
+    WriteFileAtomically(options_.heat_file, good.substr(0, size));
+    EXPECT_FALSE(LoadHeat(options_.heat_file, sidecar_.value())) << size;
+    EXPECT_EQ(Make()->Stats().experts_resident, 0);
+  }
+  WriteFileAtomically(options_.heat_file, good + "x");
+  EXPECT_FALSE(LoadHeat(options_.heat_file, sidecar_.value()));
+  WriteFileAtomically(options_.heat_file, good);
+  sidecar_.value().source_fingerprint = "another";
+  EXPECT_FALSE(LoadHeat(options_.heat_file, sidecar_.value()));
+  EXPECT_FALSE(LoadHeat(sidecar_.value().dir, sidecar_.value()));  // a directory
+}
+
+TEST_F(Heat, AFailureToSaveIsNoError) {
+  options_.heat_file = sidecar_.value().dir / "missing" / "heat.bin";
+  const auto store = Make();
+  Use(*store, 1, {1, 2});
+  store->SaveHeat();
+}
+
+TEST_F(Heat, ARecordThatCannotBeReadIsLeftOut) {
+  {
+    const auto store = Make();
+    Use(*store, 1, {3, 4});
+    store->SaveHeat();
+  }
+  sidecar_.value().moe_layers[0].xxh3_128[3] = std::string(32, 'f');
+  const auto store = Make();
+  EXPECT_EQ(store->Stats().experts_resident, 1);
+  Use(*store, 1, {4});
+  EXPECT_THROW(Use(*store, 1, {3}), Error);
+}
+
+}  // namespace
+}  // namespace mach::experts

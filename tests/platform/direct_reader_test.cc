@@ -1,0 +1,249 @@
+#include "platform/direct_reader.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "platform/faulty_reader.h"
+
+namespace mach {
+namespace {
+
+constexpr uint64_t kBlock = 16384;
+constexpr uint64_t kBlocks = 64;
+
+class DirectReading : public testing::TestWithParam<std::string> {
+ protected:
+  DirectReading() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "mach-XXXXXX").string();
+    dir_ = ::mkdtemp(pattern.data());
+    std::mt19937_64 random(1);
+    for (const char* name : {"a", "b"}) {
+      std::string contents(kBlocks * kBlock, '\0');
+      for (char& c : contents) {
+        c = static_cast<char>(random());
+      }
+      std::ofstream(dir_ / name, std::ios::binary) << contents;
+      options_.files.push_back(dir_ / name);
+      contents_.push_back(std::move(contents));
+    }
+    memory_ = static_cast<std::byte*>(std::aligned_alloc(kBlock, 2 * kBlocks * kBlock));
+    options_.engine = GetParam();
+    options_.queue_depth = 4;
+    options_.allow_buffered = true;  // the temporary directory may be in memory
+    options_.buffers = {{memory_, kBlocks * kBlock}};
+  }
+  DirectReading(const DirectReading&) = delete;
+  DirectReading& operator=(const DirectReading&) = delete;
+  ~DirectReading() override {
+    std::free(memory_);
+    std::filesystem::remove_all(dir_);
+  }
+
+  // Block `tag` of the two files, one after the other, to the same place in memory.
+  ReadRequest Block(uint64_t tag) {
+    return {tag,
+            static_cast<int32_t>(tag / kBlocks),
+            tag % kBlocks * kBlock,
+            {memory_ + tag * kBlock, kBlock}};
+  }
+  bool Matches(uint64_t tag) const {
+    return std::memcmp(memory_ + tag * kBlock,
+                       contents_[tag / kBlocks].data() + tag % kBlocks * kBlock, kBlock) == 0;
+  }
+  static std::vector<ReadResult> WaitFor(DirectReader& reader, size_t count) {
+    std::vector<ReadResult> results;
+    while (results.size() < count) {
+      for (const ReadResult& result : reader.Wait()) {
+        results.push_back(result);
+      }
+    }
+    return results;
+  }
+
+  std::filesystem::path dir_;
+  std::vector<std::string> contents_;
+  std::byte* memory_ = nullptr;  // the first half is registered, the second is not
+  DirectReaderOptions options_;
+};
+
+TEST_P(DirectReading, ReadsManyBlocksOfSeveralFiles) {
+  const auto reader = OpenDirectReader(options_);
+  EXPECT_EQ(reader->engine(), GetParam());
+  std::vector<ReadRequest> requests;
+  for (uint64_t tag = 0; tag < 2 * kBlocks; ++tag) {
+    requests.push_back(Block(tag));
+  }
+  reader->Submit(requests);
+  for (const ReadResult& result : WaitFor(*reader, requests.size())) {
+    EXPECT_EQ(result.error, 0);
+    EXPECT_EQ(result.bytes, kBlock);
+    EXPECT_TRUE(Matches(result.tag));
+  }
+}
+
+TEST_P(DirectReading, GoesOnAfterAShortCall) {
+  options_.max_bytes_per_call = 8192;
+  const auto reader = OpenDirectReader(options_);
+  for (uint64_t tag = 0; tag < 8; ++tag) {
+    reader->Submit({{Block(tag)}});
+  }
+  for (const ReadResult& result : WaitFor(*reader, 8)) {
+    EXPECT_EQ(result.bytes, kBlock);
+    EXPECT_TRUE(Matches(result.tag));
+  }
+}
+
+TEST_P(DirectReading, TheEndOfAFileIsAShortResult) {
+  std::filesystem::resize_file(dir_ / "b", 3 * kBlock + 5000);
+  const auto reader = OpenDirectReader(options_);
+  reader->Submit({{Block(kBlocks + 3), Block(kBlocks + 4), Block(kBlocks + 2)}});
+  std::map<uint64_t, ReadResult> by_tag;
+  for (const ReadResult& result : WaitFor(*reader, 3)) {
+    by_tag[result.tag] = result;
+    EXPECT_EQ(result.error, 0);
+  }
+  EXPECT_EQ(by_tag[kBlocks + 2].bytes, kBlock);
+  EXPECT_EQ(by_tag[kBlocks + 3].bytes, 5000U);
+  EXPECT_EQ(by_tag[kBlocks + 4].bytes, 0U);
+}
+
+TEST_P(DirectReading, ErrorsAreResults) {
+  const auto reader = OpenDirectReader(options_);
+  ReadRequest request = Block(0);
+  request.out = {reinterpret_cast<std::byte*>(uintptr_t{4096}), kBlock};  // not ours
+  reader->Submit({{request}});
+  EXPECT_EQ(WaitFor(*reader, 1)[0].error, EFAULT);
+  reader->Submit({{Block(1)}});
+  EXPECT_EQ(WaitFor(*reader, 1)[0].error, 0);
+}
+
+TEST_P(DirectReading, InterruptEndsAWait) {
+  const auto reader = OpenDirectReader(options_);
+  reader->Interrupt();
+  EXPECT_TRUE(reader->Wait().empty());
+  std::thread waiter([&reader] { EXPECT_TRUE(reader->Wait().empty()); });
+  reader->Interrupt();
+  waiter.join();
+}
+
+TEST_P(DirectReading, ReadsSubmittedWhileAnotherThreadWaitsAreDone) {
+  const auto reader = OpenDirectReader(options_);
+  std::thread waiter([&] {
+    for (const ReadResult& result : WaitFor(*reader, 2 * kBlocks)) {
+      EXPECT_TRUE(Matches(result.tag));
+    }
+  });
+  for (uint64_t tag = 0; tag < 2 * kBlocks; ++tag) {
+    reader->Submit({{Block(tag)}});
+  }
+  waiter.join();
+}
+
+TEST_P(DirectReading, CancelledReadsGiveNoResult) {
+  const auto reader = OpenDirectReader(options_);
+  std::vector<ReadRequest> requests;
+  for (uint64_t tag = 0; tag < kBlocks; ++tag) {
+    requests.push_back(Block(tag));
+    requests.back().priority = ReadPriority::kPrefetch;
+  }
+  reader->Submit(requests);
+  size_t cancelled = 0;
+  for (uint64_t tag = 0; tag < kBlocks; tag += 2) {
+    cancelled += reader->Cancel(tag) ? 1 : 0;
+    reader->Promote(tag + 1);
+  }
+  EXPECT_FALSE(reader->Cancel(1000));
+  EXPECT_EQ(WaitFor(*reader, kBlocks - cancelled).size(), kBlocks - cancelled);
+  reader->Submit({{Block(kBlocks)}});
+  EXPECT_EQ(WaitFor(*reader, 1)[0].tag, kBlocks);
+}
+
+TEST_P(DirectReading, EndsWithReadsUnderWay) {
+  const auto reader = OpenDirectReader(options_);
+  for (uint64_t tag = 0; tag < 2 * kBlocks; ++tag) {
+    reader->Submit({{Block(tag)}});
+  }
+}
+
+TEST_P(DirectReading, RefusesWhatMakesNoSense) {
+  options_.queue_depth = 0;
+  EXPECT_THROW(OpenDirectReader(options_), Error);
+  options_.queue_depth = 4;
+  options_.files.push_back(dir_ / "missing");
+  try {
+    OpenDirectReader(options_);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_THAT(error.what(), testing::HasSubstr("missing"));
+  }
+}
+
+TEST_P(DirectReading, InjectedFaultsHitTheReadsTheyAreMeantFor) {
+  constexpr ReadFault kFaults[] = {ReadFault::kLate, ReadFault::kNone, ReadFault::kShort,
+                                   ReadFault::kFail, ReadFault::kBitFlip};
+  const auto reader = InjectFaults(OpenDirectReader(options_), [&](uint64_t index, const auto&) {
+    return kFaults[index % std::size(kFaults)];
+  });
+  reader->Submit({{Block(0), Block(1), Block(2), Block(3), Block(4)}});
+  const std::vector<ReadResult> results = WaitFor(*reader, 5);
+  EXPECT_EQ(results.back().tag, 0U);  // the late one
+  EXPECT_TRUE(Matches(0));
+  EXPECT_TRUE(Matches(1));
+  EXPECT_FALSE(Matches(2));
+  EXPECT_FALSE(Matches(4));
+  for (const ReadResult& result : results) {
+    EXPECT_EQ(result.error, result.tag == 3 ? EIO : 0);
+    EXPECT_EQ(result.bytes, result.tag == 2 ? kBlock / 2 : result.tag == 3 ? 0 : kBlock);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DirectReading, testing::Values("io_uring", "pread"));
+
+// One read is in flight at a time, so the order of results is the order in which reads began.
+TEST(ReadPriority, DemandsGoBeforeGuesses) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "mach-XXXXXX").string();
+  const std::filesystem::path dir = ::mkdtemp(pattern.data());
+  std::ofstream(dir / "a", std::ios::binary) << std::string(8 * kBlock, 'x');
+  DirectReaderOptions options;
+  options.files = {dir / "a"};
+  options.queue_depth = 1;
+  options.allow_buffered = true;
+  options.engine = "io_uring";
+  {
+    const auto reader = OpenDirectReader(options);
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kBlock, 8 * kBlock));
+    std::vector<ReadRequest> requests;
+    for (uint64_t tag = 0; tag < 8; ++tag) {
+      requests.push_back({tag,
+                          0,
+                          tag * kBlock,
+                          {memory + tag * kBlock, kBlock},
+                          tag < 4 ? ReadPriority::kPrefetch : ReadPriority::kDemand});
+    }
+    reader->Submit(requests);  // nothing begins before Wait is called
+    reader->Promote(2);
+    std::vector<uint64_t> order;
+    while (order.size() < 8) {
+      for (const ReadResult& result : reader->Wait()) {
+        order.push_back(result.tag);
+      }
+    }
+    EXPECT_THAT(order, testing::ElementsAre(4, 5, 6, 7, 2, 0, 1, 3));
+    std::free(memory);
+  }
+  std::filesystem::remove_all(dir);
+}
+
+}  // namespace
+}  // namespace mach

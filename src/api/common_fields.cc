@@ -179,6 +179,7 @@ CommonFields ParseCommonFields(const Fields& fields, const RequestLimits& limits
   common.n = static_cast<int32_t>(n);
   ParseSampling(fields, common.sampling);
   ParseStop(fields, limits, common.stop);
+  common.receipt = fields.Bool("receipt").value_or(false);
   common.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
   return common;
 }

@@ -57,6 +57,7 @@ struct CommonFields {
   bool logprobs = false;
   int32_t top_logprobs = 0;
   bool skip_special_tokens = true;
+  bool receipt = false;  // what the answer cost, as usage.mach
 };
 
 struct ChatRequest {

@@ -19,6 +19,32 @@ void AppendLogprob(std::string& out, float logprob) {
   AppendJsonNumber(out, std::isnan(logprob) ? kLogprobFloor : std::max(logprob, kLogprobFloor));
 }
 
+void AppendReceipt(std::string& out, const Receipt& receipt, int64_t cached_tokens) {
+  const int64_t asked = receipt.expert_hits + receipt.expert_misses;
+  out += "{\"bytes_read\":" + std::to_string(receipt.bytes_read);
+  out += ",\"expert_hit_rate\":";
+  if (asked > 0) {
+    AppendJsonNumber(out, static_cast<float>(receipt.expert_hits) / static_cast<float>(asked));
+  } else {
+    out += "null";
+  }
+  out += ",\"expert_hits\":";
+  AppendInt(out, receipt.expert_hits);
+  out += ",\"expert_misses\":";
+  AppendInt(out, receipt.expert_misses);
+  const auto seconds = [&out](const char* key, double value) {
+    out += std::string(",\"") + key + "\":";
+    AppendJsonNumber(out, static_cast<float>(value));
+  };
+  seconds("stall_seconds", receipt.stall_seconds);
+  seconds("prefill_seconds", receipt.prefill_seconds);
+  seconds("decode_seconds", receipt.decode_seconds);
+  seconds("queue_seconds", receipt.queue_seconds);
+  out += ",\"cached_tokens\":";
+  AppendInt(out, cached_tokens);
+  out += '}';
+}
+
 void AppendUsage(std::string& out, const Usage& usage) {
   out += "{\"prompt_tokens\":";
   AppendInt(out, usage.prompt_tokens);
@@ -30,7 +56,12 @@ void AppendUsage(std::string& out, const Usage& usage) {
   AppendInt(out, usage.cached_tokens);
   out += "},\"completion_tokens_details\":{\"reasoning_tokens\":";
   AppendInt(out, usage.reasoning_tokens);
-  out += "}}";
+  out += '}';
+  if (usage.receipt) {
+    out += ",\"mach\":";
+    AppendReceipt(out, *usage.receipt, usage.cached_tokens);
+  }
+  out += '}';
 }
 
 void AppendStopReason(std::string& out, const StopReason& reason) {

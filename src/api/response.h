@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,11 +25,23 @@ struct ResponseMeta {
   std::string model;
 };
 
+// What an answer cost: `usage.mach`, on request.
+struct Receipt {
+  uint64_t bytes_read = 0;  // of experts, from disk
+  int64_t expert_hits = 0;
+  int64_t expert_misses = 0;
+  double stall_seconds = 0;  // waiting for experts; part of prefill and decode
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+  double queue_seconds = 0;
+};
+
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
   int64_t reasoning_tokens = 0;
+  std::optional<Receipt> receipt;
 };
 
 // The stop string or token that ended a choice; monostate = null.

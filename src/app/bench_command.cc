@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,12 +10,11 @@
 
 #include "app/bandwidth_probe.h"
 #include "app/command.h"
-#include "backend/cpu/cpu_backend.h"
+#include "app/residency_flags.h"
 #include "base/clock.h"
-#include "base/error.h"
-#include "formats/checkpoint.h"
+#include "engine/engine.h"
+#include "engine/runnable_model.h"
 #include "formats/hub.h"
-#include "models/loader.h"
 
 namespace mach::app {
 namespace {
@@ -27,8 +25,9 @@ struct BenchOptions {
   int64_t generate_tokens = 128;
   int64_t depth_tokens = 0;
   int repeat = 5;
-  int threads = 0;
-  int64_t prefill_chunk = 512;
+  engine::RunnableOptions load;
+  double memory_gb = 0;
+  ResidencyFlags residency;
   bool json = false;
   bool probe = true;
 };
@@ -47,6 +46,11 @@ Spread SpreadOf(std::vector<double> values) {
 struct BenchResult {
   std::vector<double> prefill_tok_s;
   std::vector<double> decode_tok_s;
+  // Of all measured decoding, and of all measured prefill.
+  double decode_s = 0;
+  engine::ExpertUsage decode_experts;
+  double prefill_s = 0;
+  engine::ExpertUsage prefill_experts;
 };
 
 uint64_t PeakRssBytes() {
@@ -72,32 +76,45 @@ std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab_size) {
 
 class Bench {
  public:
-  Bench(models::Model& model, const BenchOptions& options)
-      : model_(model), options_(options), state_(model.NewSequence()) {}
+  Bench(engine::RunnableModel& runnable, const BenchOptions& options)
+      : model_(*runnable.model),
+        experts_(runnable.experts.get()),
+        chunk_(static_cast<size_t>(runnable.plan.prefill_chunk)),
+        options_(options),
+        state_(model_.NewSequence()) {}
 
   BenchResult Run() {
     BenchResult result;
     for (int run = -1; run < options_.repeat; ++run) {  // run -1 warms up
-      const std::optional<double> prefill = TimePrefill();
-      const std::optional<double> decode = TimeDecode();
+      const engine::ExpertUsage start = ExpertNumbers();
+      const double prefill_s = TimePrefill();
+      const engine::ExpertUsage between = ExpertNumbers();
+      const double decode_s = TimeDecode();
       if (run < 0) {
         continue;
       }
-      if (prefill) {
-        result.prefill_tok_s.push_back(*prefill);
+      if (prefill_s > 0) {
+        result.prefill_tok_s.push_back(static_cast<double>(options_.prompt_tokens) / prefill_s);
+        result.prefill_s += prefill_s;
+        result.prefill_experts += between - start;
       }
-      if (decode) {
-        result.decode_tok_s.push_back(*decode);
+      if (decode_s > 0) {
+        result.decode_tok_s.push_back(static_cast<double>(options_.generate_tokens) / decode_s);
+        result.decode_s += decode_s;
+        result.decode_experts += ExpertNumbers() - decode_start_;
       }
     }
     return result;
   }
 
  private:
+  engine::ExpertUsage ExpertNumbers() const {
+    return experts_ != nullptr ? engine::ExpertUsage::Of(experts_->Stats()) : engine::ExpertUsage{};
+  }
+
   void Feed(std::span<const int32_t> tokens, int64_t logit_rows) {
     for (size_t at = 0; at < tokens.size();) {
-      const size_t count =
-          std::min(tokens.size() - at, static_cast<size_t>(options_.prefill_chunk));
+      const size_t count = std::min(tokens.size() - at, chunk_);
       const bool last = at + count == tokens.size();
       const backend::StepScope scope(model_.backend());
       const models::SequenceRows rows{.state = state_.get(),
@@ -108,25 +125,27 @@ class Bench {
     }
   }
 
-  std::optional<double> TimePrefill() {
+  // Seconds; 0 if there is nothing to do.
+  double TimePrefill() {
     if (options_.prompt_tokens == 0) {
-      return std::nullopt;
+      return 0;
     }
     const auto tokens = SomeTokens(options_.prompt_tokens, model_.shape().vocab_size);
     state_->Truncate(0);
     const Stopwatch watch;
     Feed(tokens, 1);
-    return static_cast<double>(tokens.size()) / watch.ElapsedSeconds();
+    return watch.ElapsedSeconds();
   }
 
-  std::optional<double> TimeDecode() {
+  double TimeDecode() {
     if (options_.generate_tokens == 0) {
-      return std::nullopt;
+      return 0;
     }
     state_->Truncate(0);
     if (options_.depth_tokens > 0) {
       Feed(SomeTokens(options_.depth_tokens, model_.shape().vocab_size), 0);
     }
+    decode_start_ = ExpertNumbers();
     int32_t token = 1;
     const Stopwatch watch;
     for (int64_t i = 0; i < options_.generate_tokens; ++i) {
@@ -136,12 +155,15 @@ class Bench {
       // What greedy sampling would do, so that its cost is in the figure.
       token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     }
-    return static_cast<double>(options_.generate_tokens) / watch.ElapsedSeconds();
+    return watch.ElapsedSeconds();
   }
 
   models::Model& model_;
+  const experts::ExpertStore* experts_;  // null for dense models
+  size_t chunk_;
   const BenchOptions& options_;
   std::unique_ptr<state::SequenceState> state_;
+  engine::ExpertUsage decode_start_;
 };
 
 nlohmann::ordered_json SpreadJson(const std::vector<double>& values) {
@@ -159,22 +181,39 @@ void PrintRow(const char* name, const std::vector<double>& values) {
   }
 }
 
-int RunBench(const BenchOptions& options) {
-  MemoryBudget budget;
-  const auto checkpoint = formats::Checkpoint::Open(formats::ResolveModelPath(options.checkpoint));
-  const std::shared_ptr<backend::Backend> backend =
-      backend::MakeCpuBackend(budget, {.threads = options.threads});
-  const Stopwatch load_watch;
-  const auto model = models::BuildModel({.checkpoint = *checkpoint, .backend = backend});
-  const double load_s = load_watch.ElapsedSeconds();
+// Hit rate, bytes read per token and share of the time that was spent waiting for experts.
+nlohmann::ordered_json ExpertJson(const engine::ExpertUsage& usage, int64_t tokens,
+                                  double seconds) {
+  const auto asked = static_cast<double>(usage.hits + usage.misses);
+  const auto count = static_cast<double>(tokens);
+  return {{"hits", usage.hits},
+          {"misses", usage.misses},
+          {"hit_rate", asked > 0 ? static_cast<double>(usage.hits) / asked : 0},
+          {"bytes_read_per_token", tokens > 0 ? static_cast<double>(usage.bytes_read) / count : 0},
+          {"stall_share", seconds > 0 ? usage.stall_s / seconds : 0}};
+}
+
+void PrintExperts(const char* name, const nlohmann::ordered_json& experts) {
+  std::printf(
+      "experts in %-11s %10.1f %% hits, %.1f MB read per token, %.1f %% of the time waited\n", name,
+      100 * experts["hit_rate"].get<double>(), experts["bytes_read_per_token"].get<double>() / 1e6,
+      100 * experts["stall_share"].get<double>());
+}
+
+int RunBench(BenchOptions& options) {
+  MemoryBudget budget(GigabytesToBytes(options.memory_gb));
   const int64_t longest =
       std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
-  if (longest > model->shape().max_context) {
-    throw Error(ErrorCode::kInvalidArgument, std::to_string(longest) +
-                                                 " tokens are more than the model's context of " +
-                                                 std::to_string(model->shape().max_context));
-  }
-  const BenchResult result = Bench(*model, options).Run();
+  options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
+  options.load.max_context = longest;
+  options.residency.Apply(options.load);
+  const Stopwatch load_watch;
+  engine::RunnableModel runnable = engine::LoadRunnable(options.load, budget, nullptr);
+  const double load_s = load_watch.ElapsedSeconds();
+  const formats::Checkpoint* const checkpoint = runnable.checkpoint.get();
+  const backend::Backend* const backend = runnable.backend.get();
+  models::Model* const model = runnable.model.get();
+  const BenchResult result = Bench(runnable, options).Run();
   const uint64_t peak_rss_bytes = PeakRssBytes();
   // After reading the peak: the probe takes memory itself.
   const double probe = options.probe ? ProbeReadBandwidth(backend->threads()) : 0;
@@ -182,6 +221,14 @@ int RunBench(const BenchOptions& options) {
   const uint64_t token_bytes = model->ActiveWeightBytes();
   const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
   const double achieved = decode * static_cast<double>(token_bytes) / 1e9;
+  const auto measured = static_cast<int64_t>(options.repeat);
+  const nlohmann::ordered_json decode_experts =
+      ExpertJson(result.decode_experts, measured * options.generate_tokens, result.decode_s);
+  const nlohmann::ordered_json prefill_experts =
+      ExpertJson(result.prefill_experts, measured * options.prompt_tokens, result.prefill_s);
+  const char* const residency = !runnable.serving             ? "none"
+                                : runnable.serving->streaming ? "streaming"
+                                                              : "resident";
   if (options.json) {
     const nlohmann::ordered_json json = {{"checkpoint", options.checkpoint},
                                          {"model_type", checkpoint->model_type()},
@@ -191,6 +238,9 @@ int RunBench(const BenchOptions& options) {
                                          {"prompt_tokens", options.prompt_tokens},
                                          {"generate_tokens", options.generate_tokens},
                                          {"depth_tokens", options.depth_tokens},
+                                         {"prefill_chunk", runnable.plan.prefill_chunk},
+                                         {"expert_residency", residency},
+                                         {"expert_cache_bytes", runnable.plan.expert_bank_bytes},
                                          {"load_s", load_s},
                                          {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
                                          {"decode_tok_s", SpreadJson(result.decode_tok_s)},
@@ -198,14 +248,27 @@ int RunBench(const BenchOptions& options) {
                                          {"decode_weight_gb_s", achieved},
                                          {"probe_gb_s", probe},
                                          {"bandwidth_share", probe > 0 ? achieved / probe : 0},
+                                         {"prefill_experts", prefill_experts},
+                                         {"decode_experts", decode_experts},
                                          {"accounted_bytes", budget.TotalBytes()},
+                                         {"predicted_bytes", runnable.plan.total_bytes},
                                          {"peak_rss_bytes", peak_rss_bytes}};
     std::printf("%s\n", json.dump(2).c_str());
     return kExitOk;
   }
-  std::printf("%s  %s  %s  %d threads  %s\n", options.checkpoint.c_str(),
+  std::printf("%s  %s  %s  %d threads  %s", options.checkpoint.c_str(),
               checkpoint->model_type().c_str(), checkpoint->QuantisationSummary().c_str(),
               backend->threads(), backend->isa().c_str());
+  if (runnable.serving) {
+    std::printf("  experts %s", residency);
+    if (runnable.serving->streaming) {
+      std::printf(" (bank %.2f GB, %s, %s%s)",
+                  static_cast<double>(runnable.plan.expert_bank_bytes) / 1e9,
+                  runnable.serving->policy.c_str(), runnable.serving->io.c_str(),
+                  runnable.serving->prefetch ? ", prefetch" : "");
+    }
+  }
+  std::printf("\n");
   std::printf("%-22s %10s %10s %10s\n", "", "median", "min", "max");
   PrintRow(("prefill " + std::to_string(options.prompt_tokens)).c_str(), result.prefill_tok_s);
   PrintRow(("decode " + std::to_string(options.generate_tokens) + " @ " +
@@ -219,10 +282,15 @@ int RunBench(const BenchOptions& options) {
                 100 * achieved / probe, probe, backend->threads());
   }
   std::printf("\n");
+  if (runnable.serving && runnable.serving->streaming) {
+    PrintExperts("prefill", prefill_experts);
+    PrintExperts("decode", decode_experts);
+  }
   std::printf("load                   %10.2f s\n", load_s);
-  std::printf("peak RSS               %10.1f MB (accounted %.1f MB)\n",
+  std::printf("peak RSS               %10.1f MB (accounted %.1f MB, predicted %.1f MB)\n",
               static_cast<double>(peak_rss_bytes) / 1e6,
-              static_cast<double>(budget.TotalBytes()) / 1e6);
+              static_cast<double>(budget.TotalBytes()) / 1e6,
+              static_cast<double>(runnable.plan.total_bytes) / 1e6);
   return kExitOk;
 }
 
@@ -245,10 +313,14 @@ Command AddBench(CLI::App& root) {
   app->add_option("--repeat", options->repeat, "Measured runs, after one to warm up")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app->add_option("--prefill-chunk", options->prefill_chunk, "Tokens of one forward")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
-  app->add_option("--threads", options->threads, "Compute threads; 0 = physical cores")
+  const auto* memory = "Memory";
+  options->residency.Register(*app, memory);
+  app->add_option("--memory-gb", options->memory_gb,
+                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(memory);
+  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_flag("--probe,!--no-probe", options->probe,

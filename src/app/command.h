@@ -12,6 +12,7 @@ namespace mach::app {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitWontFit = 3;
 
 // Registers a subcommand; `run` is what main calls if it was chosen.
 using RunFunction = std::function<int()>;
@@ -23,6 +24,7 @@ struct Command {
 
 Command AddServe(CLI::App& root);
 Command AddConvert(CLI::App& root);
+Command AddCheck(CLI::App& root);
 Command AddArchs(CLI::App& root);
 Command AddModels(CLI::App& root);
 Command AddGenerate(CLI::App& root);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/residency_flags.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -32,7 +33,9 @@ struct GenerateOptions {
   std::optional<int32_t> top_k;
   std::optional<float> min_p;
   std::optional<int64_t> seed;
-  int threads = 0;
+  engine::LoadOptions load;
+  double memory_gb = 0;
+  ResidencyFlags residency;
 };
 
 std::atomic<bool> g_interrupted{false};
@@ -93,9 +96,10 @@ int RunGenerate(GenerateOptions& options) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   }
   ConfigureLog(LogLevel::kWarning, LogFormat::kText);
-  const auto model = engine::LoadModel(
-      {.checkpoint = formats::ResolveModelPath(options.checkpoint), .threads = options.threads},
-      nullptr);
+  options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
+  options.load.memory_ceiling_bytes = GigabytesToBytes(options.memory_gb);
+  options.residency.Apply(options.load);
+  const auto model = engine::LoadModel(options.load, nullptr);
   engine::GenerationRequest request;
   request.id = "terminal";
   const bool chat = !options.raw && model->chat_template;
@@ -127,6 +131,13 @@ int RunGenerate(GenerateOptions& options) {
         rate(usage.completion_tokens, usage.decode_s),
         sink->finish().reason == engine::FinishReason::kLength ? "cut by --max-tokens"
                                                                : "ended by itself");
+    if (usage.experts.misses > 0) {
+      std::fprintf(stderr,
+                   "[experts: %lld of %lld in memory, %.1f MB read, waited %.2f s for them]\n",
+                   static_cast<long long>(usage.experts.hits),
+                   static_cast<long long>(usage.experts.hits + usage.experts.misses),
+                   static_cast<double>(usage.experts.bytes_read) / 1e6, usage.experts.stall_s);
+    }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kCancelled) {
       throw;
@@ -164,7 +175,19 @@ Command AddGenerate(CLI::App& root) {
       ->check(CLI::Range(0.0, 1.0))
       ->group(sampling);
   app->add_option("--seed", options->seed, "Same seed, same text")->group(sampling);
-  app->add_option("--threads", options->threads, "Compute threads; 0 = physical cores")
+  const auto* memory = "Memory";
+  options->residency.Register(*app, memory);
+  app->add_option("--max-context", options->load.max_context,
+                  "Tokens of prompt and answer together; 0 = the model's own limit")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(memory);
+  app->add_option("--memory-gb", options->memory_gb,
+                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(memory);
+  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   return {app, [options] { return RunGenerate(*options); }};

@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "app/command.h"
-#include "base/error.h"
+#include "app/residency_flags.h"
 #include "base/log.h"
-#include "formats/checkpoint.h"
 #include "formats/hub.h"
-#include "models/registry.h"
 #include "server/serve.h"
 
 namespace mach::app {
@@ -20,8 +18,7 @@ constexpr int kGenericPort = 8000;
 
 struct ServeFlags {
   std::string checkpoint;
-  bool streaming = false;
-  bool no_streaming = false;
+  ResidencyFlags residency;
   std::string backend = "production";
   std::optional<int> port;
   double memory_gb = 0;
@@ -36,29 +33,14 @@ bool IsGeneric(const ServeFlags& flags) {
   return flags.backend == "openai";
 }
 
-// What the production path needs, before anything is loaded.
-void CheckProduction(const ServeFlags& flags, const std::filesystem::path& dir) {
-  const std::string model_type = formats::Checkpoint::Open(dir)->model_type();
-  const models::ArchInfo* arch = models::FindArch(model_type);
-  if (arch == nullptr || arch->dense) {
-    throw Error(ErrorCode::kUnsupported,
-                std::string(flags.streaming ? "--streaming" : "--no-streaming") +
-                    " serves Mixture-of-Experts checkpoints, and " + dir.string() + " is " +
-                    (arch == nullptr ? "of an unregistered architecture" : "dense") + " (" +
-                    model_type + ")",
-                arch == nullptr ? "`mach archs` lists what can be served"
-                                : "serve it with --backend openai");
-  }
-}
-
 int RunServe(ServeFlags& flags) {
-  if (!IsGeneric(flags) && flags.streaming == flags.no_streaming) {
+  if (!IsGeneric(flags) && flags.residency.streaming == flags.residency.no_streaming) {
     std::fprintf(stderr,
                  "mach serve: give exactly one of --streaming and --no-streaming (or --backend "
                  "openai for the generic path)\n");
     return kExitUsage;
   }
-  if (IsGeneric(flags) && (flags.streaming || flags.no_streaming)) {
+  if (IsGeneric(flags) && (flags.residency.streaming || flags.residency.no_streaming)) {
     std::fprintf(stderr,
                  "mach serve: --streaming and --no-streaming belong to the production path; "
                  "--backend openai takes neither\n");
@@ -71,14 +53,13 @@ int RunServe(ServeFlags& flags) {
                flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   server::ServeOptions& options = flags.options;
   options.load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
-  if (!IsGeneric(flags)) {
-    CheckProduction(flags, options.load.checkpoint);
-  }
+  flags.residency.Apply(options.load);
+  options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
   // A hub id is what clients know the model by; a path is known by its last part.
   if (options.load.served_name.empty() && options.load.checkpoint.string() != flags.checkpoint) {
     options.load.served_name = flags.checkpoint;
   }
-  options.load.memory_ceiling_bytes = static_cast<uint64_t>(flags.memory_gb * 1e9);
+  options.load.memory_ceiling_bytes = GigabytesToBytes(flags.memory_gb);
   options.loader = engine::LoadModel;
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
@@ -95,17 +76,14 @@ Command AddServe(CLI::App& root) {
                   "Checkpoint directory, or a hub id in the local Hugging Face cache")
       ->required();
 
-  const auto* path = "Serving path";
-  app->add_flag("--streaming", flags->streaming, "Production path, experts streamed from the SSD")
-      ->group(path);
-  app->add_flag("--no-streaming", flags->no_streaming, "Production path, all experts resident")
-      ->group(path);
+  const auto* path = "Serving path (exactly one of --streaming, --no-streaming, --backend openai)";
   app->add_option("--backend", flags->backend,
                   "openai: any registered architecture from a plain MLX or Hugging Face "
                   "directory. production and dflash name the production path")
       ->check(CLI::IsMember({"production", "dflash", "openai"}))
       ->capture_default_str()
       ->group(path);
+  flags->residency.Register(*app, path);
 
   const auto* model = "Model";
   app->add_option("--served-model-name", options.load.served_name,
@@ -117,7 +95,7 @@ Command AddServe(CLI::App& root) {
       ->capture_default_str()
       ->group(model);
   app->add_option("--memory-gb", flags->memory_gb,
-                  "Hard ceiling of weights, KV cache and activations in GB (1e9 bytes); 0 = none")
+                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(model);

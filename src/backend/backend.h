@@ -94,6 +94,10 @@ class Backend {
   virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
   virtual std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) = 0;
 
+  // Memory for steps that need at most `bytes` of activations at a time, in one piece. Without it,
+  // memory grows as steps need it and may end up larger. Before the first step.
+  virtual void ReserveActivations(uint64_t bytes) = 0;
+
   // Tensors made between Mark and Release(mark) are invalid after Release. Use StepScope.
   virtual uint64_t Mark() = 0;
   virtual void Release(uint64_t mark) = 0;

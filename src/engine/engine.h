@@ -9,12 +9,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "base/error.h"
 #include "decode/sampling_params.h"
+#include "experts/expert_store.h"
 
 namespace mach::engine {
 
@@ -69,6 +71,30 @@ struct Finish {
   std::variant<std::monostate, std::string, int32_t> stop;
 };
 
+// What a request cost in experts. All misses and reads while it ran are its own.
+struct ExpertUsage {
+  int64_t hits = 0;
+  int64_t misses = 0;
+  uint64_t bytes_read = 0;
+  double stall_s = 0;  // waiting for records; part of prefill and decode time
+
+  static ExpertUsage Of(const experts::ExpertStats& stats) {
+    return {stats.hits, stats.misses, stats.bytes_read, stats.stall_seconds};
+  }
+  ExpertUsage& operator+=(const ExpertUsage& other) {
+    hits += other.hits;
+    misses += other.misses;
+    bytes_read += other.bytes_read;
+    stall_s += other.stall_s;
+    return *this;
+  }
+  // Of counters, what came after `before`.
+  friend ExpertUsage operator-(const ExpertUsage& after, const ExpertUsage& before) {
+    return {after.hits - before.hits, after.misses - before.misses,
+            after.bytes_read - before.bytes_read, after.stall_s - before.stall_s};
+  }
+};
+
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // all choices, end tokens included
@@ -76,6 +102,7 @@ struct Usage {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
+  ExpertUsage experts;  // zero for models without experts
 };
 
 class GenerationSink {
@@ -109,6 +136,7 @@ struct EngineStats {
   double recent_decode_tok_s = 0;                   // over the last seconds of decoding
   double taken_at_s = 0;                            // NowSeconds() when these numbers were true
   std::map<std::string, uint64_t> accounted_bytes;  // by owner
+  std::optional<experts::ExpertStats> experts;      // none for dense models
 };
 
 class Engine {

@@ -72,9 +72,11 @@ class Handle final : public GenerationHandle {
 
 class LocalEngine final : public Engine {
  public:
-  LocalEngine(std::unique_ptr<models::Model> model, const text::Tokenizer& tokenizer,
-              const MemoryBudget& budget, LocalEngineOptions options)
+  LocalEngine(std::unique_ptr<models::Model> model, experts::ExpertStore* experts,
+              const text::Tokenizer& tokenizer, const MemoryBudget& budget,
+              LocalEngineOptions options)
       : model_(std::move(model)),
+        experts_(experts),
         tokenizer_(tokenizer),
         budget_(budget),
         options_(std::move(options)),
@@ -118,6 +120,9 @@ class LocalEngine final : public Engine {
     stats.recent_decode_tok_s = recent_decode_.TokensPerSecond();
     stats.taken_at_s = published_s_;
     stats.accounted_bytes = budget_.BytesByOwner();
+    if (experts_ != nullptr) {
+      stats.experts = experts_->Stats();
+    }
     return stats;
   }
 
@@ -195,7 +200,7 @@ class LocalEngine final : public Engine {
         idle_.notify_all();
         wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
         if (queue_.empty()) {
-          return;
+          break;
         }
         job = queue_.front();
         queue_.pop_front();
@@ -204,6 +209,13 @@ class LocalEngine final : public Engine {
       RunGuarded(*job);
       job->ended.store(true);
     }
+    if (experts_ != nullptr) {
+      experts_->SaveHeat();
+    }
+  }
+
+  ExpertUsage ExpertNumbers() const {
+    return experts_ != nullptr ? ExpertUsage::Of(experts_->Stats()) : ExpertUsage{};
   }
 
   // Whatever goes wrong with one request, the engine goes on with the next.
@@ -237,6 +249,7 @@ class LocalEngine final : public Engine {
     usage.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size());
     usage.queue_s = NowSeconds() - job.submitted_s;
 
+    const ExpertUsage before = ExpertNumbers();
     const Stopwatch prefill_watch;
     const std::vector<float> prompt_logits = Prefill(job);
     usage.prefill_s = prefill_watch.ElapsedSeconds();
@@ -259,6 +272,7 @@ class LocalEngine final : public Engine {
       usage.completion_tokens += generation.tokens();
     }
     usage.decode_s = decode_watch.ElapsedSeconds();
+    usage.experts = ExpertNumbers() - before;
     job.sink->OnDone(usage);
   }
 
@@ -324,6 +338,7 @@ class LocalEngine final : public Engine {
   }
 
   const std::unique_ptr<models::Model> model_;
+  experts::ExpertStore* const experts_;  // null for dense models
   const text::Tokenizer& tokenizer_;
   const MemoryBudget& budget_;
   const LocalEngineOptions options_;
@@ -351,9 +366,11 @@ void Handle::Cancel() {
 }  // namespace
 
 std::unique_ptr<Engine> MakeLocalEngine(std::unique_ptr<models::Model> model,
+                                        experts::ExpertStore* experts,
                                         const text::Tokenizer& tokenizer,
                                         const MemoryBudget& budget, LocalEngineOptions options) {
-  return std::make_unique<LocalEngine>(std::move(model), tokenizer, budget, std::move(options));
+  return std::make_unique<LocalEngine>(std::move(model), experts, tokenizer, budget,
+                                       std::move(options));
 }
 
 }  // namespace mach::engine

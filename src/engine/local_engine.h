@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "experts/expert_store.h"
 #include "models/model.h"
 #include "tensor/memory.h"
 #include "text/tokenizer.h"
@@ -19,8 +20,10 @@ struct LocalEngineOptions {
   std::vector<int32_t> end_tokens;  // the model's own: generation ends, nothing is shown
 };
 
-// `tokenizer` and `budget` must outlive the engine.
+// `experts` is the store that the model uses, null for dense models: the engine reports its numbers
+// and saves its heat map when it stops. All references outlive the engine.
 std::unique_ptr<Engine> MakeLocalEngine(std::unique_ptr<models::Model> model,
+                                        experts::ExpertStore* experts,
                                         const text::Tokenizer& tokenizer,
                                         const MemoryBudget& budget, LocalEngineOptions options);
 

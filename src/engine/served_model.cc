@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/cpu/cpu_backend.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/local_engine.h"
 #include "formats/checkpoint.h"
 #include "formats/text_config.h"
-#include "models/loader.h"
 #include "platform/file.h"
 
 namespace mach::engine {
@@ -22,16 +20,6 @@ std::string ServedName(const LoadOptions& options) {
   }
   const std::filesystem::path path = std::filesystem::absolute(options.checkpoint);
   return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
-int64_t ContextLimit(const LoadOptions& options, const models::Model& model) {
-  const int64_t limit = model.shape().max_context;
-  if (options.max_context > limit) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "--max-context " + std::to_string(options.max_context) +
-                    " is more than the model's own limit of " + std::to_string(limit) + " tokens");
-  }
-  return options.max_context > 0 ? options.max_context : limit;
 }
 
 GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
@@ -68,11 +56,6 @@ ServedModel::~ServedModel() = default;
 
 std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress) {
   const Stopwatch watch;
-  const std::unique_ptr<formats::Checkpoint> checkpoint =
-      formats::Checkpoint::Open(options.checkpoint);
-  if (progress != nullptr) {
-    progress->bytes_total.store(checkpoint->FileBytes());
-  }
   auto served = std::make_unique<ServedModel>();
   served->budget = std::make_unique<MemoryBudget>(options.memory_ceiling_bytes);
   served->tokenizer = LoadTokenizer(options.checkpoint);
@@ -88,15 +71,9 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(options.checkpoint);
   served->defaults = ToDefaults(generation);
 
-  std::shared_ptr<backend::Backend> backend =
-      backend::MakeCpuBackend(*served->budget, {.threads = options.threads});
-  std::unique_ptr<models::Model> model = models::BuildModel(
-      {.checkpoint = *checkpoint, .backend = backend, .on_bytes = [&](uint64_t bytes) {
-         if (progress != nullptr) {
-           progress->bytes_done.fetch_add(bytes);
-         }
-       }});
-  const models::ModelShape shape = model->shape();
+  RunnableModel runnable = LoadRunnable(options, *served->budget, progress);
+  served->experts = std::move(runnable.experts);
+  const models::ModelShape shape = runnable.model->shape();
   if (served->tokenizer->vocab_size() > shape.vocab_size) {
     throw Error(ErrorCode::kCorruptFile,
                 (options.checkpoint / "tokenizer.json").string() + " has ids up to " +
@@ -105,27 +82,33 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
                 "tokenizer and weights are of different models");
   }
 
-  const models::ArchInfo* arch = models::FindArch(checkpoint->model_type());
+  const formats::Checkpoint& checkpoint = *runnable.checkpoint;
+  const models::ArchInfo* arch = models::FindArch(checkpoint.model_type());
   served->info = {.id = ServedName(options),
                   .arch = arch != nullptr ? std::optional(*arch) : std::nullopt,
-                  .max_context = ContextLimit(options, *model),
+                  .max_context = runnable.plan.max_context,
                   .layers = shape.layers,
                   .experts = shape.experts,
                   .vocab_size = shape.vocab_size,
-                  .weight_bytes = model->ActiveWeightBytes(),
-                  .threads = backend->threads(),
-                  .isa = backend->isa(),
+                  .weight_bytes = runnable.model->ActiveWeightBytes(),
+                  .prefill_chunk = runnable.plan.prefill_chunk,
+                  .experts_serving = runnable.serving,
+                  .threads = runnable.backend->threads(),
+                  .isa = runnable.backend->isa(),
                   .created_unix_s = UnixSeconds()};
-  served->engine =
-      MakeLocalEngine(std::move(model), *served->tokenizer, *served->budget,
-                      {.max_context = served->info.max_context,
-                       .max_queue = options.max_queue,
-                       .end_tokens = formats::EndTokenIds(generation, checkpoint->root_config(),
-                                                          checkpoint->config())});
+  served->engine = MakeLocalEngine(
+      std::move(runnable.model), served->experts.get(), *served->tokenizer, *served->budget,
+      {.max_context = runnable.plan.max_context,
+       .prefill_chunk = runnable.plan.prefill_chunk,
+       .max_queue = options.max_queue,
+       .end_tokens =
+           formats::EndTokenIds(generation, checkpoint.root_config(), checkpoint.config())});
   LogInfo("model loaded", {{"model", served->info.id},
-                           {"arch", checkpoint->model_type()},
-                           {"weights", checkpoint->QuantisationSummary()},
+                           {"arch", checkpoint.model_type()},
+                           {"weights", checkpoint.QuantisationSummary()},
+                           {"prefill_chunk", runnable.plan.prefill_chunk},
                            {"accounted_mib", served->budget->TotalBytes() >> 20},
+                           {"predicted_mib", runnable.plan.total_bytes >> 20},
                            {"seconds", watch.ElapsedSeconds()}});
   return served;
 }

@@ -1,15 +1,13 @@
 // A model ready to serve: everything between a checkpoint path and an Engine.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "engine/engine.h"
+#include "engine/runnable_model.h"
 #include "models/registry.h"
 #include "tensor/memory.h"
 #include "text/chat_template.h"
@@ -17,19 +15,10 @@
 
 namespace mach::engine {
 
-struct LoadOptions {
-  std::filesystem::path checkpoint;   // a directory: Hugging Face, MLX or engine checkpoint
+struct LoadOptions : RunnableOptions {
   std::string served_name;            // the model id clients see; empty = the directory's name
-  int threads = 0;                    // 0 = physical cores
-  int64_t max_context = 0;            // tokens; 0 = the model's own limit
-  uint64_t memory_ceiling_bytes = 0;  // 0 = none
+  uint64_t memory_ceiling_bytes = 0;  // of the whole process; 0 = none
   int32_t max_queue = 256;            // requests waiting; more are refused
-};
-
-// Written by the loader, read by anyone.
-struct LoadProgress {
-  std::atomic<uint64_t> bytes_done{0};
-  std::atomic<uint64_t> bytes_total{0};
 };
 
 struct ModelInfo {
@@ -39,7 +28,9 @@ struct ModelInfo {
   int32_t layers = 0;
   int32_t experts = 0;
   int32_t vocab_size = 0;
-  uint64_t weight_bytes = 0;
+  uint64_t weight_bytes = 0;                     // that one token's forward reads
+  int64_t prefill_chunk = 0;                     // tokens of one forward at most
+  std::optional<ExpertServing> experts_serving;  // none for dense models
   int threads = 0;
   std::string isa;
   int64_t created_unix_s = 0;
@@ -63,6 +54,7 @@ struct ServedModel {
   ~ServedModel();
 
   std::unique_ptr<MemoryBudget> budget;
+  std::unique_ptr<experts::ExpertStore> experts;  // null for dense models
   ModelInfo info;
   GenerationDefaults defaults;
   std::string bos_token;  // for the chat template; may be empty

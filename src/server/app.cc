@@ -25,6 +25,18 @@ bool EqualsConstantTime(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
+// `detail=1` among the parameters of a query.
+bool AsksForDetail(std::string_view query) {
+  while (!query.empty()) {
+    const size_t end = std::min(query.find('&'), query.size());
+    if (query.substr(0, end) == "detail=1") {
+      return true;
+    }
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return false;
+}
+
 // Pages served from this machine may talk to the server; others only if the user named them.
 bool IsLocalOrigin(std::string_view origin) {
   const size_t scheme = origin.find("://");
@@ -71,14 +83,16 @@ std::vector<http::Route> App::MakeRoutes() {
          ReplyJson(*exchange, ModelJson(host_.ready()->info));
        }},
       {"GET", "/v1/capabilities", model_report([this](const ServedModel& model) {
-         return CapabilitiesJson(model.info, options_.serving);
+         return CapabilitiesJson(model.info, DescribeServing(model.info, options_.profile));
        })},
       {"GET", "/v1/stats", model_report([this](const ServedModel& model) {
-         return StatsJson(model.engine->Snapshot(), options_.serving);
+         return StatsJson(model.engine->Snapshot(), DescribeServing(model.info, options_.profile));
        })},
-      {"GET", "/v1/cache/stats", model_report([](const ServedModel& model) {
-         return CacheStatsJson(model.engine->Snapshot());
-       })},
+      {"GET", "/v1/cache/stats",
+       [this](const ExchangePtr& exchange, const std::string&) {
+         ReplyJson(*exchange, CacheStatsJson(host_.ready()->engine->Snapshot(),
+                                             AsksForDetail(exchange->request().query)));
+       }},
       {"GET", "/v1/cache/warm_prefix",
        model_report([](const ServedModel&) { return WarmPrefixStatusJson(); })},
       {"POST", "/v1/cache/warm_prefix",
@@ -282,6 +296,7 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
       options.stream = common.stream;
       options.include_usage = common.include_usage;
       options.continuous_usage = common.continuous_usage;
+      options.receipt = common.receipt;
       options.logprobs = common.logprobs;
       options.choices_per_prompt = common.n;
     };
@@ -344,6 +359,9 @@ void App::LogEnd(const http::Request& request, const GenerationRecord& record, i
                       {"prefill_s", record.prefill_s},
                       {"decode_s", record.decode_s},
                       {"first_token_s", record.first_token_s},
+                      {"expert_misses", record.experts.misses},
+                      {"expert_bytes_read", record.experts.bytes_read},
+                      {"expert_stall_s", record.experts.stall_s},
                       {"total_s", record.total_s},
                       {"cancelled", record.cancelled},
                       {"failed", record.failed}});

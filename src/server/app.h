@@ -24,7 +24,7 @@ struct AppOptions {
   std::string api_key;                    // empty = not checked
   std::vector<std::string> cors_origins;  // beside those of this machine; "*" = any
   api::RequestLimits limits;
-  ServingConfig serving;
+  Profile profile = Profile::kOpenAi;
   int workers = 2;
   size_t max_queued_jobs = 1024;
 };

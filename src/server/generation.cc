@@ -210,6 +210,7 @@ void Generation::Handle(Event& event, std::string& out) {
     record_.queue_s = std::max(record_.queue_s, part.queue_s);
     record_.prefill_s += part.prefill_s;
     record_.decode_s += part.decode_s;
+    record_.experts += part.experts;
     if (--parts_running_ == 0) {
       FinishAll(out);
     }
@@ -260,8 +261,17 @@ void Generation::FinishAll(std::string& out) {
   usage_.prompt_tokens = record_.prompt_tokens;
   usage_.completion_tokens = record_.completion_tokens;
   usage_.cached_tokens = record_.cached_tokens;
+  if (options_.receipt) {
+    usage_.receipt = api::Receipt{.bytes_read = record_.experts.bytes_read,
+                                  .expert_hits = record_.experts.hits,
+                                  .expert_misses = record_.experts.misses,
+                                  .stall_seconds = record_.experts.stall_s,
+                                  .prefill_seconds = record_.prefill_s,
+                                  .decode_seconds = record_.decode_s,
+                                  .queue_seconds = record_.queue_s};
+  }
   if (options_.stream) {
-    if (options_.include_usage) {
+    if (options_.include_usage || options_.receipt) {
       encoder_.UsageChunk(out, usage_);
     }
     api::StreamEncoder::Done(out);

@@ -28,6 +28,8 @@ struct GenerationOptions {
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
+  bool receipt =
+      false;  // in the usage at the end; a stream then gets its usage chunk, asked or not
   bool logprobs = false;
   int32_t choices_per_prompt = 1;
   double arrived_s = 0;  // NowSeconds() when the request was complete

@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include <cstdio>
+#include <type_traits>
 
 #include "server/process_stats.h"
 
@@ -17,6 +18,31 @@ void AppendMetric(std::string& out, const std::string& name, const char* type, c
                   const std::string& value) {
   out += "# HELP " + name + " " + help + "\n# TYPE " + name + " " + type + "\n" + name + " " +
          value + "\n";
+}
+
+void AppendExperts(std::string& out, const experts::ExpertStats& stats) {
+  const auto counter = [&out](const char* name, const char* help, auto value) {
+    if constexpr (std::is_integral_v<decltype(value)>) {
+      AppendMetric(out, name, "counter", help, std::to_string(value));
+    } else {
+      AppendMetric(out, name, "counter", help, Number(value));
+    }
+  };
+  const auto gauge = [&out](const char* name, const char* help, int64_t value) {
+    AppendMetric(out, name, "gauge", help, std::to_string(value));
+  };
+  gauge("mach_experts_resident", "Experts in memory", stats.experts_resident);
+  gauge("mach_experts_capacity", "Experts that memory has room for", stats.capacity);
+  counter("mach_expert_hits_total", "Experts that were in memory when asked for", stats.hits);
+  counter("mach_expert_misses_total", "Experts that were not", stats.misses);
+  counter("mach_expert_evictions_total", "Experts dropped for others", stats.evictions);
+  counter("mach_expert_prefetches_total", "Experts read on a guess", stats.prefetches);
+  counter("mach_expert_prefetch_hits_total", "Guesses that were wanted", stats.prefetch_hits);
+  counter("mach_expert_read_bytes_total", "Bytes of experts read from disk", stats.bytes_read);
+  counter("mach_expert_read_seconds_total", "Time with a read in flight", stats.read_seconds);
+  counter("mach_expert_stall_seconds_total", "Time that inference waited for an expert",
+          stats.stall_seconds);
+  counter("mach_expert_read_errors_total", "Failed reads and checksums", stats.read_errors);
 }
 
 }  // namespace
@@ -109,6 +135,9 @@ std::string Metrics::PrometheusText(const engine::EngineStats* stats, int connec
     gauge("mach_decode_tokens_per_second", "Recent decode speed", stats->recent_decode_tok_s);
     gauge("mach_prefill_tokens_per_second", "Prefill speed of the last request",
           stats->recent_prefill_tok_s);
+    if (stats->experts) {
+      AppendExperts(out, *stats->experts);
+    }
     out +=
         "# HELP mach_accounted_bytes Memory by owner\n"
         "# TYPE mach_accounted_bytes gauge\n";

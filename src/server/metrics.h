@@ -34,6 +34,7 @@ struct GenerationRecord {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
+  engine::ExpertUsage experts;
   double first_token_s = -1;  // from the arrival of the request; < 0 = there was none
   double total_s = 0;
   bool cancelled = false;

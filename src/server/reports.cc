@@ -59,6 +59,23 @@ Json ArchJson(const std::optional<models::ArchInfo>& arch) {
   return out;
 }
 
+ServingConfig DescribeServing(const engine::ModelInfo& info, Profile profile) {
+  ServingConfig config;
+  const bool production = profile == Profile::kProduction;
+  const bool streaming = info.experts_serving && info.experts_serving->streaming;
+  config.backend = config.profile = production ? "production" : "openai";
+  config.expert_residency = !info.experts_serving ? "none" : streaming ? "streaming" : "stacked";
+  const std::string mode = streaming ? "streaming" : "resident";
+  // The generic path's name says that this build generates without MLX.
+  config.serving_mode = production ? mode : "openai-cpu-stream-generate";
+  config.production_streaming_mode = production ? mode : "off";
+  config.effective_decode_path_reason = production
+                                            ? "no draft model: this build decodes with the target"
+                                            : "the openai backend decodes without a draft model";
+  config.experts = info.experts_serving.value_or(engine::ExpertServing{});
+  return config;
+}
+
 std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig& config) {
   Json serving = Json::object();
   serving["expert_residency"] = config.expert_residency;
@@ -123,15 +140,52 @@ std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& con
   return out.dump();
 }
 
-std::string CacheStatsJson(const engine::EngineStats& stats) {
+namespace {
+
+Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
+  const int64_t asked = stats.hits + stats.misses;
+  Json out = {
+      {"experts_resident", stats.experts_resident},
+      {"capacity", stats.capacity},
+      {"hits", stats.hits},
+      {"misses", stats.misses},
+      {"evictions", stats.evictions},
+      {"hit_rate",
+       asked > 0 ? Json(static_cast<double>(stats.hits) / static_cast<double>(asked)) : Json()},
+      {"bytes_read", stats.bytes_read},
+      {"read_seconds", stats.read_seconds},
+      {"stall_seconds", stats.stall_seconds},
+      {"prefetches", stats.prefetches},
+      {"prefetch_hits", stats.prefetch_hits},
+      {"read_errors", stats.read_errors},
+      {"policy", stats.policy},
+      {"direct_pread", Json{{"active", stats.direct}, {"mode", stats.io}}}};
+  if (detail) {
+    Json layers = Json::array();
+    for (const experts::LayerStats& layer : stats.per_layer) {
+      layers.push_back(Json{{"layer", layer.layer},
+                            {"resident", layer.resident},
+                            {"hits", layer.hits},
+                            {"misses", layer.misses}});
+    }
+    out["per_layer"] = std::move(layers);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string CacheStatsJson(const engine::EngineStats& stats, bool detail) {
   Json l1 = {{"entries", 0}, {"bytes", 0}, {"hits", 0}, {"misses", 0}, {"evictions", 0}};
   Json l2 = {{"dir", nullptr}, {"entries", 0}, {"bytes", 0},     {"budget_bytes", 0},
              {"hits", 0},      {"misses", 0},  {"evictions", 0}, {"rejected_corrupt", 0}};
   Json out = Json::object();
   out["prefix_cache"] = Json{
       {"enabled", false}, {"l1", std::move(l1)}, {"l2", std::move(l2)}, {"tokens_restored", 0}};
-  // No expert bank on this path.
-  out["streaming_summary"] = nullptr;
+  // Null where there is no bank: dense models, and experts that are all resident.
+  out["streaming_summary"] = stats.experts && stats.experts->streaming
+                                 ? StreamingSummaryJson(*stats.experts, detail)
+                                 : Json();
   AddFreshness(out, stats);
   return out.dump();
 }

@@ -10,31 +10,36 @@
 
 namespace mach::server {
 
+// Which of the two serving paths the process was started on.
+enum class Profile { kOpenAi, kProduction };
+
 // How this process serves: what `serving` in /v1/capabilities and the start-up lines say. One
 // source for both, so that they cannot disagree.
 struct ServingConfig {
-  std::string backend = "openai";                           // "production" or "openai"
-  std::string profile = "openai";                           // start-up line's name for it
-  std::string serving_mode = "openai-cpu-stream-generate";  // no MLX in this build
-  std::string expert_residency = "none";                    // "streaming", "stacked"
-  std::string production_streaming_mode = "off";
+  std::string backend;                    // "production" or "openai"
+  std::string profile;                    // start-up line's name for it
+  std::string serving_mode;               // "streaming", "resident", "openai-cpu-stream-generate"
+  std::string expert_residency;           // "streaming", "stacked", "none"
+  std::string production_streaming_mode;  // "streaming", "resident", "off"
   std::string decode_path = "target-only";
   std::string effective_decode_path = "target_only";
-  std::string effective_decode_path_reason = "the openai backend decodes without a draft model";
+  std::string effective_decode_path_reason;
   std::string adaptive_block_policy = "none";
-  std::string fallback_policy = "fail-fast";
-  bool transient_prefill = false;
   bool prefix_cache = false;
   bool continuous_batching = false;
-  uint64_t expert_cache_bytes = 0;
+  engine::ExpertServing experts;  // all off for dense models
 };
+
+// From the model as it was loaded.
+ServingConfig DescribeServing(const engine::ModelInfo& info, Profile profile);
 
 // The `arch` object, shared with `mach archs --json`; null for an unregistered architecture.
 nlohmann::ordered_json ArchJson(const std::optional<models::ArchInfo>& arch);
 
 std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig& config);
 std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& config);
-std::string CacheStatsJson(const engine::EngineStats& stats);
+// With `detail` the summary lists the layers.
+std::string CacheStatsJson(const engine::EngineStats& stats, bool detail);
 std::string WarmPrefixStatusJson();
 std::string ModelJson(const engine::ModelInfo& info);
 std::string ModelListJson(const engine::ModelInfo& info);

@@ -77,7 +77,8 @@ int Serve(ServeOptions options) {
   std::thread loader([&] {
     try {
       auto model = options.loader(options.load, &host.progress());
-      for (const auto& line : StartupLines(model->info, options.app.serving)) {
+      const ServingConfig serving = DescribeServing(model->info, options.app.profile);
+      for (const auto& line : StartupLines(model->info, serving)) {
         PrintLine(line);
       }
       host.SetReady(std::move(model));

@@ -23,31 +23,35 @@ class Line {
 }  // namespace
 
 std::vector<std::string> StartupLines(const engine::ModelInfo& info, const ServingConfig& config) {
+  const engine::ExpertServing& experts = config.experts;
   Line mode("startup mode");
   mode.Add("profile", config.profile)
       .Add("production_streaming_mode", config.production_streaming_mode)
-      .Add("transient_prefill", config.transient_prefill)
+      .Add("transient_prefill", experts.transient_prefill)
       .Add("expert_residency", config.expert_residency)
       .Add("arch", info.arch ? info.arch->model_type : "unregistered")
       .Add("layers", std::to_string(info.layers))
       .Add("experts", std::to_string(info.experts))
-      .Add("expert_cache_bytes", std::to_string(config.expert_cache_bytes))
-      .Add("backend", config.backend);
+      .Add("expert_cache_bytes", std::to_string(experts.cache_bytes))
+      .Add("backend", config.backend)
+      .Add("prefill_chunk", std::to_string(info.prefill_chunk));
   Line optimizations("production optimizations");
-  optimizations.Add("direct_pread", false)
-      .Add("native_prefill_fused", false)
-      .Add("async_prefetch", false)
+  // The experts of a chunk of prefill run as grouped native kernels wherever there are experts.
+  optimizations.Add("direct_pread", experts.direct)
+      .Add("native_prefill_fused", info.experts > 0)
+      .Add("async_prefetch", experts.prefetch)
       .Add("resident_metal", false)
       .Add("threads", std::to_string(info.threads))
       .Add("isa", info.isa);
-  // A model without experts on disk has nothing to read directly, so nothing was opened or probed.
+  // A store that streams has opened its reader and probed it, and one with a sidecar has checked
+  // it, or there would be no model to describe.
   Line direct("startup direct-pread");
-  direct.Add("expected", false)
-      .Add("sidecar_present", false)
-      .Add("sidecar_valid", false)
-      .Add("native_extension", "missing")
-      .Add("io", "none")
-      .Add("fallback_policy", config.fallback_policy);
+  direct.Add("expected", experts.streaming && !experts.allow_buffered)
+      .Add("sidecar_present", experts.sidecar_present)
+      .Add("sidecar_valid", experts.sidecar_present)
+      .Add("native_extension", experts.streaming ? "ready" : "missing")
+      .Add("io", experts.io)
+      .Add("fallback_policy", experts.allow_buffered ? "diagnostic" : "fail-fast");
   Line decode("startup");
   decode.Add("decode_path", config.decode_path)
       .Add("effective_decode_path", config.effective_decode_path)

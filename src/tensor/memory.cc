@@ -17,6 +17,10 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
+bool UsesHugePages(uint64_t bytes) {
+  return bytes >= 2 * kHugePageBytes;
+}
+
 std::string MiB(uint64_t bytes) {
   return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
 }
@@ -58,12 +62,16 @@ std::map<std::string, uint64_t> MemoryBudget::BytesByOwner() const {
   return {by_owner_.begin(), by_owner_.end()};
 }
 
+uint64_t Buffer::BookedBytes(uint64_t bytes) {
+  return RoundUp(bytes, UsesHugePages(bytes) ? kHugePageBytes : kPageBytes);
+}
+
 Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : owner_(owner) {
   if (bytes == 0) {
     return;
   }
-  const bool huge = bytes >= 2 * kHugePageBytes;
-  const uint64_t wanted = RoundUp(bytes, huge ? kHugePageBytes : kPageBytes);
+  const bool huge = UsesHugePages(bytes);
+  const uint64_t wanted = BookedBytes(bytes);
   budget.Take(owner, wanted);
   // For huge pages map one more and cut the ends off, so that the start is aligned to one.
   const uint64_t slack = huge ? kHugePageBytes : 0;

@@ -56,6 +56,9 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
 
+  // What a buffer of `bytes` takes from the budget: whole pages. For predictions.
+  static uint64_t BookedBytes(uint64_t bytes);
+
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }

@@ -52,6 +52,16 @@ TEST(Response, ChatHasTheShapeOfTheContract) {
                                   R"("completion_tokens_details":{"reasoning_tokens":0}})");
 }
 
+TEST(Response, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
+  Usage usage{9, 3, 4, 0};
+  usage.receipt = Receipt{.prefill_seconds = 0.5, .decode_seconds = 1.25};
+  const Json body = Json::parse(EncodeResponse(Meta(ResponseKind::kChat), {}, usage));
+  EXPECT_EQ(body["usage"]["mach"].dump(),
+            R"({"bytes_read":0,"expert_hit_rate":null,"expert_hits":0,"expert_misses":0,)"
+            R"("stall_seconds":0.0,"prefill_seconds":0.5,"decode_seconds":1.25,)"
+            R"("queue_seconds":0.0,"cached_tokens":4})");
+}
+
 TEST(Response, TextHasTheLegacyShape) {
   const std::vector<ChoiceResult> choices = {{"a", "stop", int32_t{7}, ""},
                                              {"b", "length", {}, ""}};

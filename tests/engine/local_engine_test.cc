@@ -1,13 +1,10 @@
 // The engine with a tiny real model: order of events, stops, seeds, queue, cancellation, failures.
 #include "engine/local_engine.h"
 
-#include <chrono>
-#include <condition_variable>
 #include <filesystem>
 #include <future>
 #include <limits>
 #include <mutex>
-#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,82 +12,13 @@
 #include "backend/cpu/cpu_backend.h"
 #include "formats/checkpoint.h"
 #include "models/loader.h"
+#include "tests/engine/engine_support.h"
 #include "tests/support/word_tokenizer.h"
 
 namespace mach::engine {
 namespace {
 
 using testing_support::WordTokenizer;
-
-// Token i reads "<i>".
-std::vector<std::string> Pieces(int32_t count) {
-  std::vector<std::string> pieces;
-  for (int32_t i = 0; i < count; ++i) {
-    pieces.push_back("<" + std::to_string(i) + ">");
-  }
-  return pieces;
-}
-
-struct Outcome {
-  std::map<int32_t, std::string> text;
-  std::map<int32_t, std::vector<GeneratedToken>> tokens;
-  std::map<int32_t, Finish> finish;
-  std::optional<Usage> usage;
-  std::optional<Error> error;
-  int events_after_the_last = 0;
-};
-
-class RecordingSink final : public GenerationSink {
- public:
-  void OnDelta(Delta delta) override {
-    Note([&](Outcome& outcome) {
-      outcome.text[delta.choice] += delta.text;
-      auto& tokens = outcome.tokens[delta.choice];
-      tokens.insert(tokens.end(), delta.tokens.begin(), delta.tokens.end());
-    });
-    if (on_delta) {
-      on_delta();
-    }
-  }
-  void OnFinish(Finish finish) override {
-    Note([&](Outcome& outcome) { outcome.finish[finish.choice] = finish; });
-  }
-  void OnDone(const Usage& usage) override {
-    Note([&](Outcome& outcome) { outcome.usage = usage; }, true);
-  }
-  void OnError(const Error& error) override {
-    Note([&](Outcome& outcome) { outcome.error = error; }, true);
-  }
-
-  Outcome Wait() {
-    std::unique_lock lock(mutex_);
-    const bool ended = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
-    EXPECT_TRUE(ended) << "no last event";
-    return outcome_;
-  }
-
-  bool Ended() {
-    const std::lock_guard lock(mutex_);
-    return ended_;
-  }
-
-  std::function<void()> on_delta;  // set before Submit
-
- private:
-  template <typename Body>
-  void Note(const Body& body, bool last = false) {
-    const std::lock_guard lock(mutex_);
-    outcome_.events_after_the_last += ended_ ? 1 : 0;
-    body(outcome_);
-    ended_ = ended_ || last;
-    changed_.notify_all();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  Outcome outcome_;
-  bool ended_ = false;
-};
 
 class LocalEngineTest : public testing::Test {
  protected:
@@ -103,7 +31,7 @@ class LocalEngineTest : public testing::Test {
     std::shared_ptr<backend::Backend> backend = backend::MakeCpuBackend(budget_, {.threads = 2});
     auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
     tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
-    engine_ = MakeLocalEngine(std::move(model), *tokenizer_, budget_,
+    engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_,
                               {.max_context = 200,
                                .prefill_chunk = chunk,
                                .max_queue = max_queue,

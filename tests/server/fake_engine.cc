@@ -167,6 +167,21 @@ engine::EngineStats FakeEngine::Snapshot() const {
   stats.requests_queued = static_cast<int64_t>(queue_.size());
   stats.taken_at_s = NowSeconds();
   stats.accounted_bytes["weights"] = 1234;
+  if (options_.streaming) {
+    stats.experts = {.streaming = true,
+                     .experts_resident = 6,
+                     .capacity = 8,
+                     .hits = 30,
+                     .misses = 10,
+                     .evictions = 4,
+                     .bytes_read = 163840,
+                     .read_seconds = 0.5,
+                     .stall_seconds = 0.25,
+                     .direct = true,
+                     .io = "pread",
+                     .policy = "lru",
+                     .per_layer = {{.layer = 1, .resident = 6, .hits = 30, .misses = 10}}};
+  }
   return stats;
 }
 
@@ -288,12 +303,15 @@ void FakeEngine::Run(Job& job) {
       return cancel();
     }
     DropCancelled();
-    if (says("[[fail]]") && total >= 3) {
+    if ((says("[[fail]]") || says("[[disk]]")) && total >= 3) {
       {
         const std::lock_guard lock(mutex_);
         ++stats_.requests_failed;
       }
-      return job.sink->OnError(Error(ErrorCode::kInternal, "scripted failure"));
+      return job.sink->OnError(
+          says("[[disk]]")
+              ? Error(ErrorCode::kIo, "cannot read layer_0001.bin, expert 3 at offset 49152")
+              : Error(ErrorCode::kInternal, "scripted failure"));
     }
     for (size_t c = 0; c < states.size(); ++c) {
       State& state = states[c];
@@ -368,6 +386,9 @@ void FakeEngine::Run(Job& job) {
   usage.queue_s = start_s - job.submitted_s;
   usage.prefill_s = decode_start_s - start_s;
   usage.decode_s = NowSeconds() - decode_start_s;
+  if (options_.streaming) {
+    usage.experts = {.hits = 30, .misses = 10, .bytes_read = 163840, .stall_s = 0.25};
+  }
   {
     const std::lock_guard lock(mutex_);
     stats_.prefill_tokens += usage.prompt_tokens;
@@ -392,6 +413,17 @@ std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options) {
   model->info.max_context = options.max_context;
   model->info.layers = 2;
   model->info.vocab_size = kVocabSize;
+  if (options.streaming) {
+    model->info.experts = 4;
+    model->info.experts_serving = {.streaming = true,
+                                   .sidecar_present = true,
+                                   .transient_prefill = true,
+                                   .prefetch = true,
+                                   .direct = true,
+                                   .io = "pread",
+                                   .policy = "lru",
+                                   .cache_bytes = 131072};
+  }
   model->info.threads = 1;
   model->info.isa = "scalar";
   model->info.created_unix_s = UnixSeconds();

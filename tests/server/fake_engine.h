@@ -5,6 +5,7 @@
 // choices and logprobs. Words in the prompt change its behaviour:
 //   [[slow]]     20 ms a token        [[prefill]]  prefill takes a minute
 //   [[fail]]     an engine error after 3 tokens
+//   [[disk]]     a record that cannot be read, after 3 tokens
 //   [[long]]     does not end before max_tokens
 #pragma once
 
@@ -31,6 +32,7 @@ struct FakeOptions {
   int max_queue = 256;
   double load_s = 0;  // how long loading takes
   bool with_template = true;
+  bool streaming = false;  // a Mixture-of-Experts model whose experts are on disk
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
 };

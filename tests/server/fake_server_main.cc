@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   cli.add_option("--load-s", fake.load_s);
   cli.add_option("--grace-s", options.grace_s);
   cli.add_flag("--flood", fake.flood);
+  cli.add_flag("--streaming", fake.streaming);
   CLI11_PARSE(cli, argc, argv);
   fake.step_s = step_ms / 1000;
   options.load.checkpoint = "fake";

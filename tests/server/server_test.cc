@@ -440,17 +440,98 @@ TEST_F(ServerAppTest, ManyClientsAtOnce) {
       std::string::npos);
 }
 
+TEST_F(ServerAppTest, StreamedExpertsAreReported) {
+  fake_.streaming = true;
+  app_options_.profile = Profile::kProduction;
+  Start();
+  const Json capabilities = Call("GET", "/v1/capabilities").json();
+  EXPECT_EQ(capabilities["backend"], "production");
+  EXPECT_EQ(capabilities["serving"]["expert_residency"], "streaming");
+  EXPECT_EQ(capabilities["serving"]["serving_mode"], "streaming");
+  const Json brief = Call("GET", "/v1/cache/stats").json()["streaming_summary"];
+  EXPECT_EQ(brief.dump(),
+            R"({"experts_resident":6,"capacity":8,"hits":30,"misses":10,"evictions":4,)"
+            R"("hit_rate":0.75,"bytes_read":163840,"read_seconds":0.5,"stall_seconds":0.25,)"
+            R"("prefetches":0,"prefetch_hits":0,"read_errors":0,"policy":"lru",)"
+            R"("direct_pread":{"active":true,"mode":"pread"}})");
+  const Json detailed = Call("GET", "/v1/cache/stats?x=2&detail=1").json()["streaming_summary"];
+  EXPECT_EQ(detailed["per_layer"].dump(), R"([{"layer":1,"resident":6,"hits":30,"misses":10}])");
+  const std::string metrics = Call("GET", "/metrics").body;
+  EXPECT_NE(metrics.find("\nmach_expert_misses_total 10\n"), std::string::npos);
+  EXPECT_NE(metrics.find("\nmach_expert_read_bytes_total 163840\n"), std::string::npos);
+  EXPECT_NE(metrics.find("\nmach_expert_stall_seconds_total 0.25\n"), std::string::npos);
+}
+
+TEST_F(ServerAppTest, DenseModelsHaveNoStreamingSummary) {
+  Start();
+  EXPECT_TRUE(Call("GET", "/v1/cache/stats?detail=1").json()["streaming_summary"].is_null());
+  EXPECT_EQ(Call("GET", "/metrics").body.find("mach_expert_"), std::string::npos);
+}
+
+TEST_F(ServerAppTest, ReceiptsComeWithUsageOnRequest) {
+  fake_.streaming = true;
+  Start();
+  const char* const kReceipt = R"({"receipt":true})";
+  const Json whole = Call("POST", kChat, ChatBody("hi", kReceipt)).json()["usage"];
+  EXPECT_EQ(whole["mach"]["bytes_read"], 163840);
+  EXPECT_EQ(whole["mach"]["expert_hit_rate"], 0.75);
+  EXPECT_EQ(whole["mach"]["stall_seconds"], 0.25);
+  for (const char* key : {"expert_hits", "expert_misses", "prefill_seconds", "decode_seconds",
+                          "queue_seconds", "cached_tokens"}) {
+    EXPECT_TRUE(whole["mach"][key].is_number()) << key;
+  }
+  EXPECT_FALSE(Call("POST", kChat, ChatBody("hi")).json()["usage"].contains("mach"));
+
+  // A stream that asks for a receipt gets its usage chunk, whether it asked for that or not.
+  const auto events = Stream(kChat, ChatBody("hi", R"({"receipt":true,"stream":true})"));
+  ASSERT_GE(events.size(), 2U);
+  const Json last = Json::parse(events[events.size() - 2]);
+  EXPECT_TRUE(last["choices"].empty());
+  EXPECT_EQ(last["usage"]["mach"]["expert_misses"], 10);
+
+  // Two prompts of one request are one answer and one receipt.
+  const Json two =
+      Call("POST", "/v1/completions", R"({"prompt":["a","b"],"receipt":true})").json()["usage"];
+  EXPECT_EQ(two["mach"]["expert_misses"], 20);
+
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"receipt":"yes"})")).json()["error"]["param"],
+            "receipt");
+}
+
+TEST_F(ServerAppTest, AnUnreadableRecordFailsItsRequestAlone) {
+  Start();
+  const Reply reply = Call("POST", kChat, ChatBody("[[disk]]"));
+  EXPECT_EQ(reply.status, 500);
+  EXPECT_EQ(reply.json()["error"]["code"], "storage_error");
+  EXPECT_EQ(reply.json()["error"]["message"],
+            "cannot read layer_0001.bin, expert 3 at offset 49152");
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 200);
+}
+
 TEST(Startup, LinesHaveTheirKeysInOrder) {
   const auto model = mach::testing::MakeFakeModel({});
-  const auto lines = StartupLines(model->info, ServingConfig());
+  const auto lines = StartupLines(model->info, DescribeServing(model->info, Profile::kOpenAi));
   ASSERT_EQ(lines.size(), 4U);
   EXPECT_EQ(lines[0],
             "startup mode profile=openai production_streaming_mode=off transient_prefill=0 "
             "expert_residency=none arch=llama layers=2 experts=0 expert_cache_bytes=0 "
-            "backend=openai");
+            "backend=openai prefill_chunk=0");
   EXPECT_EQ(lines[1].find("production optimizations direct_pread=0 "), 0U);
   EXPECT_EQ(lines[2].find("startup direct-pread expected=0 "), 0U);
   EXPECT_EQ(lines[3].find("startup decode_path=target-only "), 0U);
+
+  const auto streamed = mach::testing::MakeFakeModel({.streaming = true});
+  EXPECT_EQ(StartupLines(streamed->info, DescribeServing(streamed->info, Profile::kProduction)),
+            (std::vector<std::string>{
+                "startup mode profile=production production_streaming_mode=streaming "
+                "transient_prefill=1 expert_residency=streaming arch=llama layers=2 experts=4 "
+                "expert_cache_bytes=131072 backend=production prefill_chunk=0",
+                "production optimizations direct_pread=1 native_prefill_fused=1 async_prefetch=1 "
+                "resident_metal=0 threads=1 isa=scalar",
+                "startup direct-pread expected=1 sidecar_present=1 sidecar_valid=1 "
+                "native_extension=ready io=pread fallback_policy=fail-fast",
+                "startup decode_path=target-only effective_decode_path=target_only "
+                "adaptive_block_policy=none prefix_cache=off"}));
   EXPECT_EQ(ServingLine("::1", 80), "serving on http://[::1]:80/v1");
 }
 

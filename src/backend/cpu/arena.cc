@@ -12,6 +12,13 @@ constexpr uint64_t kMinChunkBytes = 1ULL << 20;
 
 }  // namespace
 
+void Arena::Reserve(uint64_t bytes) {
+  MACH_CHECK(chunks_.empty());
+  if (bytes > 0) {
+    chunks_.push_back({.memory = Buffer(budget_, "activations", bytes), .begin = 0});
+  }
+}
+
 void* Arena::Allocate(uint64_t bytes) {
   const uint64_t wanted = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   // The tail of a chunk that is too small is skipped: positions only grow.

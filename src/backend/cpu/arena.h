@@ -13,6 +13,9 @@ class Arena {
  public:
   explicit Arena(MemoryBudget& budget) : budget_(budget) {}
 
+  // One piece for everything up to `bytes`. Only while nothing was ever allocated.
+  void Reserve(uint64_t bytes);
+
   // 64-byte aligned, contents undefined. Throws kResourceLimit at the ceiling.
   void* Allocate(uint64_t bytes);
   template <typename T>

@@ -59,6 +59,7 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuRecurrentStore>(context_, shape);
   }
 
+  void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
   uint64_t Mark() override { return context_.arena.Mark(); }
   void Release(uint64_t mark) override { context_.arena.Release(mark); }
 

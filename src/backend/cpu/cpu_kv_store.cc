@@ -6,12 +6,22 @@
 
 namespace mach::backend {
 
+namespace {
+
+// Keys, or values, of one layer in a block.
+uint64_t LayerBytes(const KvShape& shape) {
+  return static_cast<uint64_t>(kernels::kKvBlockTokens) * static_cast<uint64_t>(shape.kv_heads) *
+         static_cast<uint64_t>(shape.head_dim) * DTypeBytes(shape.dtype);
+}
+
+}  // namespace
+
+uint64_t KvBlockPool::BlockBytes(const KvShape& shape) {
+  return 2 * LayerBytes(shape) * static_cast<uint64_t>(shape.layers);
+}
+
 KvBlockPool::KvBlockPool(MemoryBudget& budget, const KvShape& shape)
-    : budget_(budget),
-      shape_(shape),
-      layer_bytes_(static_cast<uint64_t>(kernels::kKvBlockTokens) *
-                   static_cast<uint64_t>(shape.kv_heads) * static_cast<uint64_t>(shape.head_dim) *
-                   DTypeBytes(shape.dtype)) {}
+    : budget_(budget), shape_(shape), layer_bytes_(LayerBytes(shape)) {}
 
 Buffer KvBlockPool::Take() {
   if (free_.empty()) {

@@ -15,11 +15,13 @@ namespace mach::backend {
 
 class KvBlockPool {
  public:
+  static uint64_t BlockBytes(const KvShape& shape);
+
   KvBlockPool(MemoryBudget& budget, const KvShape& shape);
 
   const KvShape& shape() const { return shape_; }
   uint64_t layer_bytes() const { return layer_bytes_; }  // keys, or values, of one layer's block
-  uint64_t block_bytes() const { return 2 * layer_bytes_ * static_cast<uint64_t>(shape_.layers); }
+  uint64_t block_bytes() const { return BlockBytes(shape_); }
 
   Buffer Take();  // throws kResourceLimit at the ceiling
   void Give(Buffer block);

@@ -21,25 +21,43 @@ class CpuSnapshot final : public RecurrentSnapshot {
   Buffer copy_;
 };
 
+int64_t LayerFloats(const RecurrentShape& shape) {
+  // Whole lines, so that every layer's state is aligned.
+  const int64_t conv = ((shape.conv_kernel - 1) * shape.conv_channels() + 15) / 16 * 16;
+  return shape.v_heads * shape.k_dim * PaddedVDim(shape) + conv;
+}
+
+// Of one layer and one token.
+int64_t TapeFloats(const RecurrentShape& shape) {
+  return static_cast<int64_t>(shape.k_heads) * shape.k_dim + shape.v_heads * PaddedVDim(shape) +
+         shape.v_heads + shape.conv_channels();
+}
+
 }  // namespace
 
+int64_t PaddedVDim(const RecurrentShape& shape) {
+  return (shape.v_dim + 15) / 16 * 16;
+}
+
+uint64_t RecurrentCopyBytes(const RecurrentShape& shape) {
+  return static_cast<uint64_t>(shape.layers * LayerFloats(shape)) * sizeof(float);
+}
+
+uint64_t RecurrentTapeBytes(const RecurrentShape& shape, int64_t tokens) {
+  return static_cast<uint64_t>(tokens * shape.layers * TapeFloats(shape)) * sizeof(float);
+}
+
 CpuRecurrentStore::CpuRecurrentStore(CpuContext& context, const RecurrentShape& shape)
-    : context_(context), shape_(shape), padded_v_dim_((shape.v_dim + 15) / 16 * 16) {
+    : context_(context), shape_(shape), padded_v_dim_(PaddedVDim(shape)) {
   MACH_CHECK(shape.k_heads > 0 && shape.v_heads % shape.k_heads == 0 && shape.conv_kernel > 0);
   for (Buffer& copy : copies_) {
     copy = Buffer(context.budget, kOwner, CopyBytes());
   }
 }
 
-int64_t CpuRecurrentStore::TapeFloatsOfToken() const {
-  return shape_.layers * (static_cast<int64_t>(shape_.k_heads) * shape_.k_dim +
-                          shape_.v_heads * padded_v_dim_ + shape_.v_heads + shape_.conv_channels());
-}
-
 void CpuRecurrentStore::Begin(int64_t tokens, bool record) {
   MACH_CHECK(tokens > 0);
-  const uint64_t tape_bytes =
-      record ? static_cast<uint64_t>(tokens * TapeFloatsOfToken()) * sizeof(float) : 0;
+  const uint64_t tape_bytes = record ? RecurrentTapeBytes(shape_, tokens) : 0;
   if (tape_.size_bytes() < tape_bytes) {
     step_.recorded = false;  // even if what follows throws
     tape_ = Buffer();
@@ -136,14 +154,13 @@ CpuRecurrentStore::LayerStep CpuRecurrentStore::Layer(int32_t layer) {
 CpuRecurrentStore::LayerStep CpuRecurrentStore::Parts(int32_t layer, int from, int to,
                                                       const Step& step) {
   LayerStep parts;
-  const int64_t at = layer * LayerFloats();
+  const int64_t at = layer * LayerFloats(shape_);
   parts.state = copies_[static_cast<size_t>(from)].As<float>().data() + at;
   parts.new_state = copies_[static_cast<size_t>(to)].As<float>().data() + at;
   parts.conv = parts.state + StateFloats();
   parts.new_conv = parts.new_state + StateFloats();
   if (step.recorded) {
-    parts.k =
-        tape_.As<float>().data() + layer * step.tokens * (TapeFloatsOfToken() / shape_.layers);
+    parts.k = tape_.As<float>().data() + layer * step.tokens * TapeFloats(shape_);
     parts.delta = parts.k + step.tokens * shape_.k_heads * shape_.k_dim;
     parts.decay = parts.delta + step.tokens * shape_.v_heads * padded_v_dim_;
     parts.rows = parts.decay + step.tokens * shape_.v_heads;

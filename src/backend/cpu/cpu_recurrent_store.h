@@ -16,6 +16,12 @@
 
 namespace mach::backend {
 
+// v_dim, padded to whole vectors.
+int64_t PaddedVDim(const RecurrentShape& shape);
+// Of one copy of the state, and of the tape of a recorded step.
+uint64_t RecurrentCopyBytes(const RecurrentShape& shape);
+uint64_t RecurrentTapeBytes(const RecurrentShape& shape, int64_t tokens);
+
 class CpuRecurrentStore final : public RecurrentStore {
  public:
   // What one gated-delta layer reads and writes during a step.
@@ -57,15 +63,7 @@ class CpuRecurrentStore final : public RecurrentStore {
 
   int64_t HeadFloats() const { return shape_.k_dim * padded_v_dim_; }
   int64_t StateFloats() const { return shape_.v_heads * HeadFloats(); }
-  // Whole lines, so that every layer's state is aligned.
-  int64_t ConvFloats() const {
-    return ((shape_.conv_kernel - 1) * shape_.conv_channels() + 15) / 16 * 16;
-  }
-  int64_t LayerFloats() const { return StateFloats() + ConvFloats(); }
-  uint64_t CopyBytes() const {
-    return static_cast<uint64_t>(shape_.layers * LayerFloats()) * sizeof(float);
-  }
-  int64_t TapeFloatsOfToken() const;
+  uint64_t CopyBytes() const { return RecurrentCopyBytes(shape_); }
   // The parts of a layer in the copy that is current and in the other; the tape if `step` has one.
   LayerStep Parts(int32_t layer, int from, int to, const Step& step);
   void Replay(int64_t keep);

@@ -13,10 +13,6 @@ namespace {
 
 using kernels::QuantizedRows;
 
-// Rows of all experts of a batch together, for each thread: enough to share out evenly, few enough
-// for what a batch makes to stay in the cache.
-constexpr int64_t kBatchRowsPerThread = 128;
-
 // One use of an expert: row and rank of the routing.
 struct Use {
   int32_t row;

@@ -1,0 +1,207 @@
+// mach check: whether and how a checkpoint can be served on this machine, from its headers.
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "app/command.h"
+#include "app/progress_bar.h"
+#include "app/residency_flags.h"
+#include "engine/preflight.h"
+#include "formats/expert_sidecar.h"
+#include "formats/hub.h"
+#include "server/reports.h"
+
+namespace mach::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct CheckOptions {
+  std::string checkpoint;
+  engine::RunnableOptions load;
+  std::optional<double> expert_cache_gb;
+  double memory_gb = 0;
+  bool verify = false;
+  bool json = false;
+};
+
+double Gb(uint64_t bytes) {
+  return static_cast<double>(bytes) / 1e9;
+}
+
+Json PlanJson(const engine::MemoryPlan& plan) {
+  Json bytes = Json::object();
+  for (const auto& [owner, value] : plan.bytes) {
+    bytes[owner] = value;
+  }
+  bytes["total"] = plan.total_bytes;
+  return bytes;
+}
+
+Json PathJson(const engine::PathReport& path, const server::ServingConfig& serving) {
+  Json out = {{"path", path.name},
+              {"runnable", path.runnable},
+              {"reason", path.reason.empty() ? Json() : Json(path.reason)},
+              {"missing", path.missing}};
+  if (path.runnable) {
+    out["decode_path"] = serving.decode_path;
+    out["effective_decode_path"] = serving.effective_decode_path;
+    out["effective_decode_path_reason"] = serving.effective_decode_path_reason;
+    out["verdict"] = engine::VerdictName(path.verdict);
+    out["predicted_bytes"] = PlanJson(path.plan);
+    out["context_tokens"] = path.plan.context;
+    out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
+    out["expert_cache_bytes"] = path.plan.expert_bank_bytes;
+    out["advice"] = Json{{"command", path.advice},
+                         {"verdict", engine::VerdictName(path.advised_verdict)},
+                         {"total_bytes", path.advised.total_bytes}};
+  }
+  return out;
+}
+
+// The path as the server would describe it, so that both say the same.
+server::ServingConfig Serving(const engine::PathReport& path) {
+  return server::DescribeServing(
+      {}, path.name == "openai" ? server::Profile::kOpenAi : server::Profile::kProduction);
+}
+
+void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
+  Json paths = Json::array();
+  for (const engine::PathReport& path : report.paths) {
+    paths.push_back(PathJson(path, Serving(path)));
+  }
+  const auto best = report.Best();
+  const Json out = {{"checkpoint", options.load.checkpoint.string()},
+                    {"model_type", report.model_type},
+                    {"arch", server::ArchJson(report.arch)},
+                    {"weights", report.quantisation},
+                    {"layers", report.layers},
+                    {"experts", report.experts},
+                    {"file_bytes", report.file_bytes},
+                    {"machine", Json{{"total_bytes", report.machine.total_bytes},
+                                     {"available_bytes", report.machine.available_bytes}}},
+                    {"memory_ceiling_bytes", GigabytesToBytes(options.memory_gb)},
+                    {"verdict", best ? Json(engine::VerdictName(*best)) : Json()},
+                    {"paths", std::move(paths)}};
+  std::printf("%s\n", out.dump(2).c_str());
+}
+
+void PrintPath(const engine::PathReport& path) {
+  if (!path.runnable) {
+    std::printf("\n%-10s not runnable: %s\n", path.name.c_str(), path.reason.c_str());
+    return;
+  }
+  const engine::MemoryPlan& plan = path.plan;
+  const server::ServingConfig serving = Serving(path);
+  std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", path.name.c_str(),
+              engine::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes), Gb(plan.limit_bytes),
+              serving.effective_decode_path.c_str(), serving.effective_decode_path_reason.c_str());
+  for (const auto& [owner, bytes] : plan.bytes) {
+    std::printf("  %-14s %8.3f GB", owner.c_str(), Gb(bytes));
+    if (owner == "kv") {
+      std::printf("  for %lld tokens", static_cast<long long>(plan.context));
+    } else if (owner == "activations") {
+      std::printf("  for chunks of %lld tokens", static_cast<long long>(plan.prefill_chunk));
+    }
+    std::printf("\n");
+  }
+  std::printf("  %s%s\n", path.advised_verdict == path.verdict ? "" : "smaller, ",
+              path.advised_verdict == path.verdict
+                  ? path.advice.c_str()
+                  : (engine::VerdictName(path.advised_verdict) + ": " + path.advice).c_str());
+}
+
+void PrintText(const CheckOptions& options, const engine::Preflight& report) {
+  std::printf("%s  %s%s  %s  %d layers", options.load.checkpoint.c_str(), report.model_type.c_str(),
+              report.arch ? "" : " (not registered)", report.quantisation.c_str(), report.layers);
+  if (report.experts > 0) {
+    std::printf("  %d experts", report.experts);
+  }
+  std::printf("  %.2f GB of files\n", Gb(report.file_bytes));
+  std::printf("machine: %.2f GB, %.2f GB available", Gb(report.machine.total_bytes),
+              Gb(report.machine.available_bytes));
+  if (options.memory_gb > 0) {
+    std::printf("; ceiling %.2f GB", options.memory_gb);
+  }
+  std::printf("\n");
+  for (const engine::PathReport& path : report.paths) {
+    PrintPath(path);
+  }
+}
+
+// Reads and checks every byte that a checksum covers.
+void Verify(const std::filesystem::path& dir) {
+  const auto checkpoint = formats::Checkpoint::Open(dir);
+  {
+    ProgressBar bar("verifying files");
+    if (!checkpoint->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); })) {
+      std::fprintf(stderr, "no mach.json: the files have no checksums to compare with\n");
+    }
+  }
+  if (const auto sidecar = formats::ExpertSidecar::Find(dir)) {
+    ProgressBar bar("verifying experts");
+    sidecar->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); });
+  }
+  std::fprintf(stderr, "verified\n");
+}
+
+int RunCheck(CheckOptions& options) {
+  options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
+  if (options.expert_cache_gb) {
+    options.load.experts.cache_bytes = GigabytesToBytes(*options.expert_cache_gb);
+  }
+  if (options.verify) {
+    Verify(options.load.checkpoint);
+  }
+  const engine::Preflight report =
+      engine::RunPreflight(options.load, GigabytesToBytes(options.memory_gb), ReadMachineMemory());
+  if (options.json) {
+    PrintJson(options, report);
+  } else {
+    PrintText(options, report);
+  }
+  const auto best = report.Best();
+  if (!best) {
+    return kExitFailed;
+  }
+  return *best == engine::Verdict::kWontFit ? kExitWontFit : kExitOk;
+}
+
+}  // namespace
+
+Command AddCheck(CLI::App& root) {
+  auto options = std::make_shared<CheckOptions>();
+  CLI::App* app = root.add_subcommand(
+      "check", "Say how a checkpoint can be served here and what memory it takes");
+  app->footer(
+      "Reads headers only. For each path (streaming, resident, openai): whether it can run, its\n"
+      "memory by owner, a verdict, and the command that serves it on this machine. Exit: 0 fits\n"
+      "or is tight, 3 will not fit, 1 cannot be served at all.");
+  app->add_option("checkpoint", options->checkpoint, "Checkpoint directory or cached hub id")
+      ->required();
+  app->add_option("--expert-cache-gb", options->expert_cache_gb,
+                  "Bank of streamed experts in GB (1e9 bytes); default: what memory has room for")
+      ->check(CLI::PositiveNumber);
+  app->add_option("--memory-gb", options->memory_gb,
+                  "Ceiling of the process in GB (1e9 bytes); 0 = what is available")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--max-context", options->load.max_context,
+                  "Tokens of prompt and answer together; 0 = the model's own limit, up to 32768")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--prefill-chunk", options->load.prefill_chunk,
+                  "Tokens of one forward of prefill; 0 = chosen")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app->add_flag("--verify", options->verify, "Read everything and compare checksums first");
+  app->add_flag("--json", options->json, "Print JSON");
+  return {app, [options] { return RunCheck(*options); }};
+}
+
+}  // namespace mach::app

@@ -1,0 +1,75 @@
+#include "app/residency_flags.h"
+
+#include "base/error.h"
+#include "experts/cache_policy.h"
+
+namespace mach::app {
+
+void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
+  app.add_flag("--streaming", streaming, "Experts streamed from the SSD, a bank of them in memory")
+      ->group(group);
+  app.add_flag("--no-streaming", no_streaming, "All experts resident")->group(group);
+  app.add_option("--expert-cache-gb", expert_cache_gb,
+                 "Bank of streamed experts in GB (1e9 bytes). Default: what is left of --memory-gb "
+                 "or of 90 % of the available memory beside weights, context and activations; "
+                 "`mach check` prints it")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_flag("--expert-prefetch,!--no-expert-prefetch", expert_prefetch,
+               "Read ahead what the next layer will probably route to (default: as measured, see "
+               "docs/benchmarks.md)")
+      ->group(group);
+  app.add_option("--expert-policy", expert_policy,
+                 "Which expert leaves a full bank (default: as measured)")
+      ->check(CLI::IsMember(experts::CachePolicyNames()))
+      ->group(group);
+  app.add_option("--io", io, "How experts are read: auto, io_uring or pread")
+      ->check(CLI::IsMember({"auto", "io_uring", "pread"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--allow-buffered-io", allow_buffered_io,
+               "Diagnostic: read through the page cache where direct reads are refused, instead of "
+               "failing")
+      ->group(group);
+  app.add_option("--expert-trace", expert_trace,
+                 "Append the experts of every decode step to this file, for bench/cache_policy_sim")
+      ->group(group);
+  app.add_option("--prefill-chunk", prefill_chunk,
+                 "Tokens of one forward of prefill. 0 = the largest power of two from 512 to 8192 "
+                 "that memory allows; dense models 512")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
+  if (streaming && no_streaming) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--streaming and --no-streaming exclude each other: give one");
+  }
+  if (!streaming && (expert_cache_gb || expert_prefetch || !expert_policy.empty())) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "--expert-cache-gb, --expert-prefetch and --expert-policy belong to --streaming: without "
+        "it all experts are resident");
+  }
+  engine::ExpertOptions& experts = options.experts;
+  experts.residency = streaming      ? engine::Residency::kStreaming
+                      : no_streaming ? engine::Residency::kResident
+                                     : engine::Residency::kAny;
+  if (expert_cache_gb) {
+    experts.cache_bytes = GigabytesToBytes(*expert_cache_gb);
+  }
+  experts.prefetch = expert_prefetch;
+  experts.policy = expert_policy;
+  experts.io = io;
+  experts.allow_buffered = allow_buffered_io;
+  experts.trace_file = expert_trace;
+  options.prefill_chunk = prefill_chunk;
+}
+
+uint64_t GigabytesToBytes(double gigabytes) {
+  return static_cast<uint64_t>(gigabytes * 1e9);
+}
+
+}  // namespace mach::app

@@ -1,0 +1,35 @@
+// The flags that say how experts are kept in memory, shared by the commands that load a model.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/runnable_model.h"
+
+namespace mach::app {
+
+struct ResidencyFlags {
+  bool streaming = false;
+  bool no_streaming = false;
+  std::optional<double> expert_cache_gb;
+  std::optional<bool> expert_prefetch;
+  std::string expert_policy;
+  std::string io = "auto";
+  bool allow_buffered_io = false;
+  std::string expert_trace;
+  int64_t prefill_chunk = 0;
+
+  // Registers all of them; `group` is their heading in --help.
+  void Register(CLI::App& app, const std::string& group);
+
+  // Throws kInvalidArgument for flags that contradict each other.
+  void Apply(engine::RunnableOptions& options) const;
+};
+
+// `--memory-gb` in bytes.
+uint64_t GigabytesToBytes(double gigabytes);
+
+}  // namespace mach::app

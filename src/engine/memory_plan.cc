@@ -1,0 +1,198 @@
+#include "engine/memory_plan.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "backend/dry_backend.h"
+#include "base/error.h"
+#include "models/loader.h"
+
+namespace mach::engine {
+namespace {
+
+constexpr int64_t kMinChunk = 512;
+constexpr int64_t kMaxChunk = 8192;
+constexpr int64_t kUsualChunk = 2048;
+constexpr int64_t kUsualContext = 32768;
+
+// The program, its libraries and threads, and what a tokenizer becomes for each byte of its
+// tokenizer.json; measured on builds of the preset release.
+constexpr uint64_t kProcessBytes = 24ULL << 20;
+constexpr double kTokenizerFactor = 3.0;
+
+uint64_t ProcessBytes(const formats::Checkpoint& checkpoint) {
+  std::error_code error;
+  const auto tokenizer_bytes =
+      std::filesystem::file_size(checkpoint.dir() / "tokenizer.json", error);
+  return kProcessBytes +
+         (error ? 0
+                : static_cast<uint64_t>(static_cast<double>(tokenizer_bytes) * kTokenizerFactor));
+}
+
+int64_t ContextLimit(int64_t wanted, int64_t limit) {
+  if (wanted > limit) {
+    throw Error(ErrorCode::kInvalidArgument, "--max-context " + std::to_string(wanted) +
+                                                 " is more than the model's own limit of " +
+                                                 std::to_string(limit) + " tokens");
+  }
+  return wanted > 0 ? wanted : limit;
+}
+
+// The model on the dry backend.
+class DryModel {
+ public:
+  DryModel(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
+           int threads)
+      : backend_(backend::MakeDryBackend(budget_, {.threads = threads})) {
+    if (inventory) {
+      experts_ =
+          backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
+    }
+    model_ = models::BuildModel(
+        {.checkpoint = checkpoint, .backend = backend_, .experts = experts_.get()});
+  }
+
+  const models::ModelShape& shape() const { return model_->shape(); }
+
+  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them.
+  std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
+    const auto state = model_->NewSequence();
+    Step(*state, rows);
+    state->kv().Reserve(context);
+    return budget_.BytesByOwner();
+  }
+
+  // The most activations of a step of `rows` tokens.
+  uint64_t ActivationBytes(int64_t rows) {
+    backend_->TakePeakActivationBytes();
+    Step(*model_->NewSequence(), rows);
+    return backend_->TakePeakActivationBytes();
+  }
+
+ private:
+  void Step(state::SequenceState& state, int64_t rows) {
+    const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
+    const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
+    const backend::StepScope scope(*backend_);
+    model_->Forward(std::span(&step, 1), nullptr);
+  }
+
+  MemoryBudget budget_;
+  std::shared_ptr<backend::DryBackend> backend_;
+  std::unique_ptr<backend::ExpertSource> experts_;
+  std::unique_ptr<models::Model> model_;
+};
+
+uint64_t Sum(const std::map<std::string, uint64_t>& bytes) {
+  uint64_t sum = 0;
+  for (const auto& [owner, value] : bytes) {
+    sum += value;
+  }
+  return sum;
+}
+
+class Planner {
+ public:
+  Planner(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
+          const PlanOptions& options)
+      : inventory_(inventory),
+        options_(options),
+        process_bytes_(ProcessBytes(checkpoint)),
+        model_(checkpoint, inventory, options.threads) {}
+
+  MemoryPlan Run() {
+    plan_.max_context = ContextLimit(options_.max_context, model_.shape().max_context);
+    plan_.context =
+        options_.max_context > 0 ? plan_.max_context : std::min(plan_.max_context, kUsualContext);
+    SetLimits();
+    if (inventory_ && options_.experts.residency == Residency::kStreaming) {
+      SizeBank();
+    }
+    SizeChunk();
+    plan_.total_bytes = Sum(plan_.bytes);
+    return plan_;
+  }
+
+ private:
+  // A machine's memory is not used to the last byte; a ceiling is.
+  void SetLimits() {
+    plan_.limit_bytes = options_.available_bytes;
+    plan_.target_bytes = options_.available_bytes - options_.available_bytes / 10;
+    if (options_.ceiling_bytes > 0) {
+      const bool known = options_.available_bytes > 0;
+      const auto cap = [&](uint64_t& bytes) {
+        bytes = known ? std::min(bytes, options_.ceiling_bytes) : options_.ceiling_bytes;
+      };
+      cap(plan_.limit_bytes);
+      cap(plan_.target_bytes);
+    }
+  }
+
+  // Chunks longer than the context are never seen.
+  int64_t Rows(int64_t chunk) const { return std::min(chunk, plan_.context); }
+
+  std::map<std::string, uint64_t> BytesWithChunk(int64_t chunk) {
+    auto bytes = model_.Bytes(plan_.context, Rows(chunk));
+    bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
+    bytes["process"] = process_bytes_;
+    if (inventory_) {
+      bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.expert_bank_bytes));
+    }
+    return bytes;
+  }
+
+  void SizeBank() {
+    const uint64_t record = inventory_->layout.record_bytes;
+    const uint64_t least = static_cast<uint64_t>(inventory_->top_k) * record;
+    plan_.expert_bank_bytes = options_.experts.cache_bytes.value_or(least);
+    if (options_.experts.cache_bytes) {
+      return;
+    }
+    const auto bytes =
+        BytesWithChunk(options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk);
+    const uint64_t others = Sum(bytes) - bytes.at("expert_bank");
+    const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
+    plan_.expert_bank_bytes = std::clamp(WholePages(room) / record * record, least,
+                                         std::max(least, inventory_->TotalBytes()));
+  }
+
+  // Large buffers take whole huge pages.
+  static uint64_t WholePages(uint64_t room) {
+    return room - std::min(room, Buffer::BookedBytes(room) - room);
+  }
+
+  void SizeChunk() {
+    plan_.prefill_chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kMinChunk;
+    plan_.bytes = BytesWithChunk(plan_.prefill_chunk);
+    if (inventory_ && options_.prefill_chunk == 0) {
+      // Until a chunk holds the whole context or no longer fits.
+      for (int64_t chunk = 2 * kMinChunk; chunk <= kMaxChunk && chunk / 2 < plan_.context;
+           chunk *= 2) {
+        auto bytes = BytesWithChunk(chunk);
+        if (Sum(bytes) > plan_.target_bytes) {
+          break;
+        }
+        plan_.prefill_chunk = chunk;
+        plan_.bytes = std::move(bytes);
+      }
+    }
+    plan_.activation_bytes = model_.ActivationBytes(Rows(plan_.prefill_chunk));
+  }
+
+  const std::optional<ExpertInventory>& inventory_;
+  const PlanOptions& options_;
+  const uint64_t process_bytes_;
+  DryModel model_;
+  MemoryPlan plan_;
+};
+
+}  // namespace
+
+MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
+                      const std::optional<ExpertInventory>& inventory, const PlanOptions& options) {
+  return Planner(checkpoint, inventory, options).Run();
+}
+
+}  // namespace mach::engine

@@ -1,0 +1,54 @@
+// What a model will take of memory, before it is loaded, and what follows from that: how large the
+// expert bank and the chunks of prefill may be. `mach check` prints a plan, loading carries it out.
+//
+// The model is built on the dry backend, so the prediction comes from the code that loads it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/expert_loading.h"
+#include "formats/checkpoint.h"
+
+namespace mach::engine {
+
+struct PlanOptions {
+  ExpertOptions experts;
+  int threads = 0;             // 0 = physical cores
+  int64_t max_context = 0;     // tokens; 0 = the model's own limit
+  int64_t prefill_chunk = 0;   // tokens; 0 = chosen
+  uint64_t ceiling_bytes = 0;  // 0 = none
+  // Free for this process, without a ceiling (platform/machine_memory.h); 0 = not known.
+  uint64_t available_bytes = 0;
+};
+
+struct MemoryPlan {
+  // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; and
+  // "process": the program itself, its tokenizer and its threads.
+  std::map<std::string, uint64_t> bytes;
+  uint64_t total_bytes = 0;
+  uint64_t limit_bytes = 0;        // what there is: ceiling or available memory; 0 = not known
+  uint64_t target_bytes = 0;       // what was planned for: the ceiling, or 90 % of available memory
+  int64_t max_context = 0;         // tokens that a request may have
+  int64_t context = 0;             // tokens that were planned for
+  int64_t prefill_chunk = 0;       // tokens of one forward
+  uint64_t activation_bytes = 0;   // for Backend::ReserveActivations
+  uint64_t expert_bank_bytes = 0;  // streamed only
+
+  uint64_t Of(const std::string& owner) const {
+    const auto it = bytes.find(owner);
+    return it == bytes.end() ? 0 : it->second;
+  }
+};
+
+// Reads headers only. The context planned for is the one that the user asked for, else the model's
+// own up to 32,768 tokens. Without a size of the bank it gets what is left beside that context and
+// a chunk of 2,048 tokens, at least one layer's top_k experts and at most all. Without a
+// prefill_chunk a Mixture-of-Experts model gets the largest power of two from 512 to 8,192 that
+// fits beside all that, a dense one 512. Throws mach::Error for a checkpoint that cannot be loaded.
+MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
+                      const std::optional<ExpertInventory>& inventory, const PlanOptions& options);
+
+}  // namespace mach::engine

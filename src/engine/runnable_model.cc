@@ -1,0 +1,83 @@
+#include "engine/runnable_model.h"
+
+#include <utility>
+
+#include "backend/cpu/cpu_backend.h"
+#include "models/loader.h"
+#include "platform/machine_memory.h"
+
+namespace mach::engine {
+namespace {
+
+// What loading will read, as its progress counts it.
+uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertInventory>& inventory,
+                     bool streaming) {
+  uint64_t bytes = runnable.plan.Of("weights");
+  if (!inventory) {
+    return bytes;
+  }
+  if (!streaming) {
+    return bytes + inventory->TotalBytes();
+  }
+  return bytes +
+         (std::filesystem::exists(inventory->HeatFile()) ? runnable.plan.expert_bank_bytes : 0);
+}
+
+ExpertServing DescribeServing(const ExpertInventory& inventory, const ExpertOptions& options,
+                              const experts::ExpertStore& store, const MemoryPlan& plan) {
+  const experts::ExpertStats stats = store.Stats();
+  return {.streaming = stats.streaming,
+          .sidecar_present = inventory.sidecar.has_value(),
+          .transient_prefill = stats.streaming,
+          .prefetch = store.prefetches(),
+          .direct = stats.direct,
+          .allow_buffered = options.allow_buffered,
+          .io = stats.io,
+          .policy = stats.policy,
+          .cache_bytes = stats.streaming ? plan.expert_bank_bytes : 0};
+}
+
+}  // namespace
+
+RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
+                           LoadProgress* progress) {
+  RunnableModel runnable;
+  runnable.checkpoint = formats::Checkpoint::Open(options.checkpoint);
+  const std::optional<ExpertInventory> inventory = FindExperts(*runnable.checkpoint);
+  RequireServable(*runnable.checkpoint, inventory, options.experts.residency);
+  runnable.plan = PlanMemory(*runnable.checkpoint, inventory,
+                             {.experts = options.experts,
+                              .threads = options.threads,
+                              .max_context = options.max_context,
+                              .prefill_chunk = options.prefill_chunk,
+                              .ceiling_bytes = budget.ceiling_bytes(),
+                              .available_bytes = ReadMachineMemory().available_bytes});
+  // The ceiling is the process's, so what is not in buffers counts too.
+  budget.Take("process", runnable.plan.Of("process"));
+
+  if (progress != nullptr) {
+    progress->bytes_total.store(
+        BytesToLoad(runnable, inventory, options.experts.residency == Residency::kStreaming));
+  }
+  const auto on_bytes = [progress](uint64_t bytes) {
+    if (progress != nullptr) {
+      progress->bytes_done.fetch_add(bytes);
+    }
+  };
+  runnable.backend = backend::MakeCpuBackend(budget, {.threads = options.threads});
+  runnable.backend->ReserveActivations(runnable.plan.activation_bytes);
+  if (inventory) {
+    // First, because a bad sidecar or a disk without direct reads shows itself here.
+    runnable.experts = LoadExperts(*runnable.checkpoint, *inventory, options.experts,
+                                   runnable.plan.expert_bank_bytes, budget, on_bytes);
+    runnable.serving =
+        DescribeServing(*inventory, options.experts, *runnable.experts, runnable.plan);
+  }
+  runnable.model = models::BuildModel({.checkpoint = *runnable.checkpoint,
+                                       .backend = runnable.backend,
+                                       .experts = runnable.experts.get(),
+                                       .on_bytes = on_bytes});
+  return runnable;
+}
+
+}  // namespace mach::engine

@@ -1,0 +1,268 @@
+// Streamed experts against resident ones, through the engine: the same answer at every size of the
+// bank, with prefetch, after a restart and under faults; cancellation; reads that fail.
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "engine/local_engine.h"
+#include "engine/runnable_model.h"
+#include "formats/convert.h"
+#include "platform/faulty_reader.h"
+#include "tests/engine/engine_support.h"
+#include "tests/formats/test_files.h"
+#include "tests/support/word_tokenizer.h"
+
+namespace mach::engine {
+namespace {
+
+using testing_support::WordTokenizer;
+
+// A tiny Mixture-of-Experts checkpoint with a sidecar, and engines over it.
+class StreamingTest : public testing::TestWithParam<std::string> {
+ protected:
+  struct Loaded {
+    MemoryBudget budget;
+    RunnableModel runnable;
+    std::unique_ptr<WordTokenizer> tokenizer;
+    std::unique_ptr<Engine> engine;
+
+    ~Loaded() { engine.reset(); }
+
+    Outcome Run(GenerationRequest request) const {
+      const auto sink = std::make_shared<RecordingSink>();
+      const auto handle = engine->Submit(std::move(request), sink);
+      return sink->Wait();
+    }
+  };
+
+  void SetUp() override {
+    checkpoint_ = scratch_.path() / "engine";
+    formats::Convert({.source = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden" /
+                                GetParam(),
+                      .out = checkpoint_,
+                      .threads = 2},
+                     {});
+    inventory_ = FindExperts(*formats::Checkpoint::Open(checkpoint_)).value();
+  }
+
+  uint64_t record_bytes() const { return inventory_.layout.record_bytes; }
+
+  static ExpertOptions Streaming(uint64_t bank_bytes) {
+    ExpertOptions options;
+    options.residency = Residency::kStreaming;
+    options.cache_bytes = bank_bytes;
+    options.allow_buffered = true;  // the scratch directory may be in memory
+    return options;
+  }
+  static ExpertOptions Resident() {
+    ExpertOptions options;
+    options.residency = Residency::kResident;
+    return options;
+  }
+
+  std::unique_ptr<Loaded> Load(const ExpertOptions& experts, int64_t chunk = 16) const {
+    auto loaded = std::make_unique<Loaded>();
+    loaded->runnable = LoadRunnable({.checkpoint = checkpoint_,
+                                     .threads = 2,
+                                     .max_context = 200,
+                                     .prefill_chunk = chunk,
+                                     .experts = experts},
+                                    loaded->budget, nullptr);
+    loaded->tokenizer =
+        std::make_unique<WordTokenizer>(Pieces(loaded->runnable.model->shape().vocab_size));
+    loaded->engine = MakeLocalEngine(
+        std::move(loaded->runnable.model), loaded->runnable.experts.get(), *loaded->tokenizer,
+        loaded->budget,
+        {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
+    return loaded;
+  }
+
+  // Prompts of different lengths: some of one chunk, some of several.
+  static GenerationRequest Request(int64_t index, bool sampled = false) {
+    GenerationRequest request;
+    request.id = "test";
+    for (int64_t i = 0; i < 3 + 19 * index; ++i) {
+      request.prompt_tokens.push_back(static_cast<int32_t>((7 * i + 13 * index) % 50));
+    }
+    request.sampling.temperature = sampled ? 0.8F : 0.0F;
+    request.sampling.seed = 11 + index;
+    request.stop.max_tokens = 24;
+    return request;
+  }
+
+  std::vector<std::string> Texts(const Loaded& loaded) const {
+    std::vector<std::string> texts;
+    for (int64_t index = 0; index < 4; ++index) {
+      for (const bool sampled : {false, true}) {
+        texts.push_back(loaded.Run(Request(index, sampled)).text[0]);
+      }
+    }
+    return texts;
+  }
+
+  formats::ScratchDir scratch_;
+  std::filesystem::path checkpoint_;
+  ExpertInventory inventory_;
+};
+
+TEST_P(StreamingTest, OneAnswerAtEverySizeOfTheBank) {
+  const std::vector<std::string> want = Texts(*Load(Resident()));
+  const uint64_t all = inventory_.TotalBytes();
+  const uint64_t least = static_cast<uint64_t>(inventory_.top_k) * record_bytes();
+  for (const uint64_t bank : {least, least + record_bytes(), all / 2, all, 2 * all}) {
+    for (const bool prefetch : {false, true}) {
+      SCOPED_TRACE("bank " + std::to_string(bank) + " prefetch " + std::to_string(prefetch));
+      ExpertOptions options = Streaming(bank);
+      options.prefetch = prefetch;
+      const auto streamed = Load(options);
+      EXPECT_EQ(Texts(*streamed), want);
+      const experts::ExpertStats stats = streamed->engine->Snapshot().experts.value();
+      EXPECT_TRUE(stats.streaming);
+      EXPECT_GT(stats.hits + stats.misses, 0);
+      EXPECT_GT(stats.bytes_read, 0U);
+    }
+  }
+}
+
+TEST_P(StreamingTest, ChunksChangeNothing) {
+  const std::vector<std::string> want = Texts(*Load(Resident()));
+  for (const int64_t chunk : {1, 5, 64}) {
+    EXPECT_EQ(Texts(*Load(Streaming(inventory_.TotalBytes() / 2), chunk)), want) << chunk;
+  }
+}
+
+TEST_P(StreamingTest, ARestartIsWarmAndAnswersTheSame) {
+  const ExpertOptions options = Streaming(inventory_.TotalBytes());
+  auto first = Load(options);
+  const std::vector<std::string> want = Texts(*first);
+  first->engine->Shutdown(10);
+  first.reset();
+  ASSERT_TRUE(std::filesystem::exists(inventory_.HeatFile()));
+  const auto second = Load(options);
+  EXPECT_GT(second->engine->Snapshot().experts->experts_resident, 0);
+  EXPECT_EQ(Texts(*second), want);
+  // Without the file, or with a broken one, it starts cold and answers the same.
+  formats::ScratchDir elsewhere;
+  std::filesystem::resize_file(inventory_.HeatFile(), 10);
+  EXPECT_EQ(Texts(*Load(options)), want);
+}
+
+TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
+  const std::vector<std::string> want = Texts(*Load(Resident()));
+  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [](uint64_t index, const ReadRequest&) {
+      switch (index % 8) {
+        case 1:
+          return ReadFault::kLate;
+        case 3:
+          return ReadFault::kFail;
+        case 5:
+          return ReadFault::kShort;
+        default:
+          return ReadFault::kNone;
+      }
+    });
+  };
+  EXPECT_EQ(Texts(*Load(options)), want);
+}
+
+TEST_P(StreamingTest, AReadThatFailsFailsOneRequest) {
+  const auto failing = std::make_shared<std::atomic<bool>>(false);
+  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.wrap_reader = [failing](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [failing](uint64_t, const ReadRequest&) {
+      return failing->load() ? ReadFault::kFail : ReadFault::kNone;
+    });
+  };
+  const auto loaded = Load(options);
+  const std::string want = loaded->Run(Request(2)).text[0];
+  failing->store(true);
+  for (const int64_t index : {0, 2}) {  // in decode steps and in chunks of prefill
+    const Outcome outcome = loaded->Run(Request(index));
+    ASSERT_TRUE(outcome.error);
+    EXPECT_EQ(outcome.error->code(), ErrorCode::kIo);
+    EXPECT_THAT(outcome.error->what(), testing::HasSubstr("layer_"));
+    EXPECT_THAT(outcome.error->what(), testing::HasSubstr("offset"));
+  }
+  EXPECT_EQ(loaded->engine->Snapshot().requests_failed, 2);
+  failing->store(false);
+  EXPECT_EQ(loaded->Run(Request(2)).text[0], want);
+}
+
+TEST_P(StreamingTest, CancelsWhileExpertsAreRead) {
+  // Cancels from inside a read, so that inference stands in the middle of a layer.
+  struct Trigger {
+    std::atomic<int64_t> reads_left{-1};
+    std::atomic<GenerationHandle*> handle{nullptr};
+  };
+  const auto trigger = std::make_shared<Trigger>();
+  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.wrap_reader = [trigger](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [trigger](uint64_t, const ReadRequest&) {
+      if (trigger->reads_left.fetch_sub(1) == 0) {
+        trigger->handle.load()->Cancel();
+      }
+      return ReadFault::kNone;
+    });
+  };
+  const auto loaded = Load(options);
+  const std::string want = loaded->Run(Request(3)).text[0];
+  const auto gate = std::make_shared<RecordingSink>();
+  for (const int64_t reads : {0, 5, 40}) {  // in prefill, and in decode
+    // The request waits behind another until its handle is known to the trigger.
+    std::promise<void> release;
+    const auto holder = std::make_shared<RecordingSink>();
+    std::once_flag once;
+    holder->on_delta = [&] { std::call_once(once, [&] { release.get_future().wait(); }); };
+    const auto first = loaded->engine->Submit(Request(0), holder);
+    const auto sink = std::make_shared<RecordingSink>();
+    GenerationRequest request = Request(3);
+    request.stop.max_tokens = 100;
+    const auto handle = loaded->engine->Submit(std::move(request), sink);
+    trigger->handle.store(handle.get());
+    first->Cancel();
+    release.set_value();
+    EXPECT_TRUE(holder->Wait().error);
+    trigger->reads_left.store(reads);
+    const Outcome outcome = sink->Wait();
+    ASSERT_TRUE(outcome.error) << reads;
+    EXPECT_EQ(outcome.error->code(), ErrorCode::kCancelled);
+    trigger->reads_left.store(-1);
+    EXPECT_EQ(loaded->Run(Request(3)).text[0], want) << reads;
+  }
+}
+
+TEST_P(StreamingTest, UsageSaysWhatTheAnswerCost) {
+  const auto small = Load(Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes()));
+  const Usage cold = small->Run(Request(1)).usage.value();
+  EXPECT_GT(cold.experts.misses, 0);
+  EXPECT_GE(cold.experts.bytes_read, static_cast<uint64_t>(cold.experts.misses) * record_bytes());
+  EXPECT_GE(cold.experts.stall_s, 0);
+
+  const auto large = Load(Streaming(inventory_.TotalBytes()));
+  large->Run(Request(0));
+  large->Run(Request(0));
+  const Usage warm = large->Run(Request(0)).usage.value();
+  EXPECT_EQ(warm.experts.misses, 0);
+  EXPECT_EQ(warm.experts.bytes_read, 0U);
+  EXPECT_GT(warm.experts.hits, 0);
+
+  const Usage resident = Load(Resident())->Run(Request(0)).usage.value();
+  EXPECT_EQ(resident.experts.misses, 0);
+  EXPECT_EQ(resident.experts.bytes_read, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, StreamingTest,
+                         testing::Values("qwen3_5_moe_q4_g32", "qwen3_5_moe_bf16",
+                                         "qwen3_moe_q4_g64", "qwen3_moe_bf16_hf"),
+                         [](const auto& param_info) { return param_info.param; });
+
+}  // namespace
+}  // namespace mach::engine

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -12,5 +13,22 @@ uint64_t Hash64(std::span<const std::byte> bytes, uint64_t seed = 0);
 
 // 128-bit XXH3 as 32 lower-case hex digits.
 std::string HashHex128(std::span<const std::byte> bytes);
+
+// The same digest of bytes that come in pieces. One thread at a time.
+class Hasher128 {
+ public:
+  Hasher128();
+  Hasher128(Hasher128&&) noexcept;
+  Hasher128& operator=(Hasher128&&) noexcept;
+  ~Hasher128();
+
+  void Update(std::span<const std::byte> bytes);
+  std::string Hex() const;  // of all bytes since the last Reset
+  void Reset();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace mach

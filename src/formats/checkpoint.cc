@@ -1,10 +1,12 @@
 #include "formats/checkpoint.h"
 
 #include <algorithm>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "formats/expert_sidecar.h"
 #include "formats/json.h"
 #include "formats/manifest.h"
 
@@ -116,7 +118,7 @@ void Checkpoint::CheckWeightMap(const fs::path& index_path) {
     }
     const auto& name = file_value.get_ref<const std::string&>();
     // An index must not lead out of its directory.
-    if (fs::path(name).filename().string() != name || name.empty() || name == "." || name == "..") {
+    if (!IsPlainFileName(name)) {
       throw Error(ErrorCode::kCorruptFile,
                   where + ": weight_map entry " + tensor +
                       " is not a plain file name: " + BriefJson(file_value));
@@ -338,6 +340,28 @@ LinearSource Checkpoint::ExpertLinear(std::string_view module, int64_t experts, 
   return source;
 }
 
+void Checkpoint::Drop(std::span<const std::byte> bytes) const {
+  for (const auto& file : files_) {
+    if (file->Contains(bytes)) {
+      file->Drop(bytes);
+      return;
+    }
+  }
+}
+
+void Checkpoint::Drop(const LinearSource& source) const {
+  for (const auto& tensor : {source.weight, source.bias}) {
+    if (tensor) {
+      Drop(tensor->bytes);
+    }
+  }
+  if (source.affine) {
+    Drop(source.affine->codes.bytes);
+    Drop(source.affine->scales.bytes);
+    Drop(source.affine->biases.bytes);
+  }
+}
+
 std::vector<std::string> Checkpoint::TensorNames() const {
   std::vector<std::string> names;
   names.reserve(tensors_.size());
@@ -383,7 +407,38 @@ bool Checkpoint::Verify(const ByteProgress& progress) const {
   if (!manifest) {
     return false;
   }
-  manifest->CheckSums(dir_, progress);
+  manifest->CheckSizes(dir_);
+  const auto sidecar = ExpertSidecar::Find(dir_);
+  // Records have checksums of their own, which name the expert: their files are read once.
+  std::set<std::string> of_records;
+  if (sidecar) {
+    for (const SidecarLayer& layer : sidecar->moe_layers) {
+      of_records.insert(std::string(ExpertSidecar::kDirName) + "/" + layer.file);
+    }
+  }
+  uint64_t total = sidecar ? sidecar->TotalBytes() : 0;
+  for (const ManifestFile& file : manifest->files) {
+    total += of_records.count(file.name) == 0 ? file.size_bytes : 0;
+  }
+  uint64_t done = 0;
+  const auto advance = [&](uint64_t bytes) {
+    done += bytes;
+    if (progress) {
+      progress(done, total);
+    }
+  };
+  for (const ManifestFile& file : manifest->files) {
+    if (of_records.count(file.name) == 0) {
+      manifest->CheckSum(dir_, file, advance);
+    }
+  }
+  if (sidecar) {
+    uint64_t before = 0;
+    sidecar->Verify([&](uint64_t records_done, uint64_t) {
+      advance(records_done - before);
+      before = records_done;
+    });
+  }
   return true;
 }
 

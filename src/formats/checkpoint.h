@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,6 +71,12 @@ class Checkpoint {
                             int64_t out_features, int64_t in_features) const;
 
   std::vector<std::string> TensorNames() const;  // sorted
+  // Whoever has packed or copied a tensor drops what it has read, so that memory does not hold the
+  // model twice. `bytes` is (a part of) a view from this checkpoint; it stays valid, reading it
+  // again is slower. Any thread.
+  void Drop(std::span<const std::byte> bytes) const;
+  void Drop(const LinearSource& source) const;
+
   // Which shard a tensor is in; for messages. Empty if there is no such tensor.
   std::string FileOf(std::string_view name) const;
   const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
@@ -78,8 +85,9 @@ class Checkpoint {
   // "4-bit affine, group 64", "BF16": for lists and logs.
   std::string QuantisationSummary() const;
 
-  // Reads every file that mach.json lists and compares checksums; false if there is no mach.json to
-  // compare with. Throws kCorruptFile naming the file. Blocks; `progress` may be empty.
+  // Reads every file that mach.json lists, the expert sidecar's included, and compares checksums;
+  // false if there is no mach.json to compare with. Throws kCorruptFile naming the file, and expert
+  // and offset where it is a record. Blocks; `progress` may be empty.
   bool Verify(const ByteProgress& progress) const;
 
  private:

@@ -208,6 +208,24 @@ std::optional<ConfigReader> ConfigReader::OptionalObject(std::string_view field)
   return Has(field) ? std::optional(RequireObject(field)) : std::nullopt;
 }
 
+std::vector<ConfigReader> ConfigReader::RequireObjects(std::string_view field) const {
+  const json& value = Require(field, "an array of objects");
+  if (!value.is_array()) {
+    Fail(field, "an array of objects");
+  }
+  std::vector<ConfigReader> objects;
+  objects.reserve(value.size());
+  for (const json& element : value) {
+    const std::string name = std::string(field) + "[" + std::to_string(objects.size()) + "]";
+    if (!element.is_object()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  Where(name) + " is " + BriefJson(element) + ", expected an object");
+    }
+    objects.push_back({document_, &element, file_, prefix_ + name + "."});
+  }
+  return objects;
+}
+
 std::optional<std::vector<int64_t>> ConfigReader::OptionalIntArray(std::string_view field,
                                                                    int64_t min, int64_t max) const {
   const json* value = Find(field);

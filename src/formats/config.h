@@ -57,6 +57,7 @@ class ConfigReader {
   std::optional<std::string> OptionalString(std::string_view field) const;
   ConfigReader RequireObject(std::string_view field) const;
   std::optional<ConfigReader> OptionalObject(std::string_view field) const;
+  std::vector<ConfigReader> RequireObjects(std::string_view field) const;  // an array of them
   std::optional<std::vector<int64_t>> OptionalIntArray(std::string_view field,
                                                        int64_t min = kIntMin,
                                                        int64_t max = kIntMax) const;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
+#include "formats/expert_sidecar.h"
 #include "formats/manifest.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
@@ -94,6 +96,9 @@ class Conversion {
     }
     fs::create_directories(partial_);
     const DirectoryLock lock(partial_);
+    for (const OutputJob& job : plan_.jobs) {
+      fs::create_directories((partial_ / job.name).parent_path());
+    }
     ReadJournal();
     CheckSpace();
     WriteJournal();
@@ -104,16 +109,19 @@ class Conversion {
       Do(job);
     }
     for (const SmallFile& file : plan_.small_files) {
-      WriteFileAtomically(partial_ / file.name, file.contents);
+      const std::string contents = file.contents();
+      WriteFileAtomically(partial_ / file.name, contents);
       manifest_.files.push_back(
-          {file.name, file.contents.size(), FileChecksum(partial_ / file.name, {})});
-      result_.written_bytes += file.contents.size();
+          {file.name, contents.size(), FileChecksum(partial_ / file.name, {})});
+      result_.written_bytes += contents.size();
     }
     RemoveStrangers();
+    SyncDirectories();
     manifest_.complete = true;
     WriteJournal();
     // The last check before the name is given: it must open as any user would open it.
     (void)Checkpoint::Open(partial_);
+    (void)ExpertSidecar::Find(partial_);
     Publish(replace);
     for (const ManifestFile& file : manifest_.files) {
       result_.files.push_back(file.name);
@@ -208,11 +216,14 @@ class Conversion {
   }
 
   // A file's checksum, with the bytes read counted as progress.
-  std::string ReadBack(const fs::path& path) {
-    uint64_t before = 0;
-    return FileChecksum(path, [&](uint64_t done) {
-      Advance(done - before);
-      before = done;
+  std::string ReadBack(const OutputJob& job) {
+    uint64_t offset = 0;
+    return FileChecksum(partial_ / job.name, [&](std::span<const std::byte> piece) {
+      if (job.read_back) {
+        job.read_back(offset, piece);
+      }
+      offset += piece.size();
+      Advance(piece.size());
     });
   }
 
@@ -225,7 +236,7 @@ class Conversion {
       return false;
     }
     const uint64_t before = progress_.done_bytes;
-    if (ReadBack(path) != it->second.xxh3_128) {
+    if (ReadBack(job) != it->second.xxh3_128) {
       progress_.done_bytes = before;
       return false;
     }
@@ -251,7 +262,7 @@ class Conversion {
       file.Sync();
     }
     const uint64_t size = fs::file_size(path);
-    const std::string found = ReadBack(path);
+    const std::string found = ReadBack(job);
     if (size != job.size_bytes || (!expected.empty() && found != expected)) {
       throw Error(ErrorCode::kIo,
                   path.string() + ": what was read back differs from what was written (" +
@@ -265,19 +276,34 @@ class Conversion {
 
   // Leftovers of an earlier attempt with other options.
   void RemoveStrangers() const {
-    for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
-      const std::string name = entry.path().filename().string();
-      const bool known = name == Manifest::kFileName ||
-                         std::any_of(manifest_.files.begin(), manifest_.files.end(),
-                                     [&](const ManifestFile& file) { return file.name == name; });
-      if (!known) {
-        fs::remove_all(entry.path());
+    std::set<fs::path> known = {partial_ / Manifest::kFileName};
+    for (const ManifestFile& file : manifest_.files) {
+      known.insert(partial_ / file.name);
+      known.insert((partial_ / file.name).parent_path());
+    }
+    std::vector<fs::path> strangers;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(partial_)) {
+      if (known.count(entry.path()) == 0) {
+        strangers.push_back(entry.path());
       }
+    }
+    for (const fs::path& path : strangers) {
+      fs::remove_all(path);
+    }
+  }
+
+  // The files are synced; so must be the directories that name them.
+  void SyncDirectories() const {
+    std::set<fs::path> directories = {partial_};
+    for (const ManifestFile& file : manifest_.files) {
+      directories.insert((partial_ / file.name).parent_path());
+    }
+    for (const fs::path& directory : directories) {
+      SyncDirectory(directory);
     }
   }
 
   void Publish(bool replace) const {
-    SyncDirectory(partial_);
     const fs::path old = out_.string() + ".replaced";
     if (replace) {
       fs::remove_all(old);
@@ -305,6 +331,11 @@ class Conversion {
 
 }  // namespace
 
+ConvertResult WriteCheckpoint(const ConvertOptions& options, ConversionPlan plan,
+                              const std::function<void(const ConvertProgress&)>& progress) {
+  return Conversion(options, std::move(plan), progress).Run();
+}
+
 ConvertResult Convert(const ConvertOptions& options,
                       const std::function<void(const ConvertProgress&)>& progress) {
   CheckOptions(options);
@@ -319,7 +350,7 @@ ConvertResult Convert(const ConvertOptions& options,
     const ConversionContext context{options, pool};
     ConversionPlan plan =
         fs::is_directory(source) ? PlanDirectory(context, source) : PlanGguf(context, source);
-    return Conversion(options, std::move(plan), progress).Run();
+    return WriteCheckpoint(options, std::move(plan), progress);
   } catch (const fs::filesystem_error& error) {
     throw Error(ErrorCode::kIo, error.what());
   }

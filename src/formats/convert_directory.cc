@@ -41,6 +41,7 @@ OutputJob CopyJob(const fs::path& source) {
       const auto piece = bytes.subspan(static_cast<size_t>(done),
                                        std::min<uint64_t>(kPieceBytes, bytes.size() - done));
       file.WriteAt(done, piece);
+      input->Drop(piece);
       done += piece.size();
       written(piece.size());
     }
@@ -168,7 +169,7 @@ void PlanQuantisation(const ConversionContext& context, const Checkpoint& checkp
       config["quantization_config"] = block;
       contents = config.dump(2) + "\n";
     }
-    plan.small_files.push_back({name, std::move(contents)});
+    plan.small_files.push_back(SmallFile::Of(name, std::move(contents)));
   }
 }
 

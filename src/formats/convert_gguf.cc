@@ -158,7 +158,7 @@ class GgufPlanner {
     ConversionPlan plan;
     AddShards(std::move(steps), context_.options.max_shard_bytes, plan);
     AddQuantisation(model.config);
-    plan.small_files.push_back({"config.json", model.config.dump(2) + "\n"});
+    plan.small_files.push_back(SmallFile::Of("config.json", model.config.dump(2) + "\n"));
     AddText(plan);
     plan.requantised = requantised_;
     const std::string identity =
@@ -286,10 +286,11 @@ class GgufPlanner {
 
   void AddText(ConversionPlan& plan) const {
     const GgufTokenizer tokenizer = BuildGgufTokenizer(*file_);
-    plan.small_files.push_back({"tokenizer.json", tokenizer.tokenizer_json});
-    plan.small_files.push_back({"tokenizer_config.json", tokenizer.tokenizer_config_json});
+    plan.small_files.push_back(SmallFile::Of("tokenizer.json", tokenizer.tokenizer_json));
+    plan.small_files.push_back(
+        SmallFile::Of("tokenizer_config.json", tokenizer.tokenizer_config_json));
     if (tokenizer.chat_template) {
-      plan.small_files.push_back({"chat_template.jinja", *tokenizer.chat_template});
+      plan.small_files.push_back(SmallFile::Of("chat_template.jinja", *tokenizer.chat_template));
     }
     Json generation = Json::object();
     if (tokenizer.bos_token_id) {
@@ -303,7 +304,7 @@ class GgufPlanner {
     if (tokenizer.pad_token_id) {
       generation["pad_token_id"] = *tokenizer.pad_token_id;
     }
-    plan.small_files.push_back({"generation_config.json", generation.dump(2) + "\n"});
+    plan.small_files.push_back(SmallFile::Of("generation_config.json", generation.dump(2) + "\n"));
   }
 
   const ConversionContext& context_;

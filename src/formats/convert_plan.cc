@@ -209,7 +209,7 @@ void AddShards(std::vector<ConversionStep> steps, uint64_t max_shard_bytes, Conv
   }
   if (shards.size() > 1) {
     const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-    plan.small_files.push_back({"model.safetensors.index.json", index.dump(2) + "\n"});
+    plan.small_files.push_back(SmallFile::Of("model.safetensors.index.json", index.dump(2) + "\n"));
   }
 }
 

@@ -1,4 +1,6 @@
-// Inside of the converter: what is to be written, before any of it is. Private to formats/.
+// Inside of the converter: what is to be written, before any of it is. For formats/, and for tools
+// that write engine checkpoints from something else than a model (synthetic weights): they fill a
+// ConversionPlan with AddShards (below) and AddSidecar (expert_writer.h) and call WriteCheckpoint.
 #pragma once
 
 #include <cstdint>
@@ -41,21 +43,29 @@ struct ConversionStep {
 // One output file. `write` reports the bytes it has written and returns the checksum that the file
 // must have, or an empty string if that is not known beforehand.
 struct OutputJob {
-  std::string name;
+  std::string name;  // perhaps in one directory: "expert_sidecar/layer_0000.bin"
   uint64_t size_bytes = 0;
   std::function<std::string(OutputFile& file, const std::function<void(uint64_t)>& written)> write;
+  // Sees the finished file's bytes in order as they are read back, from offset 0, also those of a
+  // file that an earlier attempt finished. Perhaps more than once; may be empty.
+  std::function<void(uint64_t offset_bytes, std::span<const std::byte> bytes)> read_back;
 };
 
+// Written after all jobs; `contents` may depend on what they wrote.
 struct SmallFile {
   std::string name;
-  std::string contents;
+  std::function<std::string()> contents;
+
+  static SmallFile Of(std::string name, std::string text) {
+    return {std::move(name), [text = std::move(text)] { return text; }};
+  }
 };
 
 struct ConversionPlan {
   std::shared_ptr<const void> source;  // keeps what the jobs read from alive
   std::vector<OutputJob> jobs;
   std::vector<SmallFile> small_files;
-  std::string fingerprint;
+  std::string fingerprint;  // of the source and of all that decides what is written
   std::vector<std::string> skipped;
   std::vector<std::string> requantised;
 };
@@ -65,6 +75,11 @@ struct ConversionContext {
   const ConvertOptions& options;
   ThreadPool& pool;
 };
+
+// Writes the plan's files to options.out through options.out + ".partial", as Convert describes.
+// Of the options it reads source (for mach.json), out, force and those that DescribeOptions names.
+ConvertResult WriteCheckpoint(const ConvertOptions& options, ConversionPlan plan,
+                              const std::function<void(const ConvertProgress&)>& progress);
 
 ConversionPlan PlanGguf(const ConversionContext& context, const std::filesystem::path& file);
 ConversionPlan PlanDirectory(const ConversionContext& context, const std::filesystem::path& dir);

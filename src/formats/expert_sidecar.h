@@ -45,6 +45,9 @@ struct ExpertSidecar {
   // record. Nothing if there is no sidecar directory; throws kCorruptFile, kUnsupported or
   // kNotFound naming file, what was expected, what was found, and the command that mends it.
   static std::optional<ExpertSidecar> Find(const std::filesystem::path& checkpoint_dir);
+  // The manifest alone: what Find checks without looking at other files. `dir` is left empty.
+  // Throws kCorruptFile, kInvalidArgument or kUnsupported naming `file` and the field.
+  static ExpertSidecar Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
   std::filesystem::path PathOf(const SidecarLayer& layer) const { return dir / layer.file; }

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include <nlohmann/json.hpp>
-#include <xxhash.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "formats/config.h"
 #include "formats/json.h"
 #include "platform/file.h"
@@ -14,20 +14,13 @@ namespace mach::formats {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
-constexpr const char* kConvertAgain = "remove the directory and convert the model again";
-
-struct HashState {
-  HashState() : state(XXH3_createState()) {}
-  HashState(const HashState&) = delete;
-  HashState& operator=(const HashState&) = delete;
-  ~HashState() { XXH3_freeState(state); }
-  XXH3_state_t* state;
-};
-
-bool IsPlainName(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && fs::path(name).filename().string() == name;
+// A plain name, perhaps in one plain directory.
+bool IsOutputName(const std::string& name) {
+  const size_t slash = name.find('/');
+  return slash == std::string::npos
+             ? IsPlainFileName(name)
+             : IsPlainFileName(name.substr(0, slash)) && IsPlainFileName(name.substr(slash + 1));
 }
 
 }  // namespace
@@ -57,18 +50,13 @@ Manifest Manifest::Parse(const std::string& text, const std::string& file) {
   manifest.source_fingerprint = source.RequireString("fingerprint");
   manifest.options = root.OptionalString("options").value_or("");
   manifest.complete = root.RequireBool("complete");
-  const json& files = root.Node().contains("files") ? root.Node().at("files") : json();
-  if (!files.is_array()) {
-    root.Fail("files", "an array");
-  }
-  for (const json& entry : files) {
-    const ConfigReader reader = ConfigReader::Parse(entry.dump(-1, ' ', true), file + ": files");
+  for (const ConfigReader& entry : root.RequireObjects("files")) {
     ManifestFile item;
-    item.name = reader.RequireString("name");
-    item.size_bytes = static_cast<uint64_t>(reader.RequireInt("size_bytes", 0));
-    item.xxh3_128 = reader.RequireString("xxh3_128");
-    if (!IsPlainName(item.name)) {
-      reader.Fail("name", "a plain file name");
+    item.name = entry.RequireString("name");
+    item.size_bytes = static_cast<uint64_t>(entry.RequireInt("size_bytes", 0));
+    item.xxh3_128 = entry.RequireString("xxh3_128");
+    if (!IsOutputName(item.name)) {
+      entry.Fail("name", "a plain file name, perhaps in one directory");
     }
     manifest.files.push_back(std::move(item));
   }
@@ -93,8 +81,7 @@ std::string Manifest::ToJson() const {
 void Manifest::CheckSizes(const fs::path& dir) const {
   const std::string where = (dir / kFileName).string();
   if (!complete) {
-    throw Error(ErrorCode::kCorruptFile, where + " says the conversion did not finish",
-                kConvertAgain);
+    throw Error(ErrorCode::kCorruptFile, where + " says the conversion did not finish", Cure(dir));
   }
   for (const ManifestFile& file : files) {
     std::error_code error;
@@ -102,60 +89,54 @@ void Manifest::CheckSizes(const fs::path& dir) const {
     if (error) {
       throw Error(ErrorCode::kCorruptFile,
                   (dir / file.name).string() + " is missing, but " + where + " lists it",
-                  kConvertAgain);
+                  Cure(dir));
     }
     if (size != file.size_bytes) {
       throw Error(ErrorCode::kCorruptFile,
                   (dir / file.name).string() + " has " + std::to_string(size) + " bytes, " + where +
                       " says " + std::to_string(file.size_bytes),
-                  kConvertAgain);
+                  Cure(dir));
     }
   }
 }
 
-void Manifest::CheckSums(const fs::path& dir,
-                         const std::function<void(uint64_t, uint64_t)>& progress) const {
-  CheckSizes(dir);
-  uint64_t total = 0;
-  for (const ManifestFile& file : files) {
-    total += file.size_bytes;
-  }
-  uint64_t before = 0;
-  for (const ManifestFile& file : files) {
-    const std::string found = FileChecksum(dir / file.name, [&](uint64_t done) {
-      if (progress) {
-        progress(before + done, total);
-      }
-    });
-    if (found != file.xxh3_128) {
-      throw Error(ErrorCode::kCorruptFile,
-                  (dir / file.name).string() + ": checksum is " + found + ", " +
-                      (dir / kFileName).string() + " says " + file.xxh3_128,
-                  kConvertAgain);
-    }
-    before += file.size_bytes;
+void Manifest::CheckSum(const fs::path& dir, const ManifestFile& file,
+                        const std::function<void(uint64_t)>& visit) const {
+  const std::string found =
+      FileChecksum(dir / file.name, [&](std::span<const std::byte> piece) { visit(piece.size()); });
+  if (found != file.xxh3_128) {
+    throw Error(ErrorCode::kCorruptFile,
+                (dir / file.name).string() + ": checksum is " + found + ", " +
+                    (dir / kFileName).string() + " says " + file.xxh3_128,
+                Cure(dir));
   }
 }
 
-std::string FileChecksum(const fs::path& path, const std::function<void(uint64_t)>& progress) {
+std::string Manifest::Cure(const fs::path& dir) const {
+  return "convert it again: mach convert " + source_path + " --out " + dir.string() + " --force";
+}
+
+bool IsPlainFileName(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+}
+
+std::string FileChecksum(const fs::path& path,
+                         const std::function<void(std::span<const std::byte>)>& visit) {
   constexpr uint64_t kPieceBytes = 8ULL << 20;
   const auto file = OpenMappedFile(path);
   const std::span<const std::byte> bytes = file->Mapped();
-  const HashState hash;
-  XXH3_128bits_reset(hash.state);
+  Hasher128 hasher;
   for (uint64_t done = 0; done < bytes.size();) {
-    const uint64_t piece = std::min<uint64_t>(kPieceBytes, bytes.size() - done);
-    XXH3_128bits_update(hash.state, bytes.data() + done, piece);
-    done += piece;
-    if (progress) {
-      progress(done);
+    const auto piece = bytes.subspan(done, std::min<uint64_t>(kPieceBytes, bytes.size() - done));
+    hasher.Update(piece);
+    if (visit) {
+      visit(piece);
     }
+    file->Drop(piece);
+    done += piece.size();
   }
-  const XXH128_hash_t value = XXH3_128bits_digest(hash.state);
-  char text[33];
-  std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(value.high64),
-                static_cast<unsigned long long>(value.low64));
-  return text;
+  return hasher.Hex();
 }
 
 }  // namespace mach::formats

@@ -6,13 +6,14 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace mach::formats {
 
 struct ManifestFile {
-  std::string name;
+  std::string name;  // "model.safetensors", "expert_sidecar/layer_0000.bin"
   uint64_t size_bytes = 0;
   std::string xxh3_128;  // 32 lower-case hex digits
 
@@ -36,15 +37,23 @@ struct Manifest {
   static Manifest Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
-  // Throws kCorruptFile naming the first file that is missing, of another size or of another
-  // checksum, and if the manifest itself is not complete. CheckSums reads every byte.
+  // Throws kCorruptFile naming the first file that is missing or of another size, and if the
+  // manifest itself is not complete.
   void CheckSizes(const std::filesystem::path& dir) const;
-  void CheckSums(const std::filesystem::path& dir,
-                 const std::function<void(uint64_t, uint64_t)>& progress) const;
+  // Reads one of the files and throws kCorruptFile if its checksum differs. `visit` gets the number
+  // of bytes of each piece read.
+  void CheckSum(const std::filesystem::path& dir, const ManifestFile& file,
+                const std::function<void(uint64_t)>& visit) const;
+  // What the user can do about a damaged output in `dir`: the command that makes it again.
+  std::string Cure(const std::filesystem::path& dir) const;
 };
 
-// XXH3-128 of a file's bytes, read in pieces; `progress` gets the bytes done so far.
+// Not empty, no directories, no "..": safe to append to a directory's path.
+bool IsPlainFileName(const std::string& name);
+
+// XXH3-128 of a file's bytes, read in pieces; memory does not grow with the file. `visit` sees each
+// piece in order; may be empty.
 std::string FileChecksum(const std::filesystem::path& path,
-                         const std::function<void(uint64_t)>& progress);
+                         const std::function<void(std::span<const std::byte>)>& visit);
 
 }  // namespace mach::formats

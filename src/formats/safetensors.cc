@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 
 #include <nlohmann/json.hpp>
@@ -225,6 +226,13 @@ std::vector<std::string> SafetensorsFile::names() const {
     all.push_back(name);
   }
   return all;
+}
+
+bool SafetensorsFile::Contains(std::span<const std::byte> bytes) const {
+  const std::span<const std::byte> mapped = file_->Mapped();
+  const std::less_equal<const std::byte*> not_after;
+  return !bytes.empty() && not_after(mapped.data(), bytes.data()) &&
+         not_after(bytes.data() + bytes.size(), mapped.data() + mapped.size());
 }
 
 std::optional<TensorView> SafetensorsFile::Find(std::string_view name) const {

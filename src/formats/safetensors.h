@@ -36,6 +36,11 @@ class SafetensorsFile {
   // (F4, F6, F8_E8M0, C64): only those who ask for such a tensor are troubled by it.
   std::optional<TensorView> Find(std::string_view name) const;
 
+  // Whether `bytes` lie in this file's mapping.
+  bool Contains(std::span<const std::byte> bytes) const;
+  // Of a view that Find returned: its pages no longer count as this process's memory.
+  void Drop(std::span<const std::byte> bytes) const { file_->Drop(bytes); }
+
   // "__metadata__" of the header.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // Bytes of the header with its length field; the fingerprint of a file hashes them.

@@ -88,6 +88,18 @@ class MappedFile final : public RandomAccessFile {
   uint64_t size_bytes() const override { return size_; }
   std::span<const std::byte> Mapped() const override { return {data_, size_}; }
 
+  void Drop(std::span<const std::byte> bytes) const override {
+    if (bytes.empty()) {
+      return;
+    }
+    // Whole pages, those shared with neighbours too: a mapping of a file reads them back.
+    static const auto kPageBytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / kPageBytes * kPageBytes;
+    const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size());
+    // Advice: that the system refuses it changes no result.
+    (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+
   void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {
     if (offset_bytes > size_ || out.size() > size_ - offset_bytes) {
       ThrowPastEnd(path_, offset_bytes, out.size(), size_);

@@ -28,6 +28,10 @@ class RandomAccessFile {
   // The whole file as memory, if this implementation maps it; empty otherwise. Valid as long as the
   // file object lives.
   virtual std::span<const std::byte> Mapped() const { return {}; }
+
+  // The caller has read these bytes of the mapping: their pages no longer count as this process's
+  // memory. Reading them again is slower, never wrong. Any thread.
+  virtual void Drop(std::span<const std::byte> bytes) const { (void)bytes; }
 };
 
 // Opens and maps `path` read-only. Throws kNotFound or kIo.

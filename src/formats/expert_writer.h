@@ -1,0 +1,51 @@
+// Writing expert sidecars (expert_sidecar.h): packs experts into records and plans the files.
+// Stateless; the plan's jobs run on one thread and share work through the pool.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "formats/convert_plan.h"
+#include "platform/thread_pool.h"
+#include "tensor/expert_layout.h"
+
+namespace mach::formats {
+
+// The weights of one expert as they lie somewhere, quantised or float.
+struct ExpertSource {
+  LinearSource gate;
+  LinearSource up;
+  LinearSource down;
+};
+
+// The layout that the source packs to without loss. Throws kUnsupported naming the module for types
+// and schemes that cannot be packed, and for a bias, which a record has no place for.
+ExpertLayout LayoutOf(const ExpertSource& source);
+
+// Packs an expert into `record` (layout.record_bytes, zero). Throws kUnsupported naming the module
+// if the source packs to another layout.
+void PackExpert(const ExpertSource& source, const ExpertLayout& layout, std::span<std::byte> record,
+                ThreadPool& pool);
+
+// What a sidecar is made from.
+struct SidecarSource {
+  std::string model_type;
+  int32_t layers = 0;   // of the model, dense ones included
+  int32_t experts = 0;  // in each Mixture-of-Experts layer
+  ExpertLayout layout;
+  std::vector<int32_t> moe_layers;  // ascending
+  // Fills one record: layout.record_bytes, zero, aligned to 64. Called in ascending order of
+  // experts for one layer at a time; layers that an earlier attempt finished are left out.
+  std::function<void(int32_t layer, int32_t expert, std::span<std::byte> record)> fill;
+};
+
+// Adds one job for each layer file and the manifest, whose fingerprint is plan.fingerprint: set it
+// before. The checksums of the records are taken as each file is read back, and the file's own
+// checksum proves that it is what was written.
+void AddSidecar(SidecarSource source, ConversionPlan& plan);
+
+}  // namespace mach::formats

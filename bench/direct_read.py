@@ -4,8 +4,8 @@
     bench/direct_read.py PATH [--block-bytes N] [--depth 4] [--seconds 3]
 
 The yardstick for streamed experts: blocks of one record at random multiples of the block size, past
-the page cache, `depth` of them in flight. PATH is a file or a checkpoint directory; for a checkpoint
-the block is its record. As a module: measure(...).
+the page cache, `depth` of them in flight. PATH is a file or a checkpoint directory; for a
+checkpoint the block is its record. As a module: measure(...).
 """
 import argparse
 import json

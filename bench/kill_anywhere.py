@@ -183,7 +183,8 @@ def attempt(ask, server):
 
 def write_source(directory, chance):
     """A bf16 checkpoint in the layout of Hugging Face (qwen3_moe), of about 100 MB."""
-    hidden, layers, experts, inner, vocab, heads, kv_heads, head_dim = 512, 4, 16, 256, 4096, 8, 2, 64
+    hidden, layers, experts, inner, vocab = 512, 4, 16, 256, 4096
+    heads, kv_heads, head_dim = 8, 2, 64
     tensors = {"model.embed_tokens.weight": (vocab, hidden), "lm_head.weight": (vocab, hidden),
                "model.norm.weight": (hidden,)}
     for layer in range(layers):

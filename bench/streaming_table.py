@@ -8,26 +8,31 @@
 One checkpoint for each router skew (`mach synth --router-skew`). Each cell is one `mach bench
 --json --streaming --expert-cache-gb N`; its medians are printed. Beside the speed:
 
-  hits, MB/token, stall   what the run itself counted during decode
-  floor                   tokens per second if memory and disk were used without a gap and at the
-                          same time: 1 / max(weights / memory bandwidth, bytes read / disk bandwidth),
-                          with the memory bandwidth that the run's threads reach (mach bench measures
-                          it) and the disk bandwidth of random direct reads of one record, `depth` in
-                          flight, measured just before (direct_read.py)
-  RSS/plan                peak resident memory over what `mach check --json` predicts
+  hits, MB/token, stall  what the run itself counted during decode
+  of floor               speed over what it were if memory and disk were used without a gap and at
+                         the same time: 1 / max(weights / memory bandwidth, bytes read / disk
+                         bandwidth). The memory bandwidth is what the run's threads reach (mach
+                         bench measures it), the disk bandwidth that of random direct reads of one
+                         record, `depth` in flight, measured just before (direct_read.py)
+  RSS/plan               peak resident memory over what was predicted (as `mach check` prints it)
+  routing                distinct experts of a layer, share of the steps that used the most popular
+                         one, share of a step's experts that the step before used too
+                         (routing_stats.py)
 """
 import argparse
 import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import direct_read
+import routing_stats
 
 
 def run_json(*command):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode not in (0, 3):  # 3: mach check says that it will not fit
+    if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}: {done.stderr}")
     return json.loads(done.stdout)
 
@@ -43,8 +48,12 @@ def measure(args, checkpoint, cache_gb):
     files, record = direct_read.sidecar(checkpoint)
     disk = direct_read.measure(files, record, args.depth, 3)
     flags = ["--streaming", "--expert-cache-gb", cache_gb, "--threads", args.threads, *args.flag]
-    bench = run_json(args.mach, "bench", checkpoint, "--json", "--repeat", args.repeat,
-                     "--prompt-tokens", args.prompt, "--generate-tokens", args.generate, *flags)
+    with tempfile.TemporaryDirectory() as scratch:
+        trace = pathlib.Path(scratch) / "trace"
+        bench = run_json(args.mach, "bench", checkpoint, "--json", "--repeat", args.repeat,
+                         "--prompt-tokens", args.prompt, "--generate-tokens", args.generate,
+                         "--expert-trace", trace, *flags)
+        routing = routing_stats.summary(trace)
     experts = bench["decode_experts"]
     memory_s = bench["weight_bytes_per_token"] / (bench["probe_gb_s"] * 1e9)
     disk_s = experts["bytes_read_per_token"] / disk
@@ -66,6 +75,7 @@ def measure(args, checkpoint, cache_gb):
         "peak_rss_bytes": bench["peak_rss_bytes"],
         "predicted_bytes": bench["predicted_bytes"],
         "rss_over_prediction": bench["peak_rss_bytes"] / bench["predicted_bytes"],
+        "routing": routing,
     }
 
 
@@ -88,13 +98,15 @@ def main():
             rows.append(measure(args, checkpoint, cache_gb))
             print(json.dumps(rows[-1]), flush=True)
     print("\n| skew | bank, GB | tok/s (range) | hits | MB/token | stall | memory, disk GB/s | "
-          "of floor | peak RSS, GB | RSS/plan |\n|---|---|---|---|---|---|---|---|---|---|")
+          "of floor | peak RSS, GB | RSS/plan | routing |\n|" + "---|" * 11)
     for row in rows:
         print(f"| {row['skew']} | {row['cache_gb']:g} | {row['tok_s']:.2f} "
               f"({row['min']:.2f} to {row['max']:.2f}) | {row['hit_rate']:.3f} | "
               f"{row['mb_per_token']:.1f} | {row['stall_share']:.2f} | {row['memory_gb_s']:.1f}, "
               f"{row['disk_gb_s']:.2f} | {row['share_of_floor']:.2f} | "
-              f"{row['peak_rss_bytes'] / 1e9:.2f} | {row['rss_over_prediction']:.3f} |")
+              f"{row['peak_rss_bytes'] / 1e9:.2f} | {row['rss_over_prediction']:.3f} | "
+              f"{row['routing']['distinct']:.0f}, {row['routing']['top']:.2f}, "
+              f"{row['routing']['repeat']:.2f} |")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,9 @@ def config_seeds():
 def sidecar_manifest_seeds():
     affine = {"encoding": "affine", "bits": 4, "group_size": 32, "dtype": "BF16"}
     plain = {"encoding": "float", "dtype": "F16"}
-    for encoding, blocks, size in ((affine, 32 // 32 * 2, 320), (plain, 2, 1024)):
-        # One strip of 16 outputs x 32 inputs is 320 bytes at 4 bits, 1024 as float 16.
-        parts = [{"name": name, "offset_bytes": 64 * i * 64, "size_bytes": blocks * size,
+    # A strip of 16 outputs x 32 inputs is 320 bytes at 4 bits, 1024 as float 16.
+    for encoding, strip_bytes in ((affine, 320), (plain, 1024)):
+        parts = [{"name": name, "offset_bytes": 4096 * i, "size_bytes": 2 * strip_bytes,
                   "out_features": 32, "in_features": 32, **encoding}
                  for i, name in enumerate(("gate", "up", "down"))]
         yield (json.dumps({

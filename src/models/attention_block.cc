@@ -41,8 +41,7 @@ class AttentionBlock final : public Block {
   void Run(const Tensor& x, std::span<const backend::RowSpan> spans) override {
     const Tensor normed = backend_.RmsNorm(x, *norm_, norm_eps_);
     std::array<Tensor, 3> qkv;
-    backend_.Linear(
-        normed, std::array<const LinearWeight*, 3>{q_.get(), k_.get(), v_.get()}, qkv);
+    backend_.Linear(normed, std::array<const LinearWeight*, 3>{q_.get(), k_.get(), v_.get()}, qkv);
     auto [q, k, v] = qkv;
     Tensor gate;
     if (config_.output_gate) {

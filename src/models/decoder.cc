@@ -113,8 +113,7 @@ class Decoder final : public Model {
   void LoadTables(WeightLoader& loader) {
     const bool tied = config_.tie_word_embeddings;
     embedding_ = loader.Linear(config_.prefix + "embed_tokens", config_.vocab_size,
-                               config_.hidden_size, false,
-                               tied ? Use::kEveryToken : Use::kOneRow);
+                               config_.hidden_size, false, tied ? Use::kEveryToken : Use::kOneRow);
     if (!tied) {
       output_ = loader.Linear(config_.lm_head, config_.vocab_size, config_.hidden_size);
     }

@@ -43,8 +43,8 @@ DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string&
   decoder.norm_eps = static_cast<float>(config.FloatOr("rms_norm_eps", 1e-6, 0, 1));
   // Writers leave the field out where it has their library's default, and the defaults differ:
   // what the file holds decides then.
-  decoder.tie_word_embeddings = config.OptionalBool("tie_word_embeddings")
-                                    .value_or(!checkpoint.Has(lm_head + ".weight"));
+  decoder.tie_word_embeddings =
+      config.OptionalBool("tie_word_embeddings").value_or(!checkpoint.Has(lm_head + ".weight"));
   if (const auto act = config.OptionalString("hidden_act"); act && *act != "silu") {
     config.Fail("hidden_act", "\"silu\"");
   }
@@ -113,8 +113,8 @@ DecoderConfig ReadMoeDecoderConfig(const formats::Checkpoint& checkpoint) {
     decoder.mlp = ReadMlpConfig(config);
   }
   decoder.moe.experts = layout.experts;
-  decoder.moe.router.top_k = static_cast<int32_t>(
-      config.RequireInt("num_experts_per_tok", 1, layout.experts.experts));
+  decoder.moe.router.top_k =
+      static_cast<int32_t>(config.RequireInt("num_experts_per_tok", 1, layout.experts.experts));
   return decoder;
 }
 

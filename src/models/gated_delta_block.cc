@@ -36,9 +36,9 @@ class GatedDeltaBlock final : public Block {
   void Run(const Tensor& x, std::span<const backend::RowSpan> spans) override {
     const Tensor normed = backend_.RmsNorm(x, *input_norm_, norm_eps_);
     std::array<Tensor, 4> projected;
-    backend_.Linear(
-        normed,
-        std::array<const LinearWeight*, 4>{qkv_.get(), z_.get(), a_.get(), b_.get()}, projected);
+    backend_.Linear(normed,
+                    std::array<const LinearWeight*, 4>{qkv_.get(), z_.get(), a_.get(), b_.get()},
+                    projected);
     const auto [qkv, z, a, b] = projected;
     const Tensor mixed = backend_.GatedDelta({.qkv = qkv, .z = z, .a = a, .b = b},
                                              {.conv = conv_.get(),

@@ -32,8 +32,8 @@ class MlpBlock final : public Block {
 
 GatedMlp::GatedMlp(WeightLoader& loader, const std::string& module, int64_t hidden_size,
                    const MlpConfig& config)
-    : gate_(loader.Linear(module + ".gate_proj", config.intermediate_size, hidden_size,
-                          config.bias)),
+    : gate_(
+          loader.Linear(module + ".gate_proj", config.intermediate_size, hidden_size, config.bias)),
       up_(loader.Linear(module + ".up_proj", config.intermediate_size, hidden_size, config.bias)),
       down_(loader.Linear(module + ".down_proj", hidden_size, config.intermediate_size,
                           config.bias)) {}

@@ -17,8 +17,8 @@ GatedDeltaConfig ReadGatedDelta(const formats::ConfigReader& config) {
                                .v_dim = size("linear_value_head_dim", 4096),
                                .conv_kernel = size("linear_conv_kernel_dim", 64)};
   if (gated_delta.v_heads % gated_delta.k_heads != 0) {
-    config.Fail("linear_num_value_heads", "a multiple of linear_num_key_heads (" +
-                                              std::to_string(gated_delta.k_heads) + ")");
+    config.Fail("linear_num_value_heads",
+                "a multiple of linear_num_key_heads (" + std::to_string(gated_delta.k_heads) + ")");
   }
   return gated_delta;
 }

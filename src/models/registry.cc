@@ -45,10 +45,8 @@ ArchInfo Qwen35MoeArch() {
 
 const std::vector<Row>& Rows() {
   static const std::vector<Row> kRows = {
-      {Qwen35MoeArch(), ReadQwen35Moe},
-      {MoeArch("qwen3_moe", "standard"), ReadQwen3Moe},
-      {DenseArch("llama"), ReadLlama},
-      {DenseArch("qwen2"), ReadQwen2},
+      {Qwen35MoeArch(), ReadQwen35Moe}, {MoeArch("qwen3_moe", "standard"), ReadQwen3Moe},
+      {DenseArch("llama"), ReadLlama},  {DenseArch("qwen2"), ReadQwen2},
       {DenseArch("qwen3"), ReadQwen3},
   };
   return kRows;

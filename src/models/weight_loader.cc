@@ -32,8 +32,7 @@ std::unique_ptr<backend::LinearWeight> WeightLoader::Linear(const std::string& m
 }
 
 std::unique_ptr<backend::VectorWeight> WeightLoader::Norm(const std::string& module, int64_t size) {
-  const TensorView stored =
-      context_.checkpoint.RequireFloat(module + ".weight", Shape{size});
+  const TensorView stored = context_.checkpoint.RequireFloat(module + ".weight", Shape{size});
   if (!zero_centred_norms_) {
     return backend().LoadVector(stored);
   }

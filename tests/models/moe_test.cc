@@ -84,7 +84,8 @@ TEST(Moe, EarlyRoutingGuessesAndChangesNothing) {
       plain.experts()->acquired.clear();
       guessing.experts()->acquired.clear();
       guessing.experts()->prefetched.clear();
-      EXPECT_EQ(plain.Forward(*a, std::span(&token, 1)), guessing.Forward(*b, std::span(&token, 1)));
+      EXPECT_EQ(plain.Forward(*a, std::span(&token, 1)),
+                guessing.Forward(*b, std::span(&token, 1)));
       const auto& acquired = guessing.experts()->acquired;
       const auto& prefetched = guessing.experts()->prefetched;
       EXPECT_EQ(plain.experts()->acquired, acquired);
@@ -120,9 +121,9 @@ TEST(Moe, CountsTheExpertsOfOneToken) {
   const auto dir = GoldenDir() / "qwen3_5_moe_bf16";
   Runner runner(dir);
   const uint64_t hidden = 32;
-  const uint64_t experts = 4 * 2 * 3 * 16 * hidden;     // layers x top_k x matrices
-  const uint64_t shared = 4 * (3 * 32 + 16) * hidden;   // one gate row, padded to a strip
-  const uint64_t routers = 4 * 16 * hidden;             // 8 rows, padded
+  const uint64_t experts = 4 * 2 * 3 * 16 * hidden;    // layers x top_k x matrices
+  const uint64_t shared = 4 * (3 * 32 + 16) * hidden;  // one gate row, padded to a strip
+  const uint64_t routers = 4 * 16 * hidden;            // 8 rows, padded
   const uint64_t attention = (256 + 64 + 64 + 128) * hidden;
   const uint64_t gated_delta = 3 * (192 + 64 + 16 + 16 + 64) * hidden;
   const uint64_t head = 256 * hidden;

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "formats/convert.h"
 #include "golden_runner.h"
 #include "models/registry.h"
 
@@ -32,6 +33,21 @@ TEST(MoeLayouts, HuggingFaceAndMlxNamesGiveTheSameBits) {
     const auto prompt = Prompt(GoldenDir() / name);
     EXPECT_EQ(AllLogits(GoldenDir() / (std::string(name) + "_hf"), prompt),
               AllLogits(GoldenDir() / name, prompt));
+  }
+}
+
+// An engine checkpoint has its experts in a sidecar and all else under MLX names.
+TEST(MoeLayouts, EngineCheckpointsGiveTheBitsOfTheirSource) {
+  for (const char* name : {"qwen3_moe_bf16_hf", "qwen3_moe_q4_g64", "qwen3_5_moe_bf16_hf",
+                           "qwen3_5_moe_bf16", "qwen3_5_moe_q4_g32"}) {
+    SCOPED_TRACE(name);
+    const auto out = std::filesystem::path(testing::TempDir()) / ("mach_moe_" + std::string(name));
+    std::filesystem::remove_all(out);
+    formats::Convert({.source = GoldenDir() / name, .out = out, .threads = 1}, nullptr);
+    ASSERT_TRUE(formats::ExpertSidecar::Find(out).has_value());
+    const auto prompt = Prompt(GoldenDir() / name);
+    EXPECT_EQ(AllLogits(out, prompt), AllLogits(GoldenDir() / name, prompt));
+    std::filesystem::remove_all(out);
   }
 }
 

@@ -100,11 +100,10 @@ class MemoryExperts final : public backend::ExpertSource {
       layout_ = tensors.Layout();
       Buffer& records = NewRecords(layer);
       for (int32_t id = 0; id < experts_; ++id) {
-        formats::PackExpert(
-            tensors.Source(id), layout_,
-            {records.data() + layout_.record_bytes * static_cast<uint64_t>(id),
-             layout_.record_bytes},
-            pool);
+        formats::PackExpert(tensors.Source(id), layout_,
+                            {records.data() + layout_.record_bytes * static_cast<uint64_t>(id),
+                             layout_.record_bytes},
+                            pool);
       }
     }
   }

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "formats/convert.h"
 #include "golden_runner.h"
 #include "models/registry.h"
 
@@ -32,6 +33,21 @@ TEST(MoeLayouts, HuggingFaceAndMlxNamesGiveTheSameBits) {
     const auto prompt = Prompt(GoldenDir() / name);
     EXPECT_EQ(AllLogits(GoldenDir() / (std::string(name) + "_hf"), prompt),
               AllLogits(GoldenDir() / name, prompt));
+  }
+}
+
+// An engine checkpoint has its experts in a sidecar and all else under MLX names.
+TEST(MoeLayouts, EngineCheckpointsGiveTheBitsOfTheirSource) {
+  for (const char* name : {"qwen3_moe_bf16_hf", "qwen3_moe_q4_g64", "qwen3_5_moe_bf16_hf",
+                           "qwen3_5_moe_bf16", "qwen3_5_moe_q4_g32"}) {
+    SCOPED_TRACE(name);
+    const auto out = std::filesystem::path(testing::TempDir()) / ("mach_moe_" + std::string(name));
+    std::filesystem::remove_all(out);
+    formats::Convert({.source = GoldenDir() / name, .out = out, .threads = 1}, nullptr);
+    ASSERT_TRUE(formats::ExpertSidecar::Find(out).has_value());
+    const auto prompt = Prompt(GoldenDir() / name);
+    EXPECT_EQ(AllLogits(out, prompt), AllLogits(GoldenDir() / name, prompt));
+    std::filesystem::remove_all(out);
   }
 }
 
@@ -84,7 +100,8 @@ TEST(Moe, EarlyRoutingGuessesAndChangesNothing) {
       plain.experts()->acquired.clear();
       guessing.experts()->acquired.clear();
       guessing.experts()->prefetched.clear();
-      EXPECT_EQ(plain.Forward(*a, std::span(&token, 1)), guessing.Forward(*b, std::span(&token, 1)));
+      EXPECT_EQ(plain.Forward(*a, std::span(&token, 1)),
+                guessing.Forward(*b, std::span(&token, 1)));
       const auto& acquired = guessing.experts()->acquired;
       const auto& prefetched = guessing.experts()->prefetched;
       EXPECT_EQ(plain.experts()->acquired, acquired);
@@ -120,9 +137,9 @@ TEST(Moe, CountsTheExpertsOfOneToken) {
   const auto dir = GoldenDir() / "qwen3_5_moe_bf16";
   Runner runner(dir);
   const uint64_t hidden = 32;
-  const uint64_t experts = 4 * 2 * 3 * 16 * hidden;     // layers x top_k x matrices
-  const uint64_t shared = 4 * (3 * 32 + 16) * hidden;   // one gate row, padded to a strip
-  const uint64_t routers = 4 * 16 * hidden;             // 8 rows, padded
+  const uint64_t experts = 4 * 2 * 3 * 16 * hidden;    // layers x top_k x matrices
+  const uint64_t shared = 4 * (3 * 32 + 16) * hidden;  // one gate row, padded to a strip
+  const uint64_t routers = 4 * 16 * hidden;            // 8 rows, padded
   const uint64_t attention = (256 + 64 + 64 + 128) * hidden;
   const uint64_t gated_delta = 3 * (192 + 64 + 16 + 16 + 64) * hidden;
   const uint64_t head = 256 * hidden;

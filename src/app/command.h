@@ -29,6 +29,7 @@ Command AddArchs(CLI::App& root);
 Command AddModels(CLI::App& root);
 Command AddGenerate(CLI::App& root);
 Command AddBench(CLI::App& root);
+Command AddSynth(CLI::App& root);
 Command AddParse(CLI::App& root);
 
 }  // namespace mach::app

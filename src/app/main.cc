@@ -66,8 +66,8 @@ int Main(int argc, char** argv) {
   root.set_version_flag("--version", std::string("mach ") + MACH_VERSION);
   root.require_subcommand(1);
   const std::vector<Command> commands = {AddServe(root),    AddConvert(root), AddCheck(root),
-                                         AddGenerate(root), AddBench(root),   AddModels(root),
-                                         AddArchs(root),    AddParse(root)};
+                                         AddGenerate(root), AddBench(root),   AddSynth(root),
+                                         AddModels(root),   AddArchs(root),   AddParse(root)};
   std::vector<std::string> arguments = Arguments(argc, argv);
   try {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first

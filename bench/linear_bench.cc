@@ -98,8 +98,8 @@ void RunLayer(benchmark::State& state, Isa isa, const Layer& layer, int64_t rows
   size_t turn = 0;
   for (auto _ : state) {
     const PackedLinear& weight = copies[turn++ % copies.size()];
-    pool.ParallelFor(weight.strips(), 1, [&](int64_t begin, int64_t end, int worker) {
-      if (weight.is_affine()) {
+    pool.ParallelFor(weight.spec().strips(), 1, [&](int64_t begin, int64_t end, int worker) {
+      if (weight.spec().is_affine) {
         table.linear_affine(weight.view(), quantized, begin, end, y.data(), layer.out,
                             scratch[static_cast<size_t>(worker)].data());
       } else {

@@ -73,9 +73,9 @@ struct DeltaCall {
   const float* beta = nullptr;
   int64_t gate_stride = 0;
   const float* state = nullptr;
-  float* new_state = nullptr;    // aligned to 64; may be `state`
-  float* out = nullptr;          // [tokens, v_dim]
-  float* delta = nullptr;        // [tokens, v_dim], or null if nobody wants it
+  float* new_state = nullptr;  // aligned to 64; may be `state`
+  float* out = nullptr;        // [tokens, v_dim]
+  float* delta = nullptr;      // [tokens, v_dim], or null if nobody wants it
 };
 
 // S[i] = fma(k[i], delta, e * S[i]) for each token: the states that DeltaCall went through.

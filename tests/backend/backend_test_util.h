@@ -13,8 +13,25 @@
 #include <gtest/gtest.h>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 
 namespace mach::backend {
+
+// Thread counts on the best instruction set, then every instruction set.
+inline std::vector<CpuOptions> AllOptions() {
+  std::vector<CpuOptions> options;
+  for (const int threads : {1, 2, 3, 5}) {
+    options.push_back({.threads = threads});
+  }
+  for (const Isa isa : SupportedIsas()) {
+    options.push_back({.threads = 2, .isa = isa});
+  }
+  return options;
+}
+
+inline std::string Describe(const CpuOptions& options) {
+  return std::string(IsaName(options.isa)) + ", " + std::to_string(options.threads) + " threads";
+}
 
 inline std::vector<float> RandomFloats(int64_t count, float spread, std::mt19937& random) {
   std::normal_distribution<float> normal(0.0F, spread);

@@ -10,7 +10,6 @@
 
 #include <gtest/gtest.h>
 
-#include "backend/cpu/cpu_backend.h"
 #include "backend_test_util.h"
 #include "base/error.h"
 
@@ -45,8 +44,8 @@ std::vector<float> Rows(const std::vector<float>& all, int64_t cols, int64_t fir
 // outputs of the layers are put side by side.
 class Layers {
  public:
-  Layers(const RecurrentShape& shape, int threads)
-      : shape_(shape), backend_(MakeCpuBackend(budget_, {.threads = threads})) {
+  Layers(const RecurrentShape& shape, const CpuOptions& options)
+      : shape_(shape), backend_(MakeCpuBackend(budget_, options)) {
     std::mt19937 random(kSeed);
     for (int32_t layer = 0; layer < shape.layers; ++layer) {
       conv_values = RandomFloats(shape.conv_channels() * shape.conv_kernel, 0.5F, random);
@@ -137,8 +136,8 @@ TEST(GatedDelta, AnyCutAndThreadCountGiveTheSame) {
     std::mt19937 random(kSeed + 1);
     const Tokens tokens(shape, 150, random);
     std::vector<float> want;
-    for (const int threads : {1, 2, 3, 5}) {
-      Layers layers(shape, threads);
+    for (const CpuOptions& options : AllOptions()) {
+      Layers layers(shape, options);
       for (const int64_t part : {150, 1, 3, 7, 16, 64, 100}) {
         const auto store = layers.NewStore();
         std::vector<std::vector<float>> parts;
@@ -150,7 +149,7 @@ TEST(GatedDelta, AnyCutAndThreadCountGiveTheSame) {
         if (want.empty()) {
           want = got;
         }
-        ExpectSame(got, want, std::to_string(threads) + " threads, part " + std::to_string(part));
+        ExpectSame(got, want, Describe(options) + ", part " + std::to_string(part));
       }
     }
   }
@@ -159,7 +158,7 @@ TEST(GatedDelta, AnyCutAndThreadCountGiveTheSame) {
 TEST(GatedDelta, SequencesOfAStepDoNotMeet) {
   const RecurrentShape& shape = kShapes[0];
   std::mt19937 random(kSeed + 2);
-  Layers layers(shape, 2);
+  Layers layers(shape, {.threads = 2});
   Tokens tokens(shape, 20, random);
   const auto lone = layers.NewStore();
   const std::vector<float> want = layers.Step(*lone, tokens, 3, 9, false);
@@ -194,7 +193,7 @@ TEST(GatedDelta, AgreesWithDoublePrecision) {
   shape.layers = 1;
   constexpr int64_t kTokens = 40;
   std::mt19937 random(kSeed + 3);
-  Layers layers(shape, 2);
+  Layers layers(shape, {.threads = 2});
   const Tokens tokens(shape, kTokens, random);
   const auto store = layers.NewStore();
   const std::vector<float> got = layers.Step(*store, tokens, 0, kTokens, false);
@@ -269,7 +268,7 @@ TEST(GatedDelta, AgreesWithDoublePrecision) {
 TEST(RecurrentStore, RollbackToEveryTokenEqualsAStepOfThatMany) {
   for (const RecurrentShape& shape : kShapes) {
     std::mt19937 random(kSeed + 4);
-    Layers layers(shape, 3);
+    Layers layers(shape, {.threads = 3});
     const Tokens tokens(shape, 40, random);
     for (int64_t keep = 0; keep <= 9; ++keep) {
       const auto straight = layers.NewStore();
@@ -296,7 +295,7 @@ TEST(RecurrentStore, RollbackToEveryTokenEqualsAStepOfThatMany) {
 TEST(RecurrentStore, AStepThatIsNotCommittedLeavesTheState) {
   const RecurrentShape& shape = kShapes[0];
   std::mt19937 random(kSeed + 5);
-  Layers layers(shape, 2);
+  Layers layers(shape, {.threads = 2});
   const Tokens tokens(shape, 40, random);
   const auto straight = layers.NewStore();
   layers.Step(*straight, tokens, 0, 6, false);
@@ -322,7 +321,7 @@ uint64_t BookedPages(Layers& layers) {
 TEST(RecurrentStore, SnapshotsResetAndMemory) {
   const RecurrentShape& shape = kShapes[0];
   std::mt19937 random(kSeed + 6);
-  Layers layers(shape, 2);
+  Layers layers(shape, {.threads = 2});
   const Tokens tokens(shape, 40, random);
   {
     const auto store = layers.NewStore();

@@ -5,8 +5,8 @@
 // demanded ones before guessed ones. Here: bytes and errno. What the bytes mean, checksums and
 // retries: the caller's (experts/record_reader.h).
 //
-// Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one; queued reads may
-// begin only while that one is in Wait.
+// Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one; queued reads
+// may begin only while that one is in Wait.
 #pragma once
 
 #include <cstddef>

@@ -107,6 +107,23 @@ def config_seeds():
         yield path.read_bytes()
 
 
+def sidecar_manifest_seeds():
+    affine = {"encoding": "affine", "bits": 4, "group_size": 32, "dtype": "BF16"}
+    plain = {"encoding": "float", "dtype": "F16"}
+    # A strip of 16 outputs x 32 inputs is 320 bytes at 4 bits, 1024 as float 16.
+    for encoding, strip_bytes in ((affine, 320), (plain, 1024)):
+        parts = [{"name": name, "offset_bytes": 4096 * i, "size_bytes": 2 * strip_bytes,
+                  "out_features": 32, "in_features": 32, **encoding}
+                 for i, name in enumerate(("gate", "up", "down"))]
+        yield (json.dumps({
+            "format_version": 1, "model_type": "qwen3_5_moe", "source_fingerprint": "0" * 32,
+            "layers": 4, "experts": 2,
+            "record": {"size_bytes": 16384, "layout": "strips-16", "parts": parts},
+            "moe_layers": [{"layer": layer, "file": f"layer_{layer:04}.bin",
+                            "xxh3_128": ["0" * 32, "f" * 32]} for layer in (1, 3)],
+            "manifest_xxh3_128": "0" * 32}, indent=1) + "\n").encode()
+
+
 def tokenizer_seeds():
     byte_level = {
         "version": "1.0", "truncation": None, "padding": None,
@@ -182,6 +199,7 @@ FORMATS = {
     "safetensors": safetensors_seeds,
     "gguf": gguf_seeds,
     "config": config_seeds,
+    "sidecar_manifest": sidecar_manifest_seeds,
     "tokenizer": tokenizer_seeds,
     "template": template_seeds,
     "jinja": template_seeds,

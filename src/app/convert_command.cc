@@ -47,6 +47,9 @@ int RunConvert(const formats::ConvertOptions& options) {
   }
   PrintList("requantised", result.requantised);
   PrintList("left out", result.skipped);
+  for (const auto& [reason, names] : result.skipped_tensors) {
+    PrintList(("left out: " + reason).c_str(), names);
+  }
   if (result.resumed_files > 0) {
     std::printf("kept %d files of an interrupted conversion\n", result.resumed_files);
   }
@@ -63,16 +66,19 @@ Command AddConvert(CLI::App& root) {
   options->tool_version = MACH_VERSION;
   CLI::App* app = root.add_subcommand("convert", "Convert a model to an engine checkpoint");
   app->footer(
-      "Lossless unless --bits says otherwise: directories are copied and verified; of GGUF, F32,\n"
-      "F16, BF16, Q4_0, Q4_1, Q8_0 and Q4_K keep their exact values. An interrupted conversion\n"
-      "goes on where it stopped when the same command runs again.");
+      "Lossless unless --bits says otherwise: directories of dense models are copied and "
+      "verified;\n"
+      "the experts of Mixture-of-Experts models go to expert_sidecar/; of GGUF, F32, F16, BF16,\n"
+      "Q4_0, Q4_1, Q8_0 and Q4_K keep their exact values. An interrupted conversion goes on where\n"
+      "it stopped when the same command runs again.");
   app->add_option("source", *source,
                   "Hugging Face or MLX directory, .gguf file, or a hub id in the local cache")
       ->required();
   app->add_option("--out", options->out, "Directory to write")->required();
-  app->add_option("--bits", options->bits,
-                  "Quantise to 2, 3, 4, 5, 6 or 8 bits: all linear layers of a directory, of a "
-                  "GGUF file only what has no lossless form")
+  app->add_option(
+         "--bits", options->bits,
+         "Quantise to 2, 3, 4, 5, 6 or 8 bits: all linear layers and experts of a directory "
+         "(routers keep 8), of a GGUF file only what has no lossless form")
       ->check(CLI::IsMember({2, 3, 4, 5, 6, 8}));
   app->add_option("--group-size", options->group_size, "Weights that share a scale: 32, 64 or 128")
       ->check(CLI::IsMember({32, 64, 128}))

@@ -59,6 +59,18 @@ void QuantiseAffine(std::span<const float> weights, const AffineScheme& scheme,
   }
 }
 
+const WeightQuantiser& RoundToNearest() {
+  class Rounding final : public WeightQuantiser {
+    void QuantiseRow(std::string_view /*module*/, int64_t /*row*/, std::span<const float> weights,
+                     const AffineScheme& scheme, std::span<uint8_t> codes, std::span<float> scales,
+                     std::span<float> biases) const override {
+      QuantiseAffine(weights, scheme, codes, scales, biases);
+    }
+  };
+  static const Rounding rounding;
+  return rounding;
+}
+
 void StoreFloats(std::span<const float> values, DType dtype, std::span<std::byte> out) {
   MACH_CHECK(out.size() == values.size() * DTypeBytes(dtype));
   if (dtype == DType::kF32) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "tensor/dtype.h"
 #include "tensor/quant.h"
@@ -20,6 +21,21 @@ void PackCodes(std::span<const uint8_t> codes, int bits, std::span<std::byte> ou
 // Weights must be finite.
 void QuantiseAffine(std::span<const float> weights, const AffineScheme& scheme,
                     std::span<uint8_t> codes, std::span<float> scales, std::span<float> biases);
+
+// How the weights of a linear layer become codes: the seam for methods that know more than the
+// weights, such as statistics of the layer's inputs, which they look up by `module`. Called from
+// several threads.
+class WeightQuantiser {
+ public:
+  virtual ~WeightQuantiser() = default;
+  // As QuantiseAffine, for one row of the layer.
+  virtual void QuantiseRow(std::string_view module, int64_t row, std::span<const float> weights,
+                           const AffineScheme& scheme, std::span<uint8_t> codes,
+                           std::span<float> scales, std::span<float> biases) const = 0;
+};
+
+// QuantiseAffine, whatever the layer.
+const WeightQuantiser& RoundToNearest();
 
 // Stores fp32 values as `dtype` (F32, F16, BF16), rounding to nearest even. out must hold them.
 void StoreFloats(std::span<const float> values, DType dtype, std::span<std::byte> out);

@@ -88,9 +88,11 @@ class Conversion {
 
   ConvertResult Run() {
     result_.skipped = plan_.skipped;
+    result_.skipped_tensors = plan_.skipped_tensors;
     result_.requantised = plan_.requantised;
     const bool replace = Exists(out_);
     if (replace && IsSameConversion()) {
+      RemoveReplaced();
       result_.already_done = true;
       return result_;
     }
@@ -303,16 +305,22 @@ class Conversion {
     }
   }
 
+  fs::path Replaced() const { return out_.string() + ".replaced"; }
+
   void Publish(bool replace) const {
-    const fs::path old = out_.string() + ".replaced";
     if (replace) {
-      fs::remove_all(old);
-      fs::rename(out_, old);
+      fs::remove_all(Replaced());
+      fs::rename(out_, Replaced());
     }
     fs::rename(partial_, out_);
     SyncDirectory(out_.parent_path());
-    if (replace) {
-      fs::remove_all(old);
+    RemoveReplaced();
+  }
+
+  // What --force replaced, also by a conversion that was killed before it got here.
+  void RemoveReplaced() const {
+    if (Exists(Replaced() / Manifest::kFileName)) {
+      fs::remove_all(Replaced());
     }
   }
 

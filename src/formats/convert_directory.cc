@@ -1,5 +1,6 @@
-// From a Hugging Face or MLX directory to conversion steps: a verified copy, or quantisation of all
-// linear layers and embeddings as mlx_lm.convert does it.
+// From a Hugging Face or MLX directory to conversion steps: a verified copy of a dense model, or
+// quantisation of all linear layers and embeddings as mlx_lm.convert does it. Mixture-of-Experts
+// models: convert_moe.cc.
 
 #include <algorithm>
 #include <array>
@@ -9,8 +10,8 @@
 #include "base/hash.h"
 #include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
-#include "formats/json.h"
 #include "formats/manifest.h"
+#include "formats/moe_layout.h"
 
 namespace mach::formats {
 namespace {
@@ -93,14 +94,15 @@ std::string Fingerprint(const ConvertOptions& options, const Checkpoint& checkpo
 
 void RefuseToQuantise(const Checkpoint& checkpoint) {
   const std::string& type = checkpoint.model_type();
-  if (std::find(kDenseTypes.begin(), kDenseTypes.end(), type) == kDenseTypes.end()) {
+  if (!IsMoeFamily(type) &&
+      std::find(kDenseTypes.begin(), kDenseTypes.end(), type) == kDenseTypes.end()) {
     throw Error(ErrorCode::kUnsupported,
                 checkpoint.root_config().Where("model_type") + " is \"" + type +
-                    "\"; --bits quantises llama, qwen2 and qwen3",
+                    "\"; --bits quantises llama, qwen2, qwen3, qwen3_moe and qwen3_5_moe",
                 "convert without --bits, or start from an MLX version that is already quantised");
   }
   for (const char* field : {"quantization", "quantization_config"}) {
-    if (checkpoint.root_config().Has(field)) {
+    if (checkpoint.root_config().Has(field) || checkpoint.config().Has(field)) {
       throw Error(ErrorCode::kInvalidArgument,
                   checkpoint.dir().string() + " is already quantised (" +
                       checkpoint.QuantisationSummary() + ")",
@@ -109,67 +111,31 @@ void RefuseToQuantise(const Checkpoint& checkpoint) {
   }
 }
 
-ConversionStep StepFor(const ConversionContext& context, const std::string& name,
-                       const TensorView& tensor, ConversionPlan& plan) {
-  const ConvertOptions& options = context.options;
-  const bool readable =
-      tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
-  if (IsFloat(tensor.dtype) && !readable) {
-    throw Error(ErrorCode::kUnsupported, "tensor " + name + " is " +
-                                             std::string(DTypeName(tensor.dtype)) +
-                                             ", expected F32, F16 or BF16");
-  }
-  const bool matrix = tensor.shape.rank() == 2 && EndsWith(name, ".weight") && readable;
-  if (matrix && tensor.shape[1] > 0 && tensor.shape[1] % options.group_size == 0) {
-    plan.requantised.push_back(name);
-    const int64_t in = tensor.shape[1];
-    const std::string module = name.substr(0, name.size() - std::string_view(".weight").size());
-    return QuantiseStep(context, module, tensor.shape[0], in, {*options.bits, options.group_size},
-                        tensor.dtype, [tensor, in](int64_t row, std::span<float> weights) {
-                          for (int64_t i = 0; i < in; ++i) {
-                            weights[static_cast<size_t>(i)] = FloatElement(tensor, row * in + i);
-                          }
-                        });
-  }
-  // As rows of at most one outermost slice, so that large tensors are streamed.
-  const int64_t rows = tensor.shape.rank() == 0 || tensor.bytes.empty() ? 1 : tensor.shape[0];
-  const size_t row_bytes = tensor.bytes.size() / static_cast<size_t>(rows);
-  return CopyRowsStep({name, tensor.dtype, tensor.shape}, rows, [tensor, row_bytes](int64_t row) {
-    return tensor.bytes.subspan(static_cast<size_t>(row) * row_bytes, row_bytes);
-  });
-}
-
-void PlanQuantisation(const ConversionContext& context, const Checkpoint& checkpoint,
-                      const std::vector<fs::path>& text, ConversionPlan& plan) {
-  RefuseToQuantise(checkpoint);
+void PlanDenseTensors(const ConversionContext& context, const Checkpoint& checkpoint,
+                      ConversionPlan& plan) {
   const bool tied = checkpoint.config().BoolOr("tie_word_embeddings", false);
   std::vector<ConversionStep> steps;
   for (const std::string& name : checkpoint.TensorNames()) {
-    // Neither is read by anyone: the head is the embedding, the frequencies are computed.
-    const bool unused = (tied && name == "lm_head.weight") || EndsWith(name, "rotary_emb.inv_freq");
-    if (unused) {
-      plan.skipped.push_back("tensor " + name);
-      continue;
+    if (tied && name == "lm_head.weight") {
+      plan.skipped_tensors["the embedding serves as head"].push_back(name);
+    } else if (EndsWith(name, "rotary_emb.inv_freq")) {
+      plan.skipped_tensors["computed, not read"].push_back(name);
+    } else {
+      steps.push_back(TensorStep(context, checkpoint, name, name, context.Scheme(), plan));
     }
-    steps.push_back(StepFor(context, name, *checkpoint.FindTensor(name), plan));
   }
   AddShards(std::move(steps), context.options.max_shard_bytes, plan);
+}
+
+// The text files of the source, with `config` for config.json.
+void AddTextFiles(const std::vector<fs::path>& text, const Json& config, ConversionPlan& plan) {
   for (const fs::path& path : text) {
     const std::string name = path.filename().string();
-    if (name == "model.safetensors.index.json") {
-      continue;
-    }
-    std::string contents = ReadWholeFile(path, 1ULL << 30);
     if (name == "config.json") {
-      Json config = Json::parse(contents);
-      const Json block = {{"group_size", context.options.group_size},
-                          {"bits", *context.options.bits},
-                          {"mode", "affine"}};
-      config["quantization"] = block;
-      config["quantization_config"] = block;
-      contents = config.dump(2) + "\n";
+      plan.small_files.push_back(SmallFile::Of(name, config.dump(2) + "\n"));
+    } else if (name != "model.safetensors.index.json") {
+      plan.small_files.push_back(SmallFile::Of(name, ReadWholeFile(path)));
     }
-    plan.small_files.push_back(SmallFile::Of(name, std::move(contents)));
   }
 }
 
@@ -182,8 +148,26 @@ ConversionPlan PlanDirectory(const ConversionContext& context, const fs::path& d
   plan.source = checkpoint;
   plan.skipped = files.skipped;
   plan.fingerprint = Fingerprint(context.options, *checkpoint, files.text);
+  const bool moe = IsMoeFamily(checkpoint->model_type());
   if (context.options.bits) {
-    PlanQuantisation(context, *checkpoint, files.text, plan);
+    RefuseToQuantise(*checkpoint);
+  }
+  if (moe || context.options.bits) {
+    Json config = Json::parse(ReadWholeFile(dir / "config.json"));
+    if (context.options.bits) {
+      const AffineScheme scheme = context.Scheme();
+      config["quantization"] = {
+          {"group_size", scheme.group_size}, {"bits", scheme.bits}, {"mode", "affine"}};
+    }
+    if (moe) {
+      PlanMoeTensors(context, checkpoint, plan, config);
+    } else {
+      PlanDenseTensors(context, *checkpoint, plan);
+    }
+    if (context.options.bits) {
+      config["quantization_config"] = config["quantization"];
+    }
+    AddTextFiles(files.text, config, plan);
     return plan;
   }
   for (const auto& file : checkpoint->files()) {

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "formats/affine_quantise.h"
 
 namespace mach::formats {
 namespace {
@@ -100,20 +99,8 @@ ConversionStep AffineStep(const ConversionContext& context, const std::string& m
     std::vector<std::byte> biases(scales.size());
     for (int64_t first = 0; first < out_features; first += chunk) {
       const int64_t rows = std::min(chunk, out_features - first);
-      pool.ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
-        std::vector<uint8_t> codes(static_cast<size_t>(in_features));
-        std::vector<float> row_scales(static_cast<size_t>(groups));
-        std::vector<float> row_biases(static_cast<size_t>(groups));
-        for (int64_t row = begin; row < end; ++row) {
-          const auto at = static_cast<size_t>(row);
-          encode(first + row, codes, row_scales, row_biases);
-          PackCodes(codes, scheme.bits, std::span(packed).subspan(at * code_bytes, code_bytes));
-          StoreFloats(row_scales, scale_dtype,
-                      std::span(scales).subspan(at * group_bytes, group_bytes));
-          StoreFloats(row_biases, scale_dtype,
-                      std::span(biases).subspan(at * group_bytes, group_bytes));
-        }
-      });
+      EncodeRows(pool, first, rows, in_features, scheme, scale_dtype, encode,
+                 {packed, scales, biases});
       const auto from = static_cast<uint64_t>(first);
       const auto count = static_cast<size_t>(rows);
       sink(0, from * code_bytes, std::span(packed).first(count * code_bytes));
@@ -124,22 +111,47 @@ ConversionStep AffineStep(const ConversionContext& context, const std::string& m
   return step;
 }
 
-ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
-                            int64_t out_features, int64_t in_features, AffineScheme scheme,
-                            DType scale_dtype, ReadRow read) {
-  return AffineStep(
-      context, module, out_features, in_features, scheme, scale_dtype,
-      [module, in_features, scheme, read = std::move(read)](
+void EncodeRows(ThreadPool& pool, int64_t first, int64_t rows, int64_t in_features,
+                AffineScheme scheme, DType scale_dtype, const EncodeRow& encode,
+                const EncodedRows& out) {
+  const auto groups = static_cast<size_t>(in_features / scheme.group_size);
+  const auto code_bytes = static_cast<size_t>(in_features * scheme.bits / 8);
+  const size_t group_bytes = groups * DTypeBytes(scale_dtype);
+  pool.ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
+    std::vector<uint8_t> codes(static_cast<size_t>(in_features));
+    std::vector<float> row_scales(groups);
+    std::vector<float> row_biases(groups);
+    for (int64_t row = begin; row < end; ++row) {
+      const auto at = static_cast<size_t>(row);
+      encode(first + row, codes, row_scales, row_biases);
+      PackCodes(codes, scheme.bits, out.codes.subspan(at * code_bytes, code_bytes));
+      StoreFloats(row_scales, scale_dtype, out.scales.subspan(at * group_bytes, group_bytes));
+      StoreFloats(row_biases, scale_dtype, out.biases.subspan(at * group_bytes, group_bytes));
+    }
+  });
+}
+
+EncodeRow QuantisingEncoder(const ConversionContext& context, std::string module,
+                            AffineScheme scheme, ReadRow read) {
+  return
+      [&quantiser = context.quantiser, module = std::move(module), scheme, read = std::move(read)](
           int64_t row, std::span<uint8_t> codes, std::span<float> scales, std::span<float> biases) {
-        std::vector<float> weights(static_cast<size_t>(in_features));
+        std::vector<float> weights(codes.size());
         read(row, weights);
         if (!std::all_of(weights.begin(), weights.end(),
                          [](float weight) { return std::isfinite(weight); })) {
           throw Error(ErrorCode::kCorruptFile, module + ".weight: row " + std::to_string(row) +
                                                    " holds a value that is not finite");
         }
-        QuantiseAffine(weights, scheme, codes, scales, biases);
-      });
+        quantiser.QuantiseRow(module, row, weights, scheme, codes, scales, biases);
+      };
+}
+
+ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
+                            int64_t out_features, int64_t in_features, AffineScheme scheme,
+                            DType scale_dtype, ReadRow read) {
+  return AffineStep(context, module, out_features, in_features, scheme, scale_dtype,
+                    QuantisingEncoder(context, module, scheme, std::move(read)));
 }
 
 ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
@@ -159,6 +171,55 @@ ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
         chunk.clear();
       }
     }
+  };
+  return step;
+}
+
+ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& checkpoint,
+                          const std::string& source_name, const std::string& output_name,
+                          std::optional<AffineScheme> scheme, ConversionPlan& plan) {
+  const TensorView tensor = *checkpoint.FindTensor(source_name);
+  if (scheme && IsFloat(tensor.dtype) && tensor.dtype != DType::kF32 &&
+      tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
+    throw Error(ErrorCode::kUnsupported, "tensor " + source_name + " is " +
+                                             std::string(DTypeName(tensor.dtype)) +
+                                             ", expected F32, F16 or BF16");
+  }
+  constexpr std::string_view kWeight = ".weight";
+  const bool matrix = tensor.shape.rank() == 2 && IsFloat(tensor.dtype) &&
+                      output_name.size() > kWeight.size() &&
+                      output_name.substr(output_name.size() - kWeight.size()) == kWeight;
+  if (scheme && matrix && tensor.shape[1] > 0 && tensor.shape[1] % scheme->group_size == 0) {
+    plan.requantised.push_back(source_name);
+    const int64_t in = tensor.shape[1];
+    return DropBehind(
+        QuantiseStep(context, output_name.substr(0, output_name.size() - kWeight.size()),
+                     tensor.shape[0], in, *scheme, tensor.dtype,
+                     [tensor, in](int64_t row, std::span<float> weights) {
+                       for (int64_t i = 0; i < in; ++i) {
+                         weights[static_cast<size_t>(i)] = FloatElement(tensor, row * in + i);
+                       }
+                     }),
+        checkpoint, tensor.bytes);
+  }
+  // As rows of at most one outermost slice, so that large tensors are streamed.
+  const int64_t rows = tensor.shape.rank() == 0 || tensor.bytes.empty() ? 1 : tensor.shape[0];
+  const size_t row_bytes = tensor.bytes.size() / static_cast<size_t>(rows);
+  return DropBehind(CopyRowsStep({output_name, tensor.dtype, tensor.shape}, rows,
+                                 [tensor, row_bytes](int64_t row) {
+                                   return tensor.bytes.subspan(static_cast<size_t>(row) * row_bytes,
+                                                               row_bytes);
+                                 }),
+                    checkpoint, tensor.bytes);
+}
+
+ConversionStep DropBehind(ConversionStep step, const Checkpoint& checkpoint,
+                          std::span<const std::byte> source) {
+  step.run = [run = std::move(step.run), &checkpoint, source](const TensorSink& sink) {
+    run([&](size_t output, uint64_t offset, std::span<const std::byte> bytes) {
+      sink(output, offset, bytes);
+      checkpoint.Drop(source);
+    });
   };
   return step;
 }

@@ -5,13 +5,17 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "formats/affine_quantise.h"
+#include "formats/checkpoint.h"
 #include "formats/convert.h"
 #include "formats/output_file.h"
 #include "platform/thread_pool.h"
@@ -67,6 +71,7 @@ struct ConversionPlan {
   std::vector<SmallFile> small_files;
   std::string fingerprint;  // of the source and of all that decides what is written
   std::vector<std::string> skipped;
+  std::map<std::string, std::vector<std::string>> skipped_tensors;  // by reason
   std::vector<std::string> requantised;
 };
 
@@ -74,6 +79,10 @@ struct ConversionPlan {
 struct ConversionContext {
   const ConvertOptions& options;
   ThreadPool& pool;
+  const WeightQuantiser& quantiser = RoundToNearest();
+
+  // What --bits asks for; only with options.bits.
+  AffineScheme Scheme() const { return {*options.bits, options.group_size}; }
 };
 
 // Writes the plan's files to options.out through options.out + ".partial", as Convert describes.
@@ -92,9 +101,22 @@ ConversionStep AffineStep(const ConversionContext& context, const std::string& m
                           int64_t out_features, int64_t in_features, AffineScheme scheme,
                           DType scale_dtype, EncodeRow encode);
 
-// As AffineStep, by quantising what `read` decodes. Throws kCorruptFile for weights that are not
-// finite.
+// Encodes rows [first, first + rows) into what an AffineMatrixView of that many rows has.
+struct EncodedRows {
+  std::span<std::byte> codes;
+  std::span<std::byte> scales;
+  std::span<std::byte> biases;
+};
+void EncodeRows(ThreadPool& pool, int64_t first, int64_t rows, int64_t in_features,
+                AffineScheme scheme, DType scale_dtype, const EncodeRow& encode,
+                const EncodedRows& out);
+
+// An EncodeRow that quantises what `read` decodes. Throws kCorruptFile naming the module for
+// weights that are not finite.
 using ReadRow = std::function<void(int64_t row, std::span<float> weights)>;
+EncodeRow QuantisingEncoder(const ConversionContext& context, std::string module,
+                            AffineScheme scheme, ReadRow read);
+
 ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
                             int64_t out_features, int64_t in_features, AffineScheme scheme,
                             DType scale_dtype, ReadRow read);
@@ -102,6 +124,22 @@ ConversionStep QuantiseStep(const ConversionContext& context, const std::string&
 // Rows written one after another; `read_row` gives the bytes of a row.
 ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
                             std::function<std::span<const std::byte>(int64_t row)> read_row);
+
+// A float tensor of a checkpoint under a name of its own: quantised if it is the ".weight" of a
+// matrix whose inputs the scheme's groups divide, else as it is. The pages read are dropped.
+ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& checkpoint,
+                          const std::string& source_name, const std::string& output_name,
+                          std::optional<AffineScheme> scheme, ConversionPlan& plan);
+
+// A step that drops the pages of `source`, a view into `checkpoint`, whenever it has written.
+ConversionStep DropBehind(ConversionStep step, const Checkpoint& checkpoint,
+                          std::span<const std::byte> source);
+
+// The experts and all other tensors of a Mixture-of-Experts checkpoint: safetensors under MLX names
+// and a sidecar. Changes `config` to what describes them.
+void PlanMoeTensors(const ConversionContext& context,
+                    const std::shared_ptr<const Checkpoint>& checkpoint, ConversionPlan& plan,
+                    nlohmann::ordered_json& config);
 
 // Packs steps into model*.safetensors of about max_shard_bytes, with an index if there are several.
 void AddShards(std::vector<ConversionStep> steps, uint64_t max_shard_bytes, ConversionPlan& plan);

@@ -1,7 +1,7 @@
 // Where the experts of a Mixture-of-Experts checkpoint lie in its safetensors: the layouts of
 // Hugging Face and MLX behind one interface. Knows names and shapes, no arithmetic.
-//   MLX       P.switch_mlp.{gate,up,down}_proj            stacked [experts, out, in], perhaps
-//   affine HF fused  P.experts.gate_up_proj, P.experts.down_proj stacked, gate rows before up rows
+//   MLX       P.switch_mlp.{gate,up,down}_proj             stacked [experts, out, in], perhaps
+//   affine HF fused  P.experts.gate_up_proj, P.experts.down_proj  stacked, gate rows before up rows
 //   HF split  P.experts.E.{gate,up,down}_proj.weight
 // with P = "<prefix>layers.N.mlp".
 #pragma once
@@ -21,25 +21,37 @@ struct ExpertShape {
   int64_t intermediate_size = 0;
 };
 
+// The three matrices of one expert, quantised or float.
+struct ExpertSource {
+  LinearSource gate;  // [intermediate, hidden]
+  LinearSource up;    // [intermediate, hidden]
+  LinearSource down;  // [hidden, intermediate]
+};
+
 enum class ExpertMatrix { kGate, kUp, kDown };
 
 class ExpertTensors {
  public:
   // `mlp_module` is P. Nothing if the layer has no expert tensors there. Throws kCorruptFile naming
-  // tensor and shapes if they contradict `shape`. `checkpoint` must outlive the result.
+  // tensor and shapes if they contradict `shape`, kUnsupported if its experts are not all of one
+  // type and quantisation. `checkpoint` must outlive the result.
   static std::optional<ExpertTensors> Find(const Checkpoint& checkpoint,
                                            const std::string& mlp_module, const ExpertShape& shape);
 
   // [out, in] of one expert; a view into the mapped checkpoint.
   LinearSource Matrix(int32_t expert, ExpertMatrix matrix) const;
 
+  ExpertSource Source(int32_t expert) const;
+
+  // Whether a tensor is one of these, part of a matrix of some expert.
+  bool Owns(const std::string& tensor_name) const;
+
   // The record layout that these tensors pack to without loss.
   ExpertLayout Layout() const;
 
  private:
   enum class Naming { kStacked, kFused, kSplit };
-  ExpertTensors(const Checkpoint& checkpoint, std::string module, ExpertShape shape, Naming naming)
-      : checkpoint_(&checkpoint), module_(std::move(module)), shape_(shape), naming_(naming) {}
+  ExpertTensors(const Checkpoint& checkpoint, std::string module, ExpertShape shape, Naming naming);
 
   const Checkpoint* checkpoint_;
   std::string module_;

@@ -8,19 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
+#include "formats/expert_tensors.h"
 #include "platform/thread_pool.h"
 #include "tensor/expert_layout.h"
 
 namespace mach::formats {
-
-// The weights of one expert as they lie somewhere, quantised or float.
-struct ExpertSource {
-  LinearSource gate;
-  LinearSource up;
-  LinearSource down;
-};
 
 // The layout that the source packs to without loss. Throws kUnsupported naming the module for types
 // and schemes that cannot be packed, and for a bias, which a record has no place for.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "formats/checkpoint.h"
+#include "formats/expert_sidecar.h"
 #include "platform/file.h"
 
 namespace mach::formats {
@@ -102,6 +103,9 @@ LocalCheckpoint Describe(const std::string& name, const fs::path& path) {
     entry.model_type = checkpoint->model_type();
     entry.quantisation = checkpoint->QuantisationSummary();
     entry.size_bytes = checkpoint->FileBytes();
+    if (const auto sidecar = ExpertSidecar::Find(path)) {
+      entry.size_bytes += sidecar->TotalBytes();
+    }
   } catch (const Error& error) {
     entry.problem = error.what();
   }

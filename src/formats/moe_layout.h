@@ -13,7 +13,8 @@
 
 namespace mach::formats {
 
-// Whether a model_type is one of the families that this file knows ("qwen3_moe", "qwen3_5_moe").
+// Whether a model_type is one of the families that this file knows: "qwen3_moe", "qwen3_5_moe", and
+// "qwen3_5_moe_text" as exports of the language model alone call it.
 bool IsMoeFamily(const std::string& model_type);
 
 struct MoeLayout {
@@ -41,7 +42,7 @@ struct MoeLayout {
 };
 
 // Why a tensor of such a checkpoint is not part of the language model that is served: "vision
-// tower", "multi-token prediction head", ...; empty if it is.
+// tower", "multi-token prediction head", "computed, not read"; empty if it is.
 std::string SkippedTensorReason(const std::string& name);
 
 }  // namespace mach::formats

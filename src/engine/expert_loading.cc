@@ -33,10 +33,7 @@ formats::ExpertTensors RequireTensors(const formats::Checkpoint& checkpoint,
 // Packs an expert into its record and lets go of what was read.
 void WriteRecord(const formats::Checkpoint& checkpoint, const formats::ExpertTensors& tensors,
                  const ExpertLayout& layout, int32_t expert, std::span<std::byte> record) {
-  const formats::ExpertSource source = {
-      .gate = tensors.Matrix(expert, formats::ExpertMatrix::kGate),
-      .up = tensors.Matrix(expert, formats::ExpertMatrix::kUp),
-      .down = tensors.Matrix(expert, formats::ExpertMatrix::kDown)};
+  const formats::ExpertSource source = tensors.Source(expert);
   ThreadPool alone(1);  // records are packed side by side
   formats::PackExpert(source, layout, record, alone);
   for (const formats::LinearSource* part : {&source.gate, &source.up, &source.down}) {

@@ -174,6 +174,11 @@ ExpertPool::Blocks::Blocks(const PackedSpec& spec, int64_t parts, uint64_t seed,
   const uint64_t part_blocks = part_bytes_ / block_bytes_;
   // More places than parts, so that neighbours do not begin next to each other.
   starts_ = 4 * static_cast<uint64_t>(parts);
+  // About the golden section of the range, and coprime to it: all starts differ.
+  step_ = static_cast<uint64_t>(static_cast<double>(starts_) * 0.6180339887);
+  while (std::gcd(step_, starts_) != 1) {
+    ++step_;
+  }
   const uint64_t blocks = starts_ + part_blocks - 1;
   bytes_.resize(blocks * block_bytes_);
   FillParallel(pool, RandomWords(seed, name), 0, bytes_);
@@ -193,12 +198,7 @@ ExpertPool::Blocks::Blocks(const PackedSpec& spec, int64_t parts, uint64_t seed,
 }
 
 std::span<const std::byte> ExpertPool::Blocks::Part(int64_t index) const {
-  // Steps of about the golden section of the range, coprime to it: all starts differ.
-  uint64_t step = static_cast<uint64_t>(static_cast<double>(starts_) * 0.6180339887);
-  while (std::gcd(step, starts_) != 1) {
-    ++step;
-  }
-  const uint64_t start = static_cast<uint64_t>(index) * step % starts_;
+  const uint64_t start = static_cast<uint64_t>(index) * step_ % starts_;
   return std::span(bytes_).subspan(start * block_bytes_, part_bytes_);
 }
 

@@ -70,6 +70,7 @@ class ExpertPool {
     uint64_t block_bytes_;
     uint64_t part_bytes_;
     uint64_t starts_;  // places where a part may begin, in blocks
+    uint64_t step_;    // from the start of one part to that of the next, modulo starts_
     std::vector<std::byte> bytes_;
   };
 

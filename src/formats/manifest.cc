@@ -123,19 +123,13 @@ bool IsPlainFileName(const std::string& name) {
 
 std::string FileChecksum(const fs::path& path,
                          const std::function<void(std::span<const std::byte>)>& visit) {
-  constexpr uint64_t kPieceBytes = 8ULL << 20;
-  const auto file = OpenMappedFile(path);
-  const std::span<const std::byte> bytes = file->Mapped();
   Hasher128 hasher;
-  for (uint64_t done = 0; done < bytes.size();) {
-    const auto piece = bytes.subspan(done, std::min<uint64_t>(kPieceBytes, bytes.size() - done));
+  ScanFile(path, [&](std::span<const std::byte> piece) {
     hasher.Update(piece);
     if (visit) {
       visit(piece);
     }
-    file->Drop(piece);
-    done += piece.size();
-  }
+  });
   return hasher.Hex();
 }
 

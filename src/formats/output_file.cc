@@ -21,6 +21,18 @@ namespace {
       reason == ENOSPC ? "free some disk space; the conversion continues where it stopped" : "");
 }
 
+// Of offsets, sizes and memory of direct writes, on any usual disk.
+constexpr uint64_t kDirectAlignment = 4096;
+// Below, the page cache gathers small pieces into larger writes.
+constexpr size_t kDirectBytes = 1 << 20;
+
+bool IsDirect(uint64_t offset_bytes, std::span<const std::byte> bytes) {
+  return bytes.size() >= kDirectBytes &&
+         (offset_bytes | bytes.size() | reinterpret_cast<uintptr_t>(bytes.data())) %
+                 kDirectAlignment ==
+             0;
+}
+
 }  // namespace
 
 OutputFile::OutputFile(std::filesystem::path path)
@@ -29,17 +41,29 @@ OutputFile::OutputFile(std::filesystem::path path)
   if (fd_ < 0) {
     Fail("create", path_);
   }
+#ifdef O_DIRECT
+  direct_fd_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_DIRECT);
+#endif
 }
 
 OutputFile::~OutputFile() {
+  if (direct_fd_ >= 0) {
+    ::close(direct_fd_);
+  }
   ::close(fd_);
 }
 
 void OutputFile::WriteAt(uint64_t offset_bytes, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t count =
-        ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset_bytes));
+    const bool direct = direct_fd_ >= 0 && IsDirect(offset_bytes, bytes);
+    const ssize_t count = ::pwrite(direct ? direct_fd_ : fd_, bytes.data(), bytes.size(),
+                                   static_cast<off_t>(offset_bytes));
     if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0 && direct && errno == EINVAL) {
+      ::close(direct_fd_);
+      direct_fd_ = -1;
       continue;
     }
     if (count < 0) {

@@ -1,5 +1,7 @@
-// A file being written at chosen positions. Not atomic by itself: the converter writes into a
-// directory that gets its final name when everything in it is complete. One thread at a time.
+// A file being written at chosen positions. Large aligned pieces go past the page cache where the
+// file system allows it, which spares a copy and the memory of others. Not atomic by itself: the
+// converter writes into a directory that gets its final name when everything in it is complete. One
+// thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +25,7 @@ class OutputFile {
  private:
   std::filesystem::path path_;
   int fd_ = -1;
+  int direct_fd_ = -1;  // the same file without the page cache; -1 where that is refused
 };
 
 // Holds an exclusive lock on a directory, so that two conversions do not write into it at once.

@@ -1,7 +1,9 @@
 #include "platform/file.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include <fcntl.h>
@@ -13,6 +15,9 @@
 
 namespace mach {
 namespace {
+
+// Of offsets, sizes and memory of direct reads, on any usual disk.
+constexpr uint64_t kDirectAlignment = 4096;
 
 std::string ErrnoText() {
   return std::strerror(errno);
@@ -178,6 +183,51 @@ std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_byte
     done += static_cast<size_t>(count);
   }
   return contents;
+}
+
+void ScanFile(const std::filesystem::path& path,
+              const std::function<void(std::span<const std::byte>)>& visit) {
+  constexpr uint64_t kPieceBytes = 4ULL << 20;
+  const FileDescriptor buffered(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status = {};
+  if (buffered.get() < 0 || ::fstat(buffered.get(), &status) != 0) {
+    ThrowOpenError(path);
+  }
+#ifdef O_DIRECT
+  const FileDescriptor direct(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+#else
+  const FileDescriptor direct(-1);
+#endif
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  const std::unique_ptr<std::byte, Free> piece(
+      static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, kPieceBytes)));
+  if (piece == nullptr) {
+    throw std::bad_alloc();
+  }
+  const auto size = static_cast<uint64_t>(status.st_size);
+  bool use_direct = direct.get() >= 0;
+  for (uint64_t done = 0; done < size;) {
+    const ssize_t count = ::pread(use_direct ? direct.get() : buffered.get(), piece.get(),
+                                  kPieceBytes, static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0 && use_direct && errno == EINVAL) {
+      use_direct = false;
+      continue;
+    }
+    if (count < 0) {
+      throw Error(ErrorCode::kIo, "cannot read " + path.string() + ": " + ErrnoText());
+    }
+    if (count == 0) {
+      throw Error(ErrorCode::kCorruptFile, path.string() + " ends after " + std::to_string(done) +
+                                               " of " + std::to_string(size) + " bytes");
+    }
+    visit(std::span(piece.get(), static_cast<size_t>(count)));
+    done += static_cast<uint64_t>(count);
+  }
 }
 
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {

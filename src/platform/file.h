@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,6 +44,13 @@ std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string c
 // Whole small files (config.json and its kind). Throws kResourceLimit if the file is larger than
 // `limit_bytes`: a bound against being pointed at the wrong file.
 std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes = 1ULL << 30);
+
+// Calls `visit` with all bytes of a file in order, in pieces of a few MiB. Reads past the page
+// cache where the file system allows it: checking a large file then neither displaces what memory
+// holds nor vouches for a copy in memory instead of the disk. Throws kNotFound, kIo, or
+// kCorruptFile if the file shrinks meanwhile. Blocks.
+void ScanFile(const std::filesystem::path& path,
+              const std::function<void(std::span<const std::byte>)>& visit);
 
 // Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the whole
 // new one.

@@ -118,6 +118,20 @@ TEST(Synthetic, SidecarVerifiesAndNamesADamagedRecord) {
   EXPECT_THROW(sidecar->Verify({}), Error);
 }
 
+// Records of 1.7 MB are written past the page cache, smaller ones through it.
+TEST(Synthetic, LargeRecordsVerify) {
+  const ScratchDir scratch;
+  SyntheticOptions options = Tiny(scratch.path() / "out");
+  options.shape.layers = 1;
+  options.shape.experts = 5;
+  options.shape.hidden_size = 2048;
+  options.shape.intermediate_size = 512;
+  WriteSynthetic(options, {});
+  EXPECT_GT(ExpertSidecar::Find(options.out)->layout.record_bytes, 1U << 20);
+  EXPECT_TRUE(Checkpoint::Open(options.out)->Verify({}));
+  ExpertSidecar::Find(options.out)->Verify({});
+}
+
 TEST(Synthetic, AllRecordsDiffer) {
   const ScratchDir scratch;
   const SyntheticOptions options = Tiny(scratch.path() / "out");

@@ -58,6 +58,25 @@ TEST(File, ErrorsNameThePath) {
   }
 }
 
+TEST(File, ScanSeesEveryByteInOrder) {
+  const TemporaryDir dir;
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{4096}, (size_t{9} << 20) + 123}) {
+    std::string contents(size, '\0');
+    for (size_t i = 0; i < size; ++i) {
+      contents[i] = static_cast<char>(i * 2654435761U >> 13);
+    }
+    const std::filesystem::path path = dir.path() / "scanned";
+    WriteFileAtomically(path, contents);
+    std::string seen;
+    ScanFile(path, [&seen](std::span<const std::byte> piece) {
+      seen.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+    });
+    EXPECT_TRUE(seen == contents) << size;
+  }
+  EXPECT_THROW(ScanFile(dir.path() / "missing", [](std::span<const std::byte>) {}), Error);
+  EXPECT_THROW(ScanFile(dir.path(), [](std::span<const std::byte>) {}), Error);
+}
+
 TEST(File, MappedReadsStayInside) {
   const TemporaryDir dir;
   WriteFileAtomically(dir.path() / "f", "0123456789");

@@ -43,11 +43,11 @@ class StreamingTest : public testing::TestWithParam<std::string> {
 
   void SetUp() override {
     checkpoint_ = scratch_.path() / "engine";
-    formats::Convert({.source = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden" /
-                                GetParam(),
-                      .out = checkpoint_,
-                      .threads = 2},
-                     {});
+    formats::Convert(
+        {.source = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden" / GetParam(),
+         .out = checkpoint_,
+         .threads = 2},
+        {});
     inventory_ = FindExperts(*formats::Checkpoint::Open(checkpoint_)).value();
   }
 
@@ -78,8 +78,7 @@ class StreamingTest : public testing::TestWithParam<std::string> {
         std::make_unique<WordTokenizer>(Pieces(loaded->runnable.model->shape().vocab_size));
     loaded->engine = MakeLocalEngine(
         std::move(loaded->runnable.model), loaded->runnable.experts.get(), *loaded->tokenizer,
-        loaded->budget,
-        {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
+        loaded->budget, {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
     return loaded;
   }
 

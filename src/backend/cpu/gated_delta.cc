@@ -13,8 +13,8 @@ namespace {
 // Tokens that a head takes at a time: their q, k, v and o of 128 dimensions are 128 KiB.
 constexpr int64_t kChunkTokens = 64;
 
-// Rows ahead that are fetched: the rows of a head lie a whole row apart, which the hardware does not
-// follow. More would push each other out of the nearest cache, where they share sets.
+// Rows ahead that are fetched: the rows of a head lie a whole row apart, which the hardware does
+// not follow. More would push each other out of the nearest cache, where they share sets.
 constexpr int64_t kPrefetchTokens = 4;
 
 void PrefetchRow(const float* row, int64_t count) {

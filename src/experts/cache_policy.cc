@@ -9,7 +9,7 @@
 namespace mach::experts {
 namespace {
 
-// Half-lives chosen by bench/cache_policy_sim; see docs/benchmarks.md.
+// First guesses, to be tuned on recorded traces with bench/cache_policy_sim.
 constexpr double kLfuHalfLifeTokens = 512;
 constexpr double kNextUseHalfLifeTokens = 128;
 

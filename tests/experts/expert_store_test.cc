@@ -176,12 +176,16 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
     EXPECT_EQ(resident, stats.experts_resident);
     EXPECT_EQ(hits, stats.hits);
     EXPECT_LE(stats.experts_resident, stats.capacity);
-    // No slot is lost: one step can still fill every slot of the bank.
+    // No slot is lost: one step can still fill the bank. Reads that nobody waits for any more may
+    // hold slots at first; then the step is served in waves, which read from disk, until they end.
     if (workload.bank_records <= kExperts) {
       const std::vector<int32_t> ids =
           RandomIds(random, static_cast<int32_t>(workload.bank_records));
+      for (int i = 0; i < 1000 && store->Stats().experts_resident < stats.capacity; ++i) {
+        Use(sidecar, *store, 1, ids);
+      }
+      ASSERT_EQ(store->Stats().experts_resident, stats.capacity);
       Use(sidecar, *store, 1, ids);
-      EXPECT_EQ(store->Stats().experts_resident, workload.bank_records);
       const int64_t misses = store->Stats().misses;
       Use(sidecar, *store, 1, ids);
       EXPECT_EQ(store->Stats().misses, misses);

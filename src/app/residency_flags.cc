@@ -15,9 +15,11 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
                  "`mach check` prints it")
       ->check(CLI::PositiveNumber)
       ->group(group);
-  app.add_flag("--expert-prefetch,!--no-expert-prefetch", expert_prefetch,
-               "Read ahead what the next layer will probably route to (default: as measured, see "
-               "docs/benchmarks.md)")
+  app.add_flag_function(
+         "--expert-prefetch,!--no-expert-prefetch",
+         [this](int64_t count) { expert_prefetch = count > 0; },
+         "Read ahead what the next layer will probably route to (default: as measured, see "
+         "docs/benchmarks.md)")
       ->group(group);
   app.add_option("--expert-policy", expert_policy,
                  "Which expert leaves a full bank (default: as measured)")

@@ -22,7 +22,7 @@ struct ResidencyFlags {
   std::string expert_trace;
   int64_t prefill_chunk = 0;
 
-  // Registers all of them; `group` is their heading in --help.
+  // Registers all of them; `group` is their heading in --help. `app` keeps references to this.
   void Register(CLI::App& app, const std::string& group);
 
   // Throws kInvalidArgument for flags that contradict each other.

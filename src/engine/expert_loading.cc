@@ -150,7 +150,8 @@ std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
     return {{"expert_bank", booked(experts::BankRecords(*inventory.sidecar, stream))},
             {"expert_arena", booked(experts::ArenaRecords(*inventory.sidecar, stream))}};
   }
-  return {{"experts", booked(static_cast<int64_t>(inventory.moe_layers.size()) * inventory.experts())}};
+  return {
+      {"experts", booked(static_cast<int64_t>(inventory.moe_layers.size()) * inventory.experts())}};
 }
 
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,

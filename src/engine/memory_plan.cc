@@ -150,17 +150,28 @@ class Planner {
     if (options_.experts.cache_bytes) {
       return;
     }
-    const auto bytes =
-        BytesWithChunk(options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk);
-    const uint64_t others = Sum(bytes) - bytes.at("expert_bank");
-    const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
-    plan_.expert_bank_bytes = std::clamp(WholePages(room) / record * record, least,
-                                         std::max(least, inventory_->TotalBytes()));
+    int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
+    while (true) {
+      const auto bytes = BytesWithChunk(chunk);
+      const uint64_t others = Sum(bytes) - bytes.at("expert_bank");
+      const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
+      const bool last = options_.prefill_chunk > 0 || chunk <= kMinChunk;
+      if (last || room >= bytes.at("activations")) {
+        plan_.expert_bank_bytes =
+            std::clamp(BankWithin(room, record), least, std::max(least, inventory_->TotalBytes()));
+        return;
+      }
+      chunk /= 2;
+    }
   }
 
-  // Large buffers take whole huge pages.
-  static uint64_t WholePages(uint64_t room) {
-    return room - std::min(room, Buffer::BookedBytes(room) - room);
+  // The most records that, booked in whole pages, leave nothing over `room`.
+  static uint64_t BankWithin(uint64_t room, uint64_t record) {
+    uint64_t bank = room / record * record;
+    while (bank > 0 && Buffer::BookedBytes(bank) > room) {
+      bank -= record;
+    }
+    return bank;
   }
 
   void SizeChunk() {

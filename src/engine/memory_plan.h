@@ -45,7 +45,8 @@ struct MemoryPlan {
 
 // Reads headers only. The context planned for is the one that the user asked for, else the model's
 // own up to 32,768 tokens. Without a size of the bank it gets what is left beside that context and
-// a chunk of 2,048 tokens, at least one layer's top_k experts and at most all. Without a
+// a chunk of 2,048 tokens (fewer, down to 512, where the bank would be smaller than the chunk's
+// activations), at least one layer's top_k experts and at most all. Without a
 // prefill_chunk a Mixture-of-Experts model gets the largest power of two from 512 to 8,192 that
 // fits beside all that, a dense one 512. Throws mach::Error for a checkpoint that cannot be loaded.
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,

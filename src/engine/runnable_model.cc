@@ -30,9 +30,9 @@ ExpertServing DescribeServing(const ExpertInventory& inventory, const ExpertOpti
           .sidecar_present = inventory.sidecar.has_value(),
           .transient_prefill = stats.streaming,
           .prefetch = store.prefetches(),
-          .direct = stats.direct,
+          .direct = stats.streaming && stats.direct,
           .allow_buffered = options.allow_buffered,
-          .io = stats.io,
+          .io = stats.streaming ? stats.io : "none",
           .policy = stats.policy,
           .cache_bytes = stats.streaming ? plan.expert_bank_bytes : 0};
 }

@@ -5,6 +5,7 @@ resident ones, start-up signals, reports and receipts; damaged sidecars; a serve
 usage: streaming.py MACH_BINARY [SEED]
 """
 import json
+import pathlib
 import random
 import shutil
 import subprocess
@@ -147,7 +148,7 @@ def refusals(checkpoint, directory):
              ("layer file missing",
               lambda copy: (copy / "expert_sidecar" / "layer_0002.bin").unlink(),
               "layer_0002.bin"),
-             ("another model's sidecar", swap, "manifest.json"),
+             ("another model's sidecar", swap, "expert_sidecar"),
              ("sidecar missing", lambda copy: shutil.rmtree(copy / "expert_sidecar"),
               "expert_sidecar")]
     for name, change, file in cases:
@@ -160,11 +161,11 @@ def refusals(checkpoint, directory):
         check(f"mach check: {name}", outcome.returncode in (0, 1, 3) and
               file in outcome.stdout + outcome.stderr, outcome)
 
-    # A flipped bit shows only when the record is read.
+    # A flipped bit shows only when the record is read; the first one is read at the start.
     copy = damaged("flipped bit", lambda _: None)
     for path in (copy / "expert_sidecar").glob("layer_*.bin"):
         data = bytearray(path.read_bytes())
-        for offset in range(100, len(data), 16384):
+        for offset in range(16384 + 100, len(data), 16384):
             data[offset] ^= 4
         path.write_bytes(data)
     outcome = run("check", "--verify", copy)
@@ -212,8 +213,7 @@ def main():
     print(f"seed {SEED}")
     rng = random.Random(SEED)
     with tempfile.TemporaryDirectory() as name:
-        from pathlib import Path
-        directory = Path(name)
+        directory = pathlib.Path(name)
         for golden in ("qwen3_5_moe_q4_g32", "qwen3_moe_bf16_hf"):
             one_answer(make_checkpoint(MACH, golden, directory))
         checkpoint = directory / "qwen3_5_moe_q4_g32"

@@ -39,12 +39,10 @@ def make_checkpoint(mach, golden, directory):
 
 def expert_bytes(checkpoint):
     """(bytes of a record, of all records, experts that a token uses in a layer)."""
-    manifest = json.loads((checkpoint / "expert_sidecar" / "manifest.json").read_text())
     config = json.loads((checkpoint / "config.json").read_text())
     config = config.get("text_config", config)
     files = sorted((checkpoint / "expert_sidecar").glob("layer_*.bin"))
     record = files[0].stat().st_size // config["num_experts"]
-    del manifest
     return record, sum(path.stat().st_size for path in files), config["num_experts_per_tok"]
 
 

@@ -97,8 +97,7 @@ class StreamingPlanTest : public testing::Test {
  protected:
   void SetUp() override {
     dir_ = scratch_.path() / "engine";
-    formats::Convert(
-        {.source = kGoldenDir / "qwen3_5_moe_q4_g32", .out = dir_, .threads = 1}, {});
+    formats::Convert({.source = kGoldenDir / "qwen3_5_moe_q4_g32", .out = dir_, .threads = 1}, {});
     std::ofstream(dir_ / "tokenizer.json") << "{}";
     checkpoint_ = formats::Checkpoint::Open(dir_);
     inventory_ = FindExperts(*checkpoint_);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/expert_loading.h"
 #include "engine/local_engine.h"
 #include "formats/checkpoint.h"
 #include "formats/text_config.h"
@@ -56,6 +57,11 @@ ServedModel::~ServedModel() = default;
 
 std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress) {
   const Stopwatch watch;
+  {
+    // What cannot be served this way shows itself before anything large is read.
+    const auto checkpoint = formats::Checkpoint::Open(options.checkpoint);
+    RequireServable(*checkpoint, FindExperts(*checkpoint), options.experts.residency);
+  }
   auto served = std::make_unique<ServedModel>();
   served->budget = std::make_unique<MemoryBudget>(options.memory_ceiling_bytes);
   served->tokenizer = LoadTokenizer(options.checkpoint);

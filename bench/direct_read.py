@@ -16,33 +16,25 @@ import random
 import threading
 import time
 
+HUGE_PAGE_BYTES = 2 << 20
+
 
 def sidecar(checkpoint):
     """(layer files, record bytes) of a checkpoint."""
     directory = pathlib.Path(checkpoint) / "expert_sidecar"
     manifest = json.loads((directory / "manifest.json").read_text())
-    return sorted(directory.glob("layer_*.bin")), find_record_bytes(manifest)
+    return sorted(directory.glob("layer_*.bin")), manifest["record"]["size_bytes"]
 
 
-def find_record_bytes(node):
-    if isinstance(node, dict):
-        if "record_bytes" in node:
-            return node["record_bytes"]
-        node = list(node.values())
-    for value in node if isinstance(node, list) else []:
-        found = find_record_bytes(value)
-        if found:
-            return found
-    return None
-
-
-def measure(paths, block_bytes, depth, seconds, seed=None):
+def measure(paths, block_bytes, depth, seconds, seed=None, in_order=False):
     """Bytes per second. Threads, each with one read in flight: the interpreter lets go of its lock
-    during a read, and a block is large enough for the rest not to matter."""
+    during a read, and a block is large enough for the rest not to matter. `in_order`: as prefill
+    reads, every block of every file once, ascending; `seconds` is then the most it may take."""
     files = [os.open(path, os.O_RDONLY | os.O_DIRECT) for path in paths]
     blocks = [os.fstat(fd).st_size // block_bytes for fd in files]
     places = [(fd, block) for fd, count in zip(files, blocks) for block in range(count)]
-    random.Random(seed).shuffle(places)
+    if not in_order:
+        random.Random(seed).shuffle(places)
     position = 0
     done = [0] * depth
     lock = threading.Lock()
@@ -50,12 +42,17 @@ def measure(paths, block_bytes, depth, seconds, seed=None):
 
     def work(worker):
         nonlocal position
-        buffer = mmap.mmap(-1, block_bytes)  # aligned to pages, as direct reads want it
+        # Huge pages, as the bank has them: a block is then a few segments, not hundreds.
+        buffer = mmap.mmap(-1, 2 * HUGE_PAGE_BYTES + block_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES)
+        buffer.madvise(mmap.MADV_HUGEPAGE)
+        target = memoryview(buffer)[:block_bytes]
         while time.perf_counter() < deadline:
             with lock:
+                if in_order and position == len(places):
+                    return
                 fd, block = places[position % len(places)]
                 position += 1
-            done[worker] += os.preadv(fd, [buffer], block * block_bytes)
+            done[worker] += os.preadv(fd, [target], block * block_bytes)
 
     start = time.perf_counter()
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(depth)]

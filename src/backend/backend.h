@@ -28,6 +28,8 @@ namespace mach::backend {
 struct RopeSpec {
   std::vector<double> inv_freq;  // one for each rotated pair, half-split: (i, i + pairs)
   double amplitude = 1.0;
+
+  friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
 
 // Consecutive rows of a step that belong to one sequence.

@@ -83,8 +83,14 @@ class DryKvStore final : public KvStore {
       : shape_(shape), block_bytes_(KvBlockPool::BlockBytes(shape)), booking_(budget, "kv") {}
 
   const KvShape& shape() const override { return shape_; }
-  void Reserve(int64_t tokens) override { blocks_ = std::max(blocks_, Blocks(tokens)), Book(); }
-  void Truncate(int64_t tokens) override { blocks_ = std::min(blocks_, Blocks(tokens)), Book(); }
+  void Reserve(int64_t tokens) override {
+    blocks_ = std::max(blocks_, Blocks(tokens));
+    Book();
+  }
+  void Truncate(int64_t tokens) override {
+    blocks_ = std::min(blocks_, Blocks(tokens));
+    Book();
+  }
   uint64_t bytes() const override { return blocks_ * block_bytes_; }
 
  private:

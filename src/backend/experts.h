@@ -26,8 +26,9 @@ class ExpertLease {
   virtual ~ExpertLease() = default;
 
   // Blocks until at least one wanted expert that was not returned before is in memory, and returns
-  // all such; empty once every expert has been returned. What an earlier call returned is no longer
-  // valid. Throws kIo or kCorruptFile naming file and offset if a record cannot be had.
+  // one or more such; empty once every expert has been returned, each once. What an earlier call
+  // returned is no longer valid. Throws kIo or kCorruptFile naming file and offset if a record
+  // cannot be had.
   virtual std::span<const ReadyExpert> Next() = 0;
 };
 

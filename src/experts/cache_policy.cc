@@ -1,5 +1,6 @@
 #include "experts/cache_policy.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -9,9 +10,8 @@
 namespace mach::experts {
 namespace {
 
-// First guesses, to be tuned on recorded traces with bench/cache_policy_sim.
-constexpr double kLfuHalfLifeTokens = 512;
-constexpr double kNextUseHalfLifeTokens = 128;
+// The best of 32, 64, 128 and 256 over two recorded traces (docs/benchmarks.md).
+constexpr double kHalfLifeTokens = 32;
 
 // A list of the resident keys, from the one used longest ago to the one used last.
 class LruPolicy final : public CachePolicy {
@@ -88,7 +88,7 @@ class TokenClock {
 class LfuPolicy final : public CachePolicy {
  public:
   explicit LfuPolicy(const CacheShape& shape)
-      : frequency_(shape.keys(), kLfuHalfLifeTokens), heap_(shape.keys(), Score{&frequency_}) {}
+      : frequency_(shape.keys(), kHalfLifeTokens), heap_(shape.keys(), Score{&frequency_}) {}
   LfuPolicy(const LfuPolicy&) = delete;
   LfuPolicy& operator=(const LfuPolicy&) = delete;
   ~LfuPolicy() override = default;
@@ -137,7 +137,7 @@ class LfuPolicy final : public CachePolicy {
 class NextUsePolicy final : public CachePolicy {
  public:
   explicit NextUsePolicy(const CacheShape& shape)
-      : shape_(shape), frequency_(shape.keys(), kNextUseHalfLifeTokens) {
+      : shape_(shape), frequency_(shape.keys(), kHalfLifeTokens) {
     heaps_.reserve(static_cast<size_t>(shape.layers));
     for (int32_t layer = 0; layer < shape.layers; ++layer) {
       heaps_.emplace_back(shape.experts, Score{&frequency_, layer * shape.experts});

@@ -44,8 +44,8 @@ class CachePolicy {
 };
 
 // "lru": the one not used for longest.
-// "lfu": the one used least often, counts halving every 512 tokens.
-// "next_use": the one whose next use is expected last, from its rate (halving every 128 tokens) and
+// "lfu": the one used least often, counts halving every 32 tokens.
+// "next_use": the one whose next use is expected last, from its rate (halving every 32 tokens) and
 //   the distance of its layer in the cycle of layers.
 std::vector<std::string> CachePolicyNames();
 

@@ -58,9 +58,9 @@ class ExpertStore : public backend::ExpertSource {
 struct StreamOptions {
   // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
   uint64_t bank_bytes = 0;
-  int32_t top_k = 0;           // experts that one token uses in a layer
-  uint64_t arena_bytes = 0;    // of the transient prefill arena, see ArenaRecords
-  std::string policy = "lru";  // CachePolicyNames names the choices
+  int32_t top_k = 0;                // experts that one token uses in a layer
+  uint64_t arena_bytes = 0;         // of the transient prefill arena, see ArenaRecords
+  std::string policy = "next_use";  // CachePolicyNames names the choices
   bool prefetch = false;
   bool allow_buffered = false;      // else a file system that refuses direct reads is an error
   std::string io = "auto";          // "io_uring", "pread"

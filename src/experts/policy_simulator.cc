@@ -68,7 +68,6 @@ SimulatedHits SimulateOptimum(const RoutingTrace& trace, int64_t capacity) {
     }
   }
   std::set<std::pair<size_t, int32_t>> resident;  // event of the next use, key
-  std::vector<size_t> due(static_cast<size_t>(trace.shape.keys()), 0);
   SimulatedHits result;
   for (size_t i = 0; i < trace.events.size(); ++i) {
     const RoutingEvent& event = trace.events[i];

@@ -52,6 +52,14 @@ void RecordReader::Read(std::span<const RecordRead> reads) {
   reader_->Submit(requests);
 }
 
+void RecordReader::Promote(uint64_t place) {
+  {
+    const std::lock_guard lock(mutex_);
+    attempts_[place].read.priority = ReadPriority::kDemand;
+  }
+  reader_->Promote(place);
+}
+
 bool RecordReader::Cancel(uint64_t place) {
   if (!reader_->Cancel(place)) {
     return false;
@@ -100,7 +108,7 @@ void RecordReader::Loop() {
         LogWarning("expert read failed", {{"error", error->what()}, {"retry", !attempt.retried}});
         if (!attempt.retried) {
           attempts_[result.tag].retried = true;
-          retries.push_back(RequestOf(attempt.read));
+          retries.push_back(RequestOf(attempts_[result.tag].read));
           continue;
         }
       }
@@ -109,8 +117,10 @@ void RecordReader::Loop() {
       }
       results.push_back({result.tag, std::move(error)});
     }
-    reader_->Submit(retries);
-    retries.clear();
+    if (!retries.empty()) {
+      reader_->Submit(retries);
+      retries.clear();
+    }
     if (!results.empty()) {
       done_(results);
       results.clear();

@@ -59,7 +59,7 @@ class RecordReader {
   ~RecordReader();
 
   void Read(std::span<const RecordRead> reads);
-  void Promote(uint64_t place) { reader_->Promote(place); }
+  void Promote(uint64_t place);  // to a demand, its retry too
   // True if it had not begun: `done` will not hear of it.
   bool Cancel(uint64_t place);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -352,6 +351,7 @@ class StreamedStore::PrefillLease final : public Lease {
     }
     const Error error = *SlotOf(item).error;
     GiveUp(item);
+    store_.DropReadAhead();  // a second try needs a place in the arena
     started_ = cursor_;
     throw error;
   }
@@ -461,9 +461,12 @@ void StreamedStore::Prefetch(int32_t layer, std::span<const int32_t> ids) {
     if (table.Find(key) >= 0) {
       continue;
     }
-    const int32_t slot = guesses_.size() < limit ? bank_.TakeForGuess(key) : -1;
-    if (slot < 0) {
+    if (guesses_.size() >= limit) {
       break;
+    }
+    const int32_t slot = bank_.TakeForGuess(key);
+    if (slot < 0) {
+      continue;
     }
     guesses_.push_back(slot);
     ++prefetches_;
@@ -530,6 +533,7 @@ void StreamedStore::EndGuesses(int32_t moe_layer) {
     if (slot.guessed && slot.key / shape_.experts == moe_layer) {
       slot.guessed = false;
       if (slot.state == SlotState::kReading && reader_->Cancel(BankPlace(index))) {
+        --prefetches_;  // it never began
         bank_.Release(index);
       }
     }
@@ -684,7 +688,10 @@ void StreamedStore::SaveHeat() {
   try {
     WriteHeat(heat_file_, sidecar_, rates);
   } catch (const std::exception& error) {
-    LogWarning("expert heat map not saved", {{"reason", error.what()}});
+    // Once: a read-only checkpoint stays one.
+    if (!std::exchange(heat_failed_, true)) {
+      LogWarning("expert heat map not saved", {{"reason", error.what()}});
+    }
   }
 }
 

@@ -108,8 +108,9 @@ class StreamedStore final : public ExpertStore {
   int64_t read_ahead_dropped_ = 0;
   double stall_seconds_ = 0;
 
-  std::mutex saving_mutex_;  // one writer of the heat file at a time
-  bool stop_ = false;        // under mutex_
+  std::mutex saving_mutex_;   // one writer of the heat file at a time
+  bool heat_failed_ = false;  // by saving_mutex_
+  bool stop_ = false;         // under mutex_
   std::condition_variable stopping_;
   std::unique_ptr<RecordReader> reader_;  // its thread calls OnReadsDone
   std::thread heat_saver_;

@@ -1,6 +1,5 @@
 #include "platform/direct_reader.h"
 
-#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
@@ -188,7 +187,6 @@ class PreadReader final : public DirectReader {
 
   const char* engine() const override { return "pread"; }
   bool direct() const override { return files_->direct(); }
-  bool registered_buffers() const override { return false; }
 
  private:
   void Stop() {

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -55,9 +54,8 @@ class DirectReader {
   // Makes a Wait that blocks now, or the next one, return.
   virtual void Interrupt() = 0;
 
-  virtual const char* engine() const = 0;       // "io_uring" or "pread"
-  virtual bool direct() const = 0;              // no file fell back to the page cache
-  virtual bool registered_buffers() const = 0;  // of io_uring
+  virtual const char* engine() const = 0;  // "io_uring" or "pread"
+  virtual bool direct() const = 0;         // no file fell back to the page cache
 };
 
 struct DirectReaderOptions {

@@ -2,7 +2,6 @@
 
 #if defined(__linux__)
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -128,7 +127,6 @@ class UringReader final : public DirectReader {
 
   const char* engine() const override { return "io_uring"; }
   bool direct() const override { return files_->direct(); }
-  bool registered_buffers() const override { return !registered_.empty(); }
 
  private:
   void RegisterBuffers(const std::vector<std::span<std::byte>>& buffers) {
@@ -145,7 +143,8 @@ class UringReader final : public DirectReader {
     const int error =
         ::io_uring_register_buffers(&ring_, pieces.data(), static_cast<unsigned>(pieces.size()));
     if (error != 0) {  // usually RLIMIT_MEMLOCK
-      LogDebug("read buffers are not registered", {{"reason", std::strerror(-error)}});
+      LogInfo("read buffers are not registered, which costs some speed; raise ulimit -l",
+              {{"reason", std::strerror(-error)}});
       return;
     }
     registered_ = std::move(pieces);

@@ -53,7 +53,6 @@ class FaultyReader final : public DirectReader {
 
   const char* engine() const override { return reader_->engine(); }
   bool direct() const override { return reader_->direct(); }
-  bool registered_buffers() const override { return reader_->registered_buffers(); }
 
  private:
   struct UnderWay {

@@ -204,7 +204,7 @@ class CpuBackend final : public Backend {
 
  private:
   struct RopeAngles {
-    const RopeSpec* spec = nullptr;
+    RopeSpec spec;
     std::vector<int64_t> positions;
     std::vector<float> cos;  // [rows, pairs]
     std::vector<float> sin;
@@ -218,11 +218,11 @@ class CpuBackend final : public Backend {
         positions[static_cast<size_t>(span.first_row + row)] = span.first_position + row;
       }
     }
-    if (angles_.spec == &spec && angles_.positions == positions) {
+    if (angles_.spec == spec && angles_.positions == positions) {
       return angles_;
     }
     const size_t pairs = spec.inv_freq.size();
-    angles_.spec = &spec;
+    angles_.spec = spec;
     angles_.cos.resize(positions.size() * pairs);
     angles_.sin.resize(positions.size() * pairs);
     for (size_t row = 0; row < positions.size(); ++row) {

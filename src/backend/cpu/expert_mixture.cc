@@ -13,7 +13,7 @@ namespace {
 
 using kernels::QuantizedRows;
 
-// One use of an expert: row and rank of the routing.
+// One use of an expert: the row, and the weight that its routing gives the expert.
 struct Use {
   int32_t row;
   float weight;

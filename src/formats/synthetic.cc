@@ -155,12 +155,13 @@ std::string Describe(const SyntheticOptions& options) {
   return text;
 }
 
-// A shape with nothing left but what no flag says.
-bool SameButForFlags(SyntheticShape a, const SyntheticShape& b) {
+// Whether flags can make one of the other.
+bool SameButForFlags(const SyntheticShape& a, const SyntheticShape& b) {
+  SyntheticShape flagged = a;
   for (const SyntheticFlag& flag : kSyntheticFlags) {
-    a.*flag.field = b.*flag.field;
+    flagged.*flag.field = b.*flag.field;
   }
-  return a == b;
+  return flagged == b;
 }
 
 // The command that writes these bytes, but for --out. Shapes that no command can name (they differ

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include "app/bandwidth_probe.h"
 #include "app/command.h"
@@ -15,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/runnable_model.h"
 #include "formats/hub.h"
+#include "platform/process_memory.h"
 
 namespace mach::app {
 namespace {
@@ -52,16 +52,6 @@ struct BenchResult {
   double prefill_s = 0;
   engine::ExpertUsage prefill_experts;
 };
-
-uint64_t PeakRssBytes() {
-  struct rusage usage = {};
-  ::getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-  return static_cast<uint64_t>(usage.ru_maxrss);
-#else
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
-#endif
-}
 
 // A fixed, varied sequence: llama-bench too feeds arbitrary ids.
 std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab_size) {
@@ -207,6 +197,8 @@ int RunBench(BenchOptions& options) {
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
   options.load.max_context = longest;
   options.residency.Apply(options.load);
+  // A measurement neither profits from what served before nor decides what is served next.
+  options.load.experts.keep_heat = false;
   const Stopwatch load_watch;
   engine::RunnableModel runnable = engine::LoadRunnable(options.load, budget, nullptr);
   const double load_s = load_watch.ElapsedSeconds();
@@ -214,7 +206,7 @@ int RunBench(BenchOptions& options) {
   const backend::Backend* const backend = runnable.backend.get();
   models::Model* const model = runnable.model.get();
   const BenchResult result = Bench(runnable, options).Run();
-  const uint64_t peak_rss_bytes = PeakRssBytes();
+  const uint64_t peak_rss_bytes = ReadProcessMemory().peak_rss_bytes;
   // After reading the peak: the probe takes memory itself.
   const double probe = options.probe ? ProbeReadBandwidth(backend->threads()) : 0;
 
@@ -317,7 +309,7 @@ Command AddBench(CLI::App& root) {
   options->residency.Register(*app, memory);
   app->add_option("--memory-gb", options->memory_gb,
                   "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(GigabytesRange())
       ->capture_default_str()
       ->group(memory);
   app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")

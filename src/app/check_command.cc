@@ -9,7 +9,6 @@
 #include "app/progress_bar.h"
 #include "app/residency_flags.h"
 #include "engine/preflight.h"
-#include "formats/expert_sidecar.h"
 #include "formats/hub.h"
 #include "server/reports.h"
 
@@ -44,12 +43,12 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
   Json out = {{"path", path.name},
               {"runnable", path.runnable},
               {"reason", path.reason.empty() ? Json() : Json(path.reason)},
-              {"missing", path.missing}};
+              {"missing", path.missing},
+              {"decode_path", serving.decode_path},
+              {"effective_decode_path", serving.effective_decode_path},
+              {"effective_decode_path_reason", serving.effective_decode_path_reason},
+              {"verdict", path.runnable ? Json(engine::VerdictName(path.verdict)) : Json()}};
   if (path.runnable) {
-    out["decode_path"] = serving.decode_path;
-    out["effective_decode_path"] = serving.effective_decode_path;
-    out["effective_decode_path_reason"] = serving.effective_decode_path_reason;
-    out["verdict"] = engine::VerdictName(path.verdict);
     out["predicted_bytes"] = PlanJson(path.plan);
     out["context_tokens"] = path.plan.context;
     out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
@@ -91,6 +90,9 @@ void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
 void PrintPath(const engine::PathReport& path) {
   if (!path.runnable) {
     std::printf("\n%-10s not runnable: %s\n", path.name.c_str(), path.reason.c_str());
+    for (const std::string& file : path.missing) {
+      std::printf("  missing: %s\n", file.c_str());
+    }
     return;
   }
   const engine::MemoryPlan& plan = path.plan;
@@ -134,17 +136,14 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
 // Reads and checks every byte that a checksum covers.
 void Verify(const std::filesystem::path& dir) {
   const auto checkpoint = formats::Checkpoint::Open(dir);
+  bool compared = false;
   {
-    ProgressBar bar("verifying files");
-    if (!checkpoint->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); })) {
-      std::fprintf(stderr, "no mach.json: the files have no checksums to compare with\n");
-    }
+    ProgressBar bar("verifying");
+    compared = checkpoint->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); });
   }
-  if (const auto sidecar = formats::ExpertSidecar::Find(dir)) {
-    ProgressBar bar("verifying experts");
-    sidecar->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); });
-  }
-  std::fprintf(stderr, "verified\n");
+  std::fprintf(
+      stderr, "%s\n",
+      compared ? "verified" : "not verified: without mach.json the files have no checksums");
 }
 
 int RunCheck(CheckOptions& options) {
@@ -183,10 +182,12 @@ Command AddCheck(CLI::App& root) {
       ->required();
   app->add_option("--expert-cache-gb", options->expert_cache_gb,
                   "Bank of streamed experts in GB (1e9 bytes); default: what memory has room for")
-      ->check(CLI::PositiveNumber);
+      ->check(GigabytesRange());
+  app->add_flag("--allow-buffered-io", options->load.experts.allow_buffered,
+                "Count streaming as possible where direct reads are refused");
   app->add_option("--memory-gb", options->memory_gb,
                   "Ceiling of the process in GB (1e9 bytes); 0 = what is available")
-      ->check(CLI::NonNegativeNumber)
+      ->check(GigabytesRange())
       ->capture_default_str();
   app->add_option("--max-context", options->load.max_context,
                   "Tokens of prompt and answer together; 0 = the model's own limit, up to 32768")

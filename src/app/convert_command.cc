@@ -1,20 +1,17 @@
 // mach convert: a Hugging Face, MLX or GGUF model to an engine checkpoint.
-#include <atomic>
-#include <csignal>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
 
 #include "app/command.h"
+#include "app/interrupt.h"
 #include "app/progress_bar.h"
-#include "base/error.h"
 #include "formats/convert.h"
 #include "formats/hub.h"
 
 namespace mach::app {
 namespace {
-
-std::atomic<bool> g_interrupted{false};
 
 void PrintList(const char* title, const std::vector<std::string>& names) {
   constexpr size_t kShown = 5;
@@ -29,15 +26,12 @@ void PrintList(const char* title, const std::vector<std::string>& names) {
 }
 
 int RunConvert(const formats::ConvertOptions& options) {
-  std::signal(SIGINT, [](int) { g_interrupted.store(true); });
+  CatchInterrupts();
   formats::ConvertResult result;
   {
     ProgressBar bar("converting");
     result = formats::Convert(options, [&](const formats::ConvertProgress& progress) {
-      if (g_interrupted.load()) {
-        throw Error(ErrorCode::kCancelled, "interrupted",
-                    "run the same command again to go on where it stopped");
-      }
+      ThrowIfInterrupted();
       bar.Update(progress.done_bytes, progress.total_bytes);
     });
   }
@@ -90,7 +84,8 @@ Command AddConvert(CLI::App& root) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   return {app, [options, source] {
-            options->source = formats::ResolveModelPath(*source);
+            // Absolute, because mach.json keeps it for whoever has to convert again.
+            options->source = std::filesystem::absolute(formats::ResolveModelPath(*source));
             return RunConvert(*options);
           }};
 }

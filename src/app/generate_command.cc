@@ -1,6 +1,4 @@
 // mach generate: one answer in the terminal.
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <future>
 #include <iostream>
@@ -11,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/interrupt.h"
 #include "app/residency_flags.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -37,8 +36,6 @@ struct GenerateOptions {
   double memory_gb = 0;
   ResidencyFlags residency;
 };
-
-std::atomic<bool> g_interrupted{false};
 
 // Prints deltas as they come; the promise is kept by the last event.
 class TerminalSink final : public engine::GenerationSink {
@@ -111,10 +108,10 @@ int RunGenerate(GenerateOptions& options) {
 
   const auto sink = std::make_shared<TerminalSink>();
   std::future<engine::Usage> done = sink->Done();
-  std::signal(SIGINT, [](int) { g_interrupted.store(true); });
+  CatchInterrupts();
   const auto handle = model->engine->Submit(std::move(request), sink);
   while (done.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-    if (g_interrupted.load()) {
+    if (Interrupted()) {
       handle->Cancel();
     }
   }
@@ -184,7 +181,7 @@ Command AddGenerate(CLI::App& root) {
       ->group(memory);
   app->add_option("--memory-gb", options->memory_gb,
                   "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(GigabytesRange())
       ->capture_default_str()
       ->group(memory);
   app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")

@@ -1,7 +1,11 @@
 #include "app/residency_flags.h"
 
+#include <cmath>
+#include <utility>
+
 #include "base/error.h"
 #include "experts/cache_policy.h"
+#include "experts/expert_store.h"
 
 namespace mach::app {
 
@@ -13,21 +17,22 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
                  "Bank of streamed experts in GB (1e9 bytes). Default: what is left of --memory-gb "
                  "or of 90 % of the available memory beside weights, context and activations; "
                  "`mach check` prints it")
-      ->check(CLI::PositiveNumber)
+      ->check(GigabytesRange())
       ->group(group);
+  const experts::StreamOptions defaults;
   app.add_flag_function(
          "--expert-prefetch,!--no-expert-prefetch",
          [this](int64_t count) { expert_prefetch = count > 0; },
-         "Read ahead what the next layer will probably route to (default: as measured, see "
-         "docs/benchmarks.md)")
+         std::string("Read ahead what the next layer will probably route to (default: ") +
+             (defaults.prefetch ? "yes" : "no") + ")")
       ->group(group);
   app.add_option("--expert-policy", expert_policy,
-                 "Which expert leaves a full bank (default: as measured)")
+                 "Which expert leaves a full bank (default: " + defaults.policy + ")")
       ->check(CLI::IsMember(experts::CachePolicyNames()))
       ->group(group);
-  app.add_option("--io", io, "How experts are read: auto, io_uring or pread")
+  app.add_option("--io", io,
+                 "How experts are read: auto, io_uring or pread (default: " + defaults.io + ")")
       ->check(CLI::IsMember({"auto", "io_uring", "pread"}))
-      ->capture_default_str()
       ->group(group);
   app.add_flag("--allow-buffered-io", allow_buffered_io,
                "Diagnostic: read through the page cache where direct reads are refused, instead of "
@@ -49,11 +54,21 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
     throw Error(ErrorCode::kInvalidArgument,
                 "--streaming and --no-streaming exclude each other: give one");
   }
-  if (!streaming && (expert_cache_gb || expert_prefetch || !expert_policy.empty())) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        "--expert-cache-gb, --expert-prefetch and --expert-policy belong to --streaming: without "
-        "it all experts are resident");
+  if (!streaming) {
+    const std::pair<bool, const char*> given[] = {
+        {expert_cache_gb.has_value(), "--expert-cache-gb"},
+        {expert_prefetch.has_value(), "--expert-prefetch"},
+        {!expert_policy.empty(), "--expert-policy"},
+        {io.has_value(), "--io"},
+        {allow_buffered_io, "--allow-buffered-io"},
+        {!expert_trace.empty(), "--expert-trace"}};
+    for (const auto& [is_given, flag] : given) {
+      if (is_given) {
+        throw Error(
+            ErrorCode::kInvalidArgument,
+            std::string(flag) + " belongs to --streaming: without it all experts are resident");
+      }
+    }
   }
   engine::ExpertOptions& experts = options.experts;
   experts.residency = streaming      ? engine::Residency::kStreaming
@@ -64,14 +79,18 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
   }
   experts.prefetch = expert_prefetch;
   experts.policy = expert_policy;
-  experts.io = io;
+  experts.io = io.value_or(experts.io);
   experts.allow_buffered = allow_buffered_io;
   experts.trace_file = expert_trace;
   options.prefill_chunk = prefill_chunk;
 }
 
+CLI::Range GigabytesRange() {
+  return {0.0, 1e6, "GB"};
+}
+
 uint64_t GigabytesToBytes(double gigabytes) {
-  return static_cast<uint64_t>(gigabytes * 1e9);
+  return static_cast<uint64_t>(std::llround(gigabytes * 1e9));
 }
 
 }  // namespace mach::app

@@ -17,7 +17,7 @@ struct ResidencyFlags {
   std::optional<double> expert_cache_gb;
   std::optional<bool> expert_prefetch;
   std::string expert_policy;
-  std::string io = "auto";
+  std::optional<std::string> io;
   bool allow_buffered_io = false;
   std::string expert_trace;
   int64_t prefill_chunk = 0;
@@ -29,7 +29,8 @@ struct ResidencyFlags {
   void Apply(engine::RunnableOptions& options) const;
 };
 
-// `--memory-gb` in bytes.
+// What flags in GB (1e9 bytes) may say, and the same in bytes, to the nearest one.
+CLI::Range GigabytesRange();
 uint64_t GigabytesToBytes(double gigabytes);
 
 }  // namespace mach::app

@@ -96,7 +96,7 @@ Command AddServe(CLI::App& root) {
       ->group(model);
   app->add_option("--memory-gb", flags->memory_gb,
                   "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(GigabytesRange())
       ->capture_default_str()
       ->group(model);
   app->add_option("--threads", options.load.threads, "Compute threads; 0 = physical cores")

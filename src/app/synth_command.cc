@@ -1,7 +1,5 @@
 // mach synth: an engine checkpoint of a chosen shape with random weights.
 #include <algorithm>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -9,61 +7,34 @@
 #include <vector>
 
 #include "app/command.h"
+#include "app/interrupt.h"
 #include "app/progress_bar.h"
-#include "base/error.h"
 #include "formats/synthetic.h"
 
 namespace mach::app {
 namespace {
 
-std::atomic<bool> g_interrupted{false};
-
-using ShapeField = int64_t formats::SyntheticShape::*;
-
-struct ShapeFlag {
-  const char* flag;
-  ShapeField field;
-  const char* help;
-};
-
-constexpr ShapeFlag kShapeFlags[] = {
-    {"--layers", &formats::SyntheticShape::layers, "Layers"},
-    {"--hidden", &formats::SyntheticShape::hidden_size, "Width of the hidden state"},
-    {"--experts", &formats::SyntheticShape::experts, "Experts of each layer"},
-    {"--top-k", &formats::SyntheticShape::top_k, "Experts that a token uses in each layer"},
-    {"--intermediate", &formats::SyntheticShape::intermediate_size, "Inner width of an expert"},
-    {"--shared-intermediate", &formats::SyntheticShape::shared_intermediate_size,
-     "Inner width of the shared expert (qwen3_5_moe)"},
-    {"--vocab", &formats::SyntheticShape::vocab_size, "Vocabulary"},
-    {"--max-context", &formats::SyntheticShape::max_context, "Longest context, tokens"},
-    {"--heads", &formats::SyntheticShape::heads, "Query heads"},
-    {"--kv-heads", &formats::SyntheticShape::kv_heads, "Key and value heads"},
-    {"--head-dim", &formats::SyntheticShape::head_dim, "Width of an attention head"},
-};
-
 struct SynthOptions {
   formats::SyntheticOptions write;
   std::string shape;
-  // One for each of kShapeFlags: what the flag says instead of the named shape; -1 = not given.
-  std::vector<int64_t> overrides = std::vector<int64_t>(std::size(kShapeFlags), -1);
+  // One for each of formats::kSyntheticFlags: what the flag says instead of the named shape; -1 =
+  // not given.
+  std::vector<int64_t> overrides = std::vector<int64_t>(std::size(formats::kSyntheticFlags), -1);
 };
 
 int RunSynth(SynthOptions options) {
   options.write.shape = formats::NamedSyntheticShape(options.shape);
-  for (size_t i = 0; i < std::size(kShapeFlags); ++i) {
+  for (size_t i = 0; i < std::size(formats::kSyntheticFlags); ++i) {
     if (options.overrides[i] >= 0) {
-      options.write.shape.*kShapeFlags[i].field = options.overrides[i];
+      options.write.shape.*formats::kSyntheticFlags[i].field = options.overrides[i];
     }
   }
-  std::signal(SIGINT, [](int) { g_interrupted.store(true); });
+  CatchInterrupts();
   formats::ConvertResult result;
   {
     ProgressBar bar("writing");
     result = formats::WriteSynthetic(options.write, [&](const formats::ConvertProgress& progress) {
-      if (g_interrupted.load()) {
-        throw Error(ErrorCode::kCancelled, "interrupted",
-                    "run the same command again to go on where it stopped");
-      }
+      ThrowIfInterrupted();
       bar.Update(progress.done_bytes, progress.total_bytes);
     });
   }
@@ -93,8 +64,9 @@ Command AddSynth(CLI::App& root) {
       ->required()
       ->check(CLI::IsMember(formats::SyntheticShapeNames()));
   app->add_option("--out", options->write.out, "Directory to write")->required();
-  for (size_t i = 0; i < std::size(kShapeFlags); ++i) {
-    app->add_option(kShapeFlags[i].flag, options->overrides[i], kShapeFlags[i].help)
+  for (size_t i = 0; i < std::size(formats::kSyntheticFlags); ++i) {
+    app->add_option(formats::kSyntheticFlags[i].flag, options->overrides[i],
+                    formats::kSyntheticFlags[i].help)
         ->check(CLI::NonNegativeNumber);
   }
   app->add_option("--bits", options->write.scheme.bits,

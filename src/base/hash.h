@@ -18,6 +18,8 @@ std::string HashHex128(std::span<const std::byte> bytes);
 class Hasher128 {
  public:
   Hasher128();
+  Hasher128(const Hasher128&) = delete;
+  Hasher128& operator=(const Hasher128&) = delete;
   Hasher128(Hasher128&&) noexcept;
   Hasher128& operator=(Hasher128&&) noexcept;
   ~Hasher128();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/shell.h"
 #include "formats/expert_tensors.h"
 #include "formats/expert_writer.h"
 #include "models/loader.h"
@@ -14,7 +15,17 @@ namespace mach::engine {
 namespace {
 
 std::string ConvertCommand(const formats::Checkpoint& checkpoint) {
-  return "`mach convert " + checkpoint.dir().string() + " --out DIR` writes one";
+  return "`mach convert " + ShellWord(checkpoint.dir().string()) + " --out DIR` writes one";
+}
+
+// How far a store has come, as steps.
+std::function<void(uint64_t)> InSteps(const std::function<void(uint64_t)>& progress) {
+  if (!progress) {
+    return {};
+  }
+  return [progress, before = uint64_t{0}](uint64_t so_far) mutable {
+    progress(so_far - std::exchange(before, so_far));
+  };
 }
 
 formats::ExpertTensors RequireTensors(const formats::Checkpoint& checkpoint,
@@ -74,8 +85,7 @@ std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint
                       std::to_string(inventory.experts()) + " experts, found " +
                       std::to_string(sidecar.layers) + ", " + std::to_string(layers.size()) +
                       " with " + std::to_string(sidecar.experts),
-                  "convert the model again with `mach convert SOURCE --out " +
-                      checkpoint.dir().string() + " --force`");
+                  sidecar.cure);
     }
     inventory.layout = sidecar.layout;
     return inventory;
@@ -133,7 +143,7 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
   stream.prefetch = options.prefetch.value_or(stream.prefetch);
   stream.allow_buffered = options.allow_buffered;
   stream.io = options.io;
-  stream.heat_file = inventory.HeatFile();
+  stream.heat_file = options.keep_heat ? inventory.HeatFile() : "";
   stream.trace_file = options.trace_file;
   stream.wrap_reader = options.wrap_reader;
   return stream;
@@ -157,22 +167,23 @@ std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
                                                   const ExpertOptions& options, uint64_t bank_bytes,
-                                                  MemoryBudget& budget,
+                                                  int threads, MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress) {
   if (options.residency == Residency::kStreaming) {
-    return experts::MakeStreamedStore(
-        *inventory.sidecar, MakeStreamOptions(inventory, options, bank_bytes), budget, progress);
+    return experts::MakeStreamedStore(*inventory.sidecar,
+                                      MakeStreamOptions(inventory, options, bank_bytes), budget,
+                                      InSteps(progress));
   }
   if (inventory.sidecar) {
-    return experts::MakeResidentStore(*inventory.sidecar, budget, progress);
+    return experts::MakeResidentStore(*inventory.sidecar, budget, InSteps(progress));
   }
   std::map<int32_t, formats::ExpertTensors> tensors;
   for (const int32_t layer : inventory.moe_layers) {
     tensors.emplace(layer, RequireTensors(checkpoint, inventory.moe, layer));
   }
   return experts::MakeResidentStore(
-      inventory.layout, inventory.moe.layers, inventory.moe_layers, inventory.experts(), budget,
-      [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
+      inventory.layout, inventory.moe.layers, inventory.moe_layers, inventory.experts(), threads,
+      budget, [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
         WriteRecord(checkpoint, tensors.at(layer), inventory.layout, expert, record);
         if (progress) {
           progress(record.size());

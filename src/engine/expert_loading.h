@@ -32,6 +32,7 @@ struct ExpertOptions {
   std::string policy;                   // empty = the store's default
   std::string io = "auto";              // "io_uring", "pread"
   bool allow_buffered = false;          // where the file system refuses direct reads
+  bool keep_heat = true;                // load and save the heat map
   std::filesystem::path trace_file;     // gets the ids of every decode step appended; empty: none
   // For tests: what stands between the store and its reader (experts/expert_store.h).
   std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
@@ -49,7 +50,7 @@ struct ExpertInventory {
   uint64_t TotalBytes() const {
     return moe_layers.size() * static_cast<uint64_t>(experts()) * layout.record_bytes;
   }
-  std::filesystem::path HeatFile() const { return sidecar->dir / "heat.json"; }
+  std::filesystem::path HeatFile() const { return sidecar->dir / "heat.bin"; }
 };
 
 // Nothing for dense architectures. Throws mach::Error naming file or tensor if the experts that
@@ -68,11 +69,12 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
 std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
                                             const ExpertOptions& options, uint64_t bank_bytes);
 
-// `progress` gets the bytes of each step. Blocks; throws as the stores do (experts/expert_store.h).
+// `progress` gets the bytes of each step. `threads` pack where there is no sidecar. Blocks; throws
+// as the stores do (experts/expert_store.h).
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
                                                   const ExpertOptions& options, uint64_t bank_bytes,
-                                                  MemoryBudget& budget,
+                                                  int threads, MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress);
 
 }  // namespace mach::engine

@@ -109,6 +109,7 @@ class Planner {
     SetLimits();
     if (inventory_ && options_.experts.residency == Residency::kStreaming) {
       SizeBank();
+      plan_.expert_bank_bytes = WholeRecords(plan_.expert_bank_bytes);
     }
     SizeChunk();
     plan_.total_bytes = Sum(plan_.bytes);
@@ -163,6 +164,13 @@ class Planner {
       }
       chunk /= 2;
     }
+  }
+
+  // What a store makes of it. Throws kInvalidArgument if that is too little.
+  uint64_t WholeRecords(uint64_t bank_bytes) const {
+    const auto stream = MakeStreamOptions(*inventory_, options_.experts, bank_bytes);
+    return static_cast<uint64_t>(experts::BankRecords(*inventory_->sidecar, stream)) *
+           inventory_->layout.record_bytes;
   }
 
   // The most records that, booked in whole pages, leave nothing over `room`.

@@ -35,7 +35,7 @@ struct MemoryPlan {
   int64_t context = 0;             // tokens that were planned for
   int64_t prefill_chunk = 0;       // tokens of one forward
   uint64_t activation_bytes = 0;   // for Backend::ReserveActivations
-  uint64_t expert_bank_bytes = 0;  // streamed only
+  uint64_t expert_bank_bytes = 0;  // whole records, at most all; streamed only
 
   uint64_t Of(const std::string& owner) const {
     const auto it = bytes.find(owner);

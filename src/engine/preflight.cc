@@ -1,11 +1,12 @@
 #include "engine/preflight.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <utility>
 
 #include "base/error.h"
+#include "base/shell.h"
+#include "formats/manifest.h"
+#include "platform/direct_reader.h"
 
 namespace mach::engine {
 namespace {
@@ -19,22 +20,25 @@ Verdict Judge(const MemoryPlan& plan) {
   return plan.total_bytes <= plan.limit_bytes ? Verdict::kTight : Verdict::kWontFit;
 }
 
-// 1e9 bytes with three decimals, rounded down so that a ceiling stays one.
+// In units of 1e9 bytes, to the byte: what a flag says must hold what the plan holds.
 std::string Gigabytes(uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.3f", std::floor(static_cast<double>(bytes) / 1e6) / 1e3);
-  return text;
+  std::string decimals = std::to_string(1'000'000'000 + bytes % 1'000'000'000).substr(1);
+  decimals.erase(decimals.find_last_not_of('0') + 1);
+  return std::to_string(bytes / 1'000'000'000) + (decimals.empty() ? "" : "." + decimals);
 }
 
 std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
                          const PathReport& path) {
   const MemoryPlan& plan = path.advised;
-  std::string command = "mach serve " + options.checkpoint.string();
+  std::string command = "mach serve " + ShellWord(options.checkpoint.string());
   command += path.name == "streaming"  ? " --streaming"
              : path.name == "resident" ? " --no-streaming"
                                        : " --backend openai";
   if (plan.expert_bank_bytes > 0) {
     command += " --expert-cache-gb " + Gigabytes(plan.expert_bank_bytes);
+  }
+  if (path.name == "streaming" && options.experts.allow_buffered) {
+    command += " --allow-buffered-io";
   }
   command += " --max-context " + std::to_string(plan.context);
   if (path.name != "openai" || options.prefill_chunk > 0) {
@@ -84,21 +88,31 @@ class Checker {
   }
 
  private:
+  bool Has(const char* name) const { return std::filesystem::exists(checkpoint_->dir() / name); }
+
   PathReport Check(const std::string& name, Residency residency) {
     PathReport path;
     path.name = name;
-    if (!std::filesystem::exists(checkpoint_->dir() / "tokenizer.json")) {
+    if (!Has("tokenizer.json")) {
       path.missing.emplace_back("tokenizer.json");
-      path.reason = "there is no tokenizer.json in " + checkpoint_->dir().string();
+      path.reason = NoTokenizer(checkpoint_->dir()).Describe();
     }
-    if (residency == Residency::kStreaming && inventory_ && !inventory_->sidecar) {
+    const bool has_sidecar = Has(formats::ExpertSidecar::kDirName);
+    if (residency == Residency::kStreaming && !has_sidecar &&
+        formats::IsMoeFamily(checkpoint_->model_type())) {
       path.missing.push_back(std::string(formats::ExpertSidecar::kDirName) + "/");
+    }
+    if (has_sidecar && !Has(formats::Manifest::kFileName)) {
+      path.missing.emplace_back(formats::Manifest::kFileName);
     }
     try {
       if (expert_error_) {
         throw Error(*expert_error_);
       }
       RequireServable(*checkpoint_, inventory_, residency);
+      if (residency == Residency::kStreaming) {
+        RequireDirectReads(*inventory_->sidecar);
+      }
       path.plan = Plan(residency, options_.experts.cache_bytes, options_.max_context);
     } catch (const Error& error) {
       path.reason = error.Describe();
@@ -111,6 +125,16 @@ class Checker {
     path.verdict = Judge(path.plan);
     Advise(residency, path);
     return path;
+  }
+
+  // All layer files lie in one directory, so that one stands for all. Throws kUnsupported with the
+  // way out.
+  void RequireDirectReads(const formats::ExpertSidecar& sidecar) const {
+    (void)OpenDirectReader({.files = {sidecar.PathOf(sidecar.moe_layers.front())},
+                            .buffers = {},
+                            .queue_depth = 1,
+                            .engine = "pread",
+                            .allow_buffered = options_.experts.allow_buffered});
   }
 
   MemoryPlan Plan(Residency residency, std::optional<uint64_t> cache_bytes, int64_t max_context) {

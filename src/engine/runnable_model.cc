@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/log.h"
 #include "models/loader.h"
 #include "platform/machine_memory.h"
 
@@ -11,20 +12,20 @@ namespace {
 
 // What loading will read, as its progress counts it.
 uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertInventory>& inventory,
-                     bool streaming) {
+                     const ExpertOptions& options) {
   uint64_t bytes = runnable.plan.Of("weights");
   if (!inventory) {
     return bytes;
   }
-  if (!streaming) {
+  if (options.residency != Residency::kStreaming) {
     return bytes + inventory->TotalBytes();
   }
-  return bytes +
-         (std::filesystem::exists(inventory->HeatFile()) ? runnable.plan.expert_bank_bytes : 0);
+  const bool warm = options.keep_heat && std::filesystem::exists(inventory->HeatFile());
+  return bytes + (warm ? runnable.plan.expert_bank_bytes : 0);
 }
 
-ExpertServing DescribeServing(const ExpertInventory& inventory, const ExpertOptions& options,
-                              const experts::ExpertStore& store, const MemoryPlan& plan) {
+ExpertServing ServingOf(const experts::ExpertStore& store, const ExpertInventory& inventory,
+                        const ExpertOptions& options) {
   const experts::ExpertStats stats = store.Stats();
   return {.streaming = stats.streaming,
           .sidecar_present = inventory.sidecar.has_value(),
@@ -34,10 +35,17 @@ ExpertServing DescribeServing(const ExpertInventory& inventory, const ExpertOpti
           .allow_buffered = options.allow_buffered,
           .io = stats.streaming ? stats.io : "none",
           .policy = stats.policy,
-          .cache_bytes = stats.streaming ? plan.expert_bank_bytes : 0};
+          .cache_bytes = stats.streaming
+                             ? static_cast<uint64_t>(stats.capacity) * inventory.layout.record_bytes
+                             : 0};
 }
 
 }  // namespace
+
+Error NoTokenizer(const std::filesystem::path& dir) {
+  return {ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
+          "fetch the model's tokenizer.json into that directory"};
+}
 
 RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
                            LoadProgress* progress) {
@@ -52,12 +60,17 @@ RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
                               .prefill_chunk = options.prefill_chunk,
                               .ceiling_bytes = budget.ceiling_bytes(),
                               .available_bytes = ReadMachineMemory().available_bytes});
+  if (budget.ceiling_bytes() > 0 && runnable.plan.total_bytes > budget.ceiling_bytes()) {
+    LogWarning("more memory may be needed than --memory-gb allows; requests that do will fail",
+               {{"predicted_mib", runnable.plan.total_bytes >> 20},
+                {"ceiling_mib", budget.ceiling_bytes() >> 20},
+                {"context", runnable.plan.context}});
+  }
   // The ceiling is the process's, so what is not in buffers counts too.
   budget.Take("process", runnable.plan.Of("process"));
 
   if (progress != nullptr) {
-    progress->bytes_total.store(
-        BytesToLoad(runnable, inventory, options.experts.residency == Residency::kStreaming));
+    progress->bytes_total.store(BytesToLoad(runnable, inventory, options.experts));
   }
   const auto on_bytes = [progress](uint64_t bytes) {
     if (progress != nullptr) {
@@ -68,10 +81,10 @@ RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
   runnable.backend->ReserveActivations(runnable.plan.activation_bytes);
   if (inventory) {
     // First, because a bad sidecar or a disk without direct reads shows itself here.
-    runnable.experts = LoadExperts(*runnable.checkpoint, *inventory, options.experts,
-                                   runnable.plan.expert_bank_bytes, budget, on_bytes);
-    runnable.serving =
-        DescribeServing(*inventory, options.experts, *runnable.experts, runnable.plan);
+    runnable.experts =
+        LoadExperts(*runnable.checkpoint, *inventory, options.experts,
+                    runnable.plan.expert_bank_bytes, runnable.backend->threads(), budget, on_bytes);
+    runnable.serving = ServingOf(*runnable.experts, *inventory, options.experts);
   }
   runnable.model = models::BuildModel({.checkpoint = *runnable.checkpoint,
                                        .backend = runnable.backend,

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "base/error.h"
 #include "engine/expert_loading.h"
 #include "engine/memory_plan.h"
 #include "experts/expert_store.h"
@@ -55,6 +56,10 @@ struct RunnableModel {
   std::unique_ptr<experts::ExpertStore> experts;  // null for dense models
   std::unique_ptr<models::Model> model;
 };
+
+// That there is no tokenizer.json in `dir`, which running a model does without and serving does
+// not.
+Error NoTokenizer(const std::filesystem::path& dir);
 
 // `budget` must outlive the result; its ceiling is the plan's. `progress` may be null. Throws
 // mach::Error naming file and field.

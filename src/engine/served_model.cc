@@ -44,8 +44,7 @@ GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
 std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "tokenizer.json";
   if (!std::filesystem::exists(path)) {
-    throw Error(ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
-                "fetch the model's tokenizer.json into that directory");
+    throw NoTokenizer(dir);
   }
   return text::Tokenizer::FromJson(ReadWholeFile(path), path.string());
 }

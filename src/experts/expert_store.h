@@ -58,8 +58,8 @@ class ExpertStore : public backend::ExpertSource {
 struct StreamOptions {
   // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
   uint64_t bank_bytes = 0;
-  int32_t top_k = 0;                // experts that one token uses in a layer
-  uint64_t arena_bytes = 0;         // of the transient prefill arena, see ArenaRecords
+  int32_t top_k = 0;           // experts that one token uses in a layer
+  uint64_t arena_bytes = 0;    // of the transient prefill arena, see ArenaRecords; 0 = its default
   std::string policy = "next_use";  // CachePolicyNames names the choices
   bool prefetch = false;
   bool allow_buffered = false;      // else a file system that refuses direct reads is an error
@@ -79,7 +79,7 @@ int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& 
 int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
 
 // Opens the sidecar's files, probes a read, allocates the bank, and loads the hottest experts that
-// `heat_file` names. `progress` (may be empty) gets bytes read of that warm-up. Throws mach::Error
+// `heat_file` names. `progress` (may be empty) gets the bytes read so far. Throws mach::Error
 // naming the file and the cure.
 std::unique_ptr<ExpertStore> MakeStreamedStore(const formats::ExpertSidecar& sidecar,
                                                const StreamOptions& options, MemoryBudget& budget,
@@ -89,13 +89,14 @@ std::unique_ptr<ExpertStore> MakeStreamedStore(const formats::ExpertSidecar& sid
 using RecordWriter =
     std::function<void(int32_t layer, int32_t expert, std::span<std::byte> record)>;
 
-// All records in memory. `moe_layers` are the layers that have experts.
+// All records in memory. `moe_layers` are the layers that have experts; `threads` call `write`.
 std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32_t layers,
                                                const std::vector<int32_t>& moe_layers,
-                                               int32_t experts, MemoryBudget& budget,
+                                               int32_t experts, int threads, MemoryBudget& budget,
                                                const RecordWriter& write);
 
-// The records of a sidecar, read (past the page cache) and checked; for MakeResidentStore.
+// The records of a sidecar, read (past the page cache) and checked. `progress` (may be empty) gets
+// the bytes read so far.
 std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
                                                MemoryBudget& budget,
                                                const std::function<void(uint64_t)>& progress);

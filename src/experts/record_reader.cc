@@ -19,7 +19,11 @@ RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOp
   for (const formats::SidecarLayer& layer : sidecar.moe_layers) {
     options.files.push_back(sidecar.PathOf(layer));
   }
-  reader_ = OpenDirectReader(options);
+  try {
+    reader_ = OpenDirectReader(options);
+  } catch (const Error& error) {
+    throw Error(error.code(), error.what(), error.cure().empty() ? Cure() : error.cure());
+  }
   if (wrap) {
     reader_ = wrap(std::move(reader_));
   }
@@ -88,6 +92,11 @@ ReadRequest RecordReader::RequestOf(const RecordRead& read) const {
           read.priority};
 }
 
+std::string RecordReader::Cure() const {
+  const std::string disk = "check the disk and its log";
+  return sidecar_.cure.empty() ? disk : disk + ", or " + sidecar_.cure;
+}
+
 void RecordReader::Loop() {
   std::vector<RecordResult> results;
   std::vector<ReadRequest> retries;
@@ -136,14 +145,13 @@ std::optional<Error> RecordReader::Check(const RecordRead& read, const ReadResul
            " at offset " + std::to_string(sidecar_.OffsetOf(read.expert));
   };
   if (result.error != 0) {
-    return Error(ErrorCode::kIo, where() + ": " + std::strerror(result.error),
-                 "check the disk and its log");
+    return Error(ErrorCode::kIo, where() + ": " + std::strerror(result.error), Cure());
   }
   if (result.bytes != record_bytes) {
     return Error(ErrorCode::kCorruptFile,
                  where() + ": " + std::to_string(result.bytes) + " bytes where a record has " +
                      std::to_string(record_bytes),
-                 "the file is truncated; convert the checkpoint again");
+                 Cure());
   }
   const size_t key = static_cast<size_t>(read.moe_layer) * static_cast<size_t>(sidecar_.experts) +
                      static_cast<size_t>(read.expert);
@@ -152,8 +160,7 @@ std::optional<Error> RecordReader::Check(const RecordRead& read, const ReadResul
     const std::string found = HashHex128({read.out, record_bytes});
     if (found != expected) {
       return Error(ErrorCode::kCorruptFile,
-                   where() + ": checksum " + found + ", but the manifest says " + expected,
-                   "check the disk, or convert the checkpoint again");
+                   where() + ": checksum " + found + ", but the manifest says " + expected, Cure());
     }
     verified_[key] = true;
   }

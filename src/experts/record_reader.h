@@ -76,6 +76,7 @@ class RecordReader {
   void Loop();
   std::optional<Error> Check(const RecordRead& read, const ReadResult& result);
   ReadRequest RequestOf(const RecordRead& read) const;
+  std::string Cure() const;  // of a record that cannot be had
 
   const formats::ExpertSidecar& sidecar_;
   const Done done_;

@@ -171,10 +171,10 @@ class SidecarLoader {
 
 std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32_t layers,
                                                const std::vector<int32_t>& moe_layers,
-                                               int32_t experts, MemoryBudget& budget,
+                                               int32_t experts, int threads, MemoryBudget& budget,
                                                const RecordWriter& write) {
   auto store = std::make_unique<ResidentStore>(layout, layers, moe_layers, experts, budget);
-  ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+  ThreadPool pool(threads);
   const auto records = static_cast<int64_t>(moe_layers.size()) * experts;
   pool.ParallelFor(records, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {

@@ -12,6 +12,9 @@
 
 namespace mach::formats {
 
+// Routers decide much and weigh little; mlx-lm quantises them so whatever the model gets.
+inline constexpr AffineScheme kRouterScheme = {8, 64};
+
 // Appends codes to a little-endian bit stream: out[0 .. codes.size() * bits / 8). codes.size() must
 // be a multiple of 32.
 void PackCodes(std::span<const uint8_t> codes, int bits, std::span<std::byte> out);

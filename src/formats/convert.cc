@@ -18,6 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// In a directory that has been replaced and is about to be removed.
+constexpr const char* kReplacedMark = ".replaced-by-mach";
+
 bool Exists(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(fs::symlink_status(path, ignored));
@@ -53,6 +56,11 @@ fs::path FindSource(const fs::path& source) {
                 "name one of them");
   }
   return found.empty() ? source : found.front();
+}
+
+// Both canonical.
+bool IsBelow(const fs::path& path, const fs::path& dir) {
+  return std::mismatch(dir.begin(), dir.end(), path.begin(), path.end()).first == dir.end();
 }
 
 void CheckOptions(const ConvertOptions& options) {
@@ -102,6 +110,7 @@ class Conversion {
       fs::create_directories((partial_ / job.name).parent_path());
     }
     ReadJournal();
+    RemoveStrangers();
     CheckSpace();
     WriteJournal();
     for (const OutputJob& job : plan_.jobs) {
@@ -117,7 +126,6 @@ class Conversion {
           {file.name, contents.size(), FileChecksum(partial_ / file.name, {})});
       result_.written_bytes += contents.size();
     }
-    RemoveStrangers();
     SyncDirectories();
     manifest_.complete = true;
     WriteJournal();
@@ -135,7 +143,16 @@ class Conversion {
  private:
   // Throws if the output exists and may not be replaced.
   bool IsSameConversion() {
-    const auto existing = fs::is_directory(out_) ? Manifest::Find(out_) : std::nullopt;
+    const bool directory = fs::is_directory(out_);
+    std::optional<Manifest> existing;
+    try {
+      existing = directory ? Manifest::Find(out_) : std::nullopt;
+    } catch (const Error&) {
+      if (options_.force) {
+        return false;  // ours, by its name; that it is damaged is why it is being replaced
+      }
+      throw;
+    }
     if (existing && existing->complete && !options_.force &&
         existing->source_fingerprint == plan_.fingerprint) {
       existing->CheckSizes(out_);
@@ -144,8 +161,15 @@ class Conversion {
       }
       return true;
     }
-    const bool empty = fs::is_directory(out_) && fs::is_empty(out_);
-    if (!existing && !empty) {
+    const bool lost_manifest =
+        !existing && directory && fs::is_directory(out_ / ExpertSidecar::kDirName);
+    if (lost_manifest && !options_.force) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  out_.string() + " exists and has an " + ExpertSidecar::kDirName + "/ but no " +
+                      Manifest::kFileName,
+                  "choose another --out, or add --force to replace it");
+    }
+    if (!existing && !lost_manifest && !(directory && fs::is_empty(out_))) {
       throw Error(ErrorCode::kInvalidArgument,
                   out_.string() + " exists and is not an engine checkpoint (no mach.json)",
                   "choose another --out, or remove it yourself");
@@ -276,12 +300,14 @@ class Conversion {
     WriteJournal();
   }
 
-  // Leftovers of an earlier attempt with other options.
+  // Leftovers of an earlier attempt: what it did not finish, or wrote with other options.
   void RemoveStrangers() const {
     std::set<fs::path> known = {partial_ / Manifest::kFileName};
-    for (const ManifestFile& file : manifest_.files) {
-      known.insert(partial_ / file.name);
-      known.insert((partial_ / file.name).parent_path());
+    for (const OutputJob& job : plan_.jobs) {
+      known.insert((partial_ / job.name).parent_path());
+      if (finished_.count(job.name) != 0) {
+        known.insert(partial_ / job.name);
+      }
     }
     std::vector<fs::path> strangers;
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(partial_)) {
@@ -305,12 +331,21 @@ class Conversion {
     }
   }
 
-  fs::path Replaced() const { return out_.string() + ".replaced"; }
+  // The n-th name that an output about to be replaced may get; whoever gives one leaves a mark in
+  // it, so that nothing else is ever removed.
+  fs::path Replaced(int n) const {
+    return out_.string() + ".replaced" + (n == 0 ? "" : "-" + std::to_string(n));
+  }
 
   void Publish(bool replace) const {
     if (replace) {
-      fs::remove_all(Replaced());
-      fs::rename(out_, Replaced());
+      RemoveReplaced();
+      int n = 0;
+      while (Exists(Replaced(n))) {
+        ++n;
+      }
+      WriteFileAtomically(out_ / kReplacedMark, "");
+      fs::rename(out_, Replaced(n));
     }
     fs::rename(partial_, out_);
     SyncDirectory(out_.parent_path());
@@ -319,8 +354,10 @@ class Conversion {
 
   // What --force replaced, also by a conversion that was killed before it got here.
   void RemoveReplaced() const {
-    if (Exists(Replaced() / Manifest::kFileName)) {
-      fs::remove_all(Replaced());
+    for (int n = 0; Exists(Replaced(n)); ++n) {
+      if (Exists(Replaced(n) / kReplacedMark)) {
+        fs::remove_all(Replaced(n));
+      }
     }
   }
 
@@ -352,6 +389,12 @@ ConvertResult Convert(const ConvertOptions& options,
     const fs::path out = CleanOut(options.out);
     if (fs::weakly_canonical(source) == fs::weakly_canonical(out)) {
       throw Error(ErrorCode::kInvalidArgument, "source and output are both " + out.string(),
+                  "choose another --out");
+    }
+    if (IsBelow(fs::weakly_canonical(source), fs::weakly_canonical(out))) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "the source " + source.string() + " is inside the output " + out.string() +
+                      ", which it would replace",
                   "choose another --out");
     }
     ThreadPool pool(options.threads > 0 ? options.threads : PhysicalCores());

@@ -51,10 +51,6 @@ OutputJob CopyJob(const fs::path& source) {
   return job;
 }
 
-bool EndsWith(std::string_view text, std::string_view ending) {
-  return text.size() >= ending.size() && text.substr(text.size() - ending.size()) == ending;
-}
-
 struct SourceFiles {
   std::vector<fs::path> text;
   std::vector<std::string> skipped;
@@ -118,7 +114,7 @@ void PlanDenseTensors(const ConversionContext& context, const Checkpoint& checkp
   for (const std::string& name : checkpoint.TensorNames()) {
     if (tied && name == "lm_head.weight") {
       plan.skipped_tensors["the embedding serves as head"].push_back(name);
-    } else if (EndsWith(name, "rotary_emb.inv_freq")) {
+    } else if (name.ends_with("rotary_emb.inv_freq")) {
       plan.skipped_tensors["computed, not read"].push_back(name);
     } else {
       steps.push_back(TensorStep(context, checkpoint, name, name, context.Scheme(), plan));

@@ -17,24 +17,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Routers decide much and weigh little; mlx-lm quantises them so whatever the model gets.
-constexpr AffineScheme kRouterScheme = {8, 64};
-
-bool StartsWith(std::string_view text, std::string_view start) {
-  return text.substr(0, start.size()) == start;
-}
-
-bool EndsWith(std::string_view text, std::string_view ending) {
-  return text.size() >= ending.size() && text.substr(text.size() - ending.size()) == ending;
-}
-
 bool IsExpertTensor(std::string_view name) {
   return name.find(".mlp.switch_mlp.") != std::string_view::npos ||
          name.find(".mlp.experts.") != std::string_view::npos;
 }
 
 bool IsRouter(std::string_view module) {
-  return EndsWith(module, ".mlp.gate") || EndsWith(module, ".mlp.shared_expert_gate");
+  return module.ends_with(".mlp.gate") || module.ends_with(".mlp.shared_expert_gate");
 }
 
 // Names of tensors and modules as mlx-lm has them.
@@ -48,10 +37,10 @@ class MlxNames {
   // Empty for what is no part of the language model.
   std::string Of(const std::string& name) const {
     const std::string outer = nested_ ? "language_model." : "";
-    if (StartsWith(name, from_prefix_)) {
+    if (name.starts_with(from_prefix_)) {
       return outer + "model." + name.substr(from_prefix_.size());
     }
-    if (name == from_head_ || StartsWith(name, from_head_ + ".")) {
+    if (name == from_head_ || name.starts_with(from_head_ + ".")) {
       return outer + "lm_head" + name.substr(from_head_.size());
     }
     return "";
@@ -70,7 +59,7 @@ bool IsShiftedNorm(const MoeLayout& layout, const std::string& name) {
                                                         ".q_norm.weight", ".k_norm.weight"};
   return name == layout.prefix + "norm.weight" ||
          std::any_of(kEndings.begin(), kEndings.end(),
-                     [&](std::string_view ending) { return EndsWith(name, ending); });
+                     [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
 // gain = 1 + weight, in the source's type if that holds every sum exactly, else in fp32, in which
@@ -112,7 +101,7 @@ ConversionStep ConvStep(const Checkpoint& checkpoint, const std::string& source_
 // The number N of a name "<prefix>layers.N.*", or nothing.
 std::optional<int64_t> LayerOf(const MoeLayout& layout, const std::string& name) {
   const std::string start = layout.prefix + "layers.";
-  if (!StartsWith(name, start)) {
+  if (!name.starts_with(start)) {
     return std::nullopt;
   }
   int64_t layer = 0;
@@ -132,7 +121,7 @@ std::string UnusedReason(const Checkpoint& checkpoint, const MoeLayout& layout,
   if (!reason.empty()) {
     return reason;
   }
-  if (tied && StartsWith(name, layout.lm_head + ".")) {
+  if (tied && name.starts_with(layout.lm_head + ".")) {
     return "the embedding serves as head";
   }
   if (names.Of(name).empty()) {
@@ -323,7 +312,7 @@ void PlanMoeTensors(const ConversionContext& context,
       }
     } else if (layout.raw && IsShiftedNorm(layout, name)) {
       steps.push_back(GainStep(*checkpoint, name, output));
-    } else if (layout.raw && EndsWith(name, ".conv1d.weight")) {
+    } else if (layout.raw && name.ends_with(".conv1d.weight")) {
       steps.push_back(ConvStep(*checkpoint, name, output));
     } else {
       std::optional<AffineScheme> scheme;

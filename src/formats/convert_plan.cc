@@ -275,10 +275,14 @@ void AddShards(std::vector<ConversionStep> steps, uint64_t max_shard_bytes, Conv
 }
 
 std::string DescribeOptions(const ConvertOptions& options) {
+  // To be raised when the same source and options give other bytes than before: files of an earlier
+  // version are then not kept beside new ones.
+  constexpr int kWriterVersion = 1;
   return "bits=" + (options.bits ? std::to_string(*options.bits) : std::string("as-is")) +
          (options.bits ? " group_size=" + std::to_string(options.group_size) : std::string()) +
          (options.requantise_all ? " requantise_all" : "") +
-         " max_shard_bytes=" + std::to_string(options.max_shard_bytes);
+         " max_shard_bytes=" + std::to_string(options.max_shard_bytes) +
+         " writer=" + std::to_string(kWriterVersion);
 }
 
 std::string DescribeFile(const std::filesystem::path& path, std::span<const std::byte> header) {

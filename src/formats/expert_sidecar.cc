@@ -181,13 +181,6 @@ std::vector<SidecarLayer> ReadLayers(const ConfigReader& root, const ExpertSidec
   return layers;
 }
 
-// What a user can do who finds the sidecar in `checkpoint_dir` damaged.
-std::string Cure(const fs::path& checkpoint_dir, const std::optional<Manifest>& manifest) {
-  return manifest
-             ? manifest->Cure(checkpoint_dir)
-             : "convert it again: mach convert SRC --out " + checkpoint_dir.string() + " --force";
-}
-
 void CheckFile(const ExpertSidecar& sidecar, const SidecarLayer& layer) {
   const fs::path path = sidecar.PathOf(layer);
   std::error_code error;
@@ -225,6 +218,7 @@ std::optional<ExpertSidecar> ExpertSidecar::Find(const fs::path& checkpoint_dir)
     const fs::path path = dir / kManifestName;
     ExpertSidecar sidecar = Parse(ReadWholeFile(path, kMaxManifestBytes), path.string());
     sidecar.dir = dir;
+    sidecar.cure = manifest->Cure(checkpoint_dir);
     if (sidecar.source_fingerprint != manifest->source_fingerprint) {
       FailCorrupt(path.string() + " belongs to another conversion: source_fingerprint is " +
                   sidecar.source_fingerprint + ", " +
@@ -237,8 +231,10 @@ std::optional<ExpertSidecar> ExpertSidecar::Find(const fs::path& checkpoint_dir)
     return sidecar;
   } catch (const Error& error) {
     const bool foreign = error.code() == ErrorCode::kInvalidArgument;
+    const std::string cure =
+        manifest ? manifest->Cure(checkpoint_dir) : Manifest::CureWithout(checkpoint_dir);
     throw Error(foreign ? ErrorCode::kCorruptFile : error.code(), error.what(),
-                error.cure().empty() ? Cure(checkpoint_dir, manifest) : error.cure());
+                error.cure().empty() ? cure : error.cure());
   }
 }
 
@@ -286,42 +282,45 @@ std::string ExpertSidecar::ToJson() const {
 }
 
 void ExpertSidecar::Verify(const std::function<void(uint64_t, uint64_t)>& progress) const {
-  const auto fail = [&](const Error& error) {
-    std::optional<Manifest> manifest;
-    try {
-      manifest = Manifest::Find(dir.parent_path());
-    } catch (const Error&) {
-      manifest.reset();  // the cure names no source then
-    }
-    return Error(error.code(), error.what(), Cure(dir.parent_path(), manifest));
-  };
   uint64_t done = 0;
+  const auto check = [&](const SidecarLayer& layer, int32_t expert, const std::string& found) {
+    const std::string& expected = layer.xxh3_128[static_cast<size_t>(expert)];
+    if (found != expected) {
+      FailCorrupt(PathOf(layer).string() + ": expert " + std::to_string(expert) + " of layer " +
+                  std::to_string(layer.layer) + ", " + std::to_string(layout.record_bytes) +
+                  " bytes at offset " + std::to_string(OffsetOf(expert)) + ", has checksum " +
+                  found + ", expected " + expected);
+    }
+    done += layout.record_bytes;
+    if (progress) {
+      progress(done, TotalBytes());
+    }
+  };
   try {
     for (const SidecarLayer& layer : moe_layers) {
       CheckFile(*this, layer);
-      const auto file = OpenMappedFile(PathOf(layer));
-      for (int32_t expert = 0; expert < experts; ++expert) {
-        const auto record = file->Mapped().subspan(OffsetOf(expert), layout.record_bytes);
-        const std::string found = HashHex128(record);
-        const std::string& expected = layer.xxh3_128[static_cast<size_t>(expert)];
-        if (found != expected) {
-          FailCorrupt(file->path() + ": expert " + std::to_string(expert) + " of layer " +
-                      std::to_string(layer.layer) + ", " + std::to_string(record.size()) +
-                      " bytes at offset " + std::to_string(OffsetOf(expert)) + ", has checksum " +
-                      found + ", expected " + expected);
+      Hasher128 hasher;
+      uint64_t left = layout.record_bytes;  // of the record that the hasher is in
+      int32_t expert = 0;
+      ScanFile(PathOf(layer), [&](std::span<const std::byte> piece) {
+        while (!piece.empty() && expert < experts) {
+          const size_t part = std::min<uint64_t>(left, piece.size());
+          hasher.Update(piece.first(part));
+          piece = piece.subspan(part);
+          left -= part;
+          if (left == 0) {
+            check(layer, expert++, hasher.Hex());
+            hasher.Reset();
+            left = layout.record_bytes;
+          }
         }
-        file->Drop(record);
-        done += record.size();
-        if (progress) {
-          progress(done, TotalBytes());
-        }
-      }
+      });
     }
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kCancelled) {
       throw;
     }
-    throw fail(error);
+    throw Error(error.code(), error.what(), error.cure().empty() ? cure : error.cure());
   }
 }
 

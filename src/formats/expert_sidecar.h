@@ -39,13 +39,16 @@ struct ExpertSidecar {
   int32_t experts = 0;             // in each Mixture-of-Experts layer
   ExpertLayout layout;
   std::vector<SidecarLayer> moe_layers;  // ascending by layer
+  // What a user can do who finds it damaged; for the cure of errors. Set by Find.
+  std::string cure;
 
   // Reads the manifest in `checkpoint_dir`/expert_sidecar and checks it: version, its own checksum,
   // shapes against record size, size of every layer file, fingerprint against mach.json. Reads no
   // record. Nothing if there is no sidecar directory; throws kCorruptFile, kUnsupported or
   // kNotFound naming file, what was expected, what was found, and the command that mends it.
   static std::optional<ExpertSidecar> Find(const std::filesystem::path& checkpoint_dir);
-  // The manifest alone: what Find checks without looking at other files. `dir` is left empty.
+  // The manifest alone: what Find checks without looking at other files. `dir` and `cure` are left
+  // empty.
   // Throws kCorruptFile, kInvalidArgument or kUnsupported naming `file` and the field.
   static ExpertSidecar Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
@@ -57,8 +60,9 @@ struct ExpertSidecar {
   uint64_t FileBytes() const { return static_cast<uint64_t>(experts) * layout.record_bytes; }
   uint64_t TotalBytes() const { return FileBytes() * moe_layers.size(); }
 
-  // Reads every record and compares checksums. `progress` gets done and total bytes, may be empty,
-  // may throw kCancelled. Throws kCorruptFile naming file, expert and offset.
+  // Reads every record, past the page cache, and compares checksums. `progress` gets done and total
+  // bytes, may be empty, may throw kCancelled. Throws kCorruptFile naming file, expert and offset,
+  // or kIo naming file and offset.
   void Verify(const std::function<void(uint64_t, uint64_t)>& progress) const;
 };
 

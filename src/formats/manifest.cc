@@ -1,11 +1,12 @@
 #include "formats/manifest.h"
 
-#include <algorithm>
+#include <sstream>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/shell.h"
 #include "formats/config.h"
 #include "formats/json.h"
 #include "platform/file.h"
@@ -23,6 +24,22 @@ bool IsOutputName(const std::string& name) {
              : IsPlainFileName(name.substr(0, slash)) && IsPlainFileName(name.substr(slash + 1));
 }
 
+// The flags of `mach convert` for the options that DescribeOptions (convert_plan.h) has written.
+std::string ConvertFlags(const std::string& options) {
+  std::string flags;
+  std::istringstream words(options);
+  for (std::string word; words >> word;) {
+    if (word.starts_with("bits=") && word != "bits=as-is") {
+      flags += " --bits " + word.substr(word.find('=') + 1);
+    } else if (word.starts_with("group_size=")) {
+      flags += " --group-size " + word.substr(word.find('=') + 1);
+    } else if (word == "requantise_all") {
+      flags += " --requantise-all";
+    }
+  }
+  return flags;
+}
+
 }  // namespace
 
 std::optional<Manifest> Manifest::Find(const fs::path& dir) {
@@ -31,7 +48,13 @@ std::optional<Manifest> Manifest::Find(const fs::path& dir) {
   if (!fs::exists(path, ignored)) {
     return std::nullopt;
   }
-  return Parse(ReadWholeFile(path, 64ULL << 20), path.string());
+  try {
+    return Parse(ReadWholeFile(path, 64ULL << 20), path.string());
+  } catch (const Error& error) {
+    const bool malformed = error.code() == ErrorCode::kInvalidArgument;
+    throw Error(malformed ? ErrorCode::kCorruptFile : error.code(), error.what(),
+                error.cure().empty() ? CureWithout(dir) : error.cure());
+  }
 }
 
 Manifest Manifest::Parse(const std::string& text, const std::string& file) {
@@ -113,7 +136,15 @@ void Manifest::CheckSum(const fs::path& dir, const ManifestFile& file,
 }
 
 std::string Manifest::Cure(const fs::path& dir) const {
-  return "convert it again: mach convert " + source_path + " --out " + dir.string() + " --force";
+  const std::string rest = " --out " + ShellWord(dir.string()) + " --force";
+  if (source_path.starts_with("mach synth ")) {
+    return "write it again: " + source_path + rest;
+  }
+  return "convert it again: mach convert " + ShellWord(source_path) + ConvertFlags(options) + rest;
+}
+
+std::string Manifest::CureWithout(const fs::path& dir) {
+  return "convert it again: mach convert SRC --out " + ShellWord(dir.string()) + " --force";
 }
 
 bool IsPlainFileName(const std::string& name) {

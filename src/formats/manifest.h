@@ -25,15 +25,17 @@ struct Manifest {
   static constexpr int64_t kFormatVersion = 1;
 
   std::string tool_version;
+  // Of the model, absolute; of a synthetic checkpoint the `mach synth ...` that writes it.
   std::string source_path;
   std::string source_fingerprint;  // of the source's bytes and of the conversion options
-  std::string options;             // the conversion options, for people to read
+  std::string options;             // the conversion options: words, "name=value" or "name"
   std::vector<ManifestFile> files;
   bool complete = false;
 
-  // The manifest of `dir`, or nothing if there is none. Throws kCorruptFile or kInvalidArgument
-  // naming the field, kUnsupported for a newer format version.
+  // The manifest of `dir`, or nothing if there is none. Throws kCorruptFile naming the field, kIo,
+  // or kUnsupported for a newer format version, each with a cure.
   static std::optional<Manifest> Find(const std::filesystem::path& dir);
+  // As Find without looking further. Throws kCorruptFile or kInvalidArgument naming `file`.
   static Manifest Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
@@ -44,8 +46,11 @@ struct Manifest {
   // of bytes of each piece read.
   void CheckSum(const std::filesystem::path& dir, const ManifestFile& file,
                 const std::function<void(uint64_t)>& visit) const;
-  // What the user can do about a damaged output in `dir`: the command that makes it again.
+  // What the user can do about a damaged output in `dir`: the command that makes it again, with the
+  // options it was made with.
   std::string Cure(const std::filesystem::path& dir) const;
+  // The same where the manifest itself is gone.
+  static std::string CureWithout(const std::filesystem::path& dir);
 };
 
 // Not empty, no directories, no "..": safe to append to a directory's path.

@@ -10,14 +10,6 @@ namespace {
 
 constexpr int64_t kMaxLayers = 4096;
 
-bool StartsWith(const std::string& text, std::string_view start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
-bool EndsWith(const std::string& text, std::string_view end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // From nested to flat, so that "model.language_model." is not taken for "model.".
 constexpr std::array<std::string_view, 3> kPrefixes = {"model.language_model.",
                                                        "language_model.model.", "model."};
@@ -146,16 +138,16 @@ MoeLayout MoeLayout::Of(const Checkpoint& checkpoint) {
 std::string SkippedTensorReason(const std::string& name) {
   for (const std::string_view start : {"model.visual.", "visual.", "vision_tower.",
                                        "model.vision_tower.", "language_model.visual."}) {
-    if (StartsWith(name, start)) {
+    if (name.starts_with(start)) {
       return "vision tower";
     }
   }
   for (const std::string_view start : {"mtp.", "model.mtp.", "language_model.mtp."}) {
-    if (StartsWith(name, start)) {
+    if (name.starts_with(start)) {
       return "multi-token prediction head";
     }
   }
-  return EndsWith(name, "rotary_emb.inv_freq") ? "computed, not read" : "";
+  return name.ends_with("rotary_emb.inv_freq") ? "computed, not read" : "";
 }
 
 }  // namespace mach::formats

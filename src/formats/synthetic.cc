@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "formats/affine_quantise.h"
 #include "formats/convert_plan.h"
 #include "formats/expert_writer.h"
 #include "formats/synthetic_text.h"
@@ -15,8 +18,6 @@
 
 namespace mach::formats {
 namespace {
-
-constexpr AffineScheme kRouterScheme = {8, 64};
 
 // Output over input, in standard deviations. Inputs of a layer are normalised, so that each adds
 // about kGrowthPerLayer to the mean square of the residual stream, which begins at 1.
@@ -122,7 +123,7 @@ void CheckOptions(const SyntheticOptions& options) {
   }
 }
 
-// Everything that decides the bytes, for people and for the fingerprint.
+// Everything that decides the bytes, for the fingerprint.
 std::string Describe(const SyntheticOptions& options) {
   const SyntheticShape& s = options.shape;
   std::string text = "synthetic " + s.model_type;
@@ -152,6 +153,44 @@ std::string Describe(const SyntheticOptions& options) {
   text += " router_skew=" + std::to_string(options.router_skew) +
           " seed=" + std::to_string(options.seed);
   return text;
+}
+
+// Whether flags can make one of the other.
+bool SameButForFlags(const SyntheticShape& a, const SyntheticShape& b) {
+  SyntheticShape flagged = a;
+  for (const SyntheticFlag& flag : kSyntheticFlags) {
+    flagged.*flag.field = b.*flag.field;
+  }
+  return flagged == b;
+}
+
+// The command that writes these bytes, but for --out. Shapes that no command can name (they differ
+// from every named one in a field without a flag) get that of their family's first.
+std::string Command(const SyntheticOptions& options) {
+  const NamedShape* base = nullptr;
+  for (const NamedShape& entry : Shapes()) {
+    const bool exact = SameButForFlags(entry.shape, options.shape);
+    if (exact || (base == nullptr && entry.shape.model_type == options.shape.model_type)) {
+      base = &entry;
+    }
+    if (exact) {
+      break;
+    }
+  }
+  std::string command = std::string("mach synth --shape ") + base->name;
+  for (const SyntheticFlag& flag : kSyntheticFlags) {
+    if (options.shape.*flag.field != base->shape.*flag.field) {
+      command += std::string(" ") + flag.flag + " " + std::to_string(options.shape.*flag.field);
+    }
+  }
+  std::ostringstream rest;
+  rest.precision(std::numeric_limits<double>::max_digits10);
+  rest << " --bits " << options.scheme.bits << " --group-size " << options.scheme.group_size;
+  if (options.router_skew > 0) {
+    rest << " --router-skew " << options.router_skew;
+  }
+  rest << " --seed " << options.seed;
+  return command + rest.str();
 }
 
 class SyntheticPlan {
@@ -389,7 +428,7 @@ ConvertResult WriteSynthetic(const SyntheticOptions& options,
                              const std::function<void(const ConvertProgress&)>& progress) {
   CheckOptions(options);
   ConvertOptions convert;
-  convert.source = Describe(options);
+  convert.source = Command(options);
   convert.out = options.out;
   convert.bits = options.scheme.bits;
   convert.group_size = options.scheme.group_size;

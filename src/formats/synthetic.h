@@ -51,6 +51,30 @@ struct SyntheticShape {
   bool IsFullAttention(int64_t layer) const {
     return !has_delta_net() || (layer + 1) % full_attention_interval == 0;
   }
+
+  friend bool operator==(const SyntheticShape&, const SyntheticShape&) = default;
+};
+
+// The flags of `mach synth` that change a field of a named shape.
+struct SyntheticFlag {
+  const char* flag;
+  int64_t SyntheticShape::*field;
+  const char* help;
+};
+
+inline constexpr SyntheticFlag kSyntheticFlags[] = {
+    {"--layers", &SyntheticShape::layers, "Layers"},
+    {"--hidden", &SyntheticShape::hidden_size, "Width of the hidden state"},
+    {"--experts", &SyntheticShape::experts, "Experts of each layer"},
+    {"--top-k", &SyntheticShape::top_k, "Experts that a token uses in each layer"},
+    {"--intermediate", &SyntheticShape::intermediate_size, "Inner width of an expert"},
+    {"--shared-intermediate", &SyntheticShape::shared_intermediate_size,
+     "Inner width of the shared expert (qwen3_5_moe)"},
+    {"--vocab", &SyntheticShape::vocab_size, "Vocabulary"},
+    {"--max-context", &SyntheticShape::max_context, "Longest context, tokens"},
+    {"--heads", &SyntheticShape::heads, "Query heads"},
+    {"--kv-heads", &SyntheticShape::kv_heads, "Key and value heads"},
+    {"--head-dim", &SyntheticShape::head_dim, "Width of an attention head"},
 };
 
 std::vector<std::string> SyntheticShapeNames();

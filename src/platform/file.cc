@@ -219,7 +219,8 @@ void ScanFile(const std::filesystem::path& path,
       continue;
     }
     if (count < 0) {
-      throw Error(ErrorCode::kIo, "cannot read " + path.string() + ": " + ErrnoText());
+      throw Error(ErrorCode::kIo, "cannot read " + path.string() + " at offset " +
+                                      std::to_string(done) + ": " + ErrnoText());
     }
     if (count == 0) {
       throw Error(ErrorCode::kCorruptFile, path.string() + " ends after " + std::to_string(done) +

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <type_traits>
 
-#include "server/process_stats.h"
+#include "platform/process_memory.h"
 
 namespace mach::server {
 namespace {

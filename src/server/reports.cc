@@ -6,7 +6,7 @@
 
 #include "api/errors.h"
 #include "base/clock.h"
-#include "server/process_stats.h"
+#include "platform/process_memory.h"
 
 namespace mach::server {
 namespace {
@@ -157,6 +157,7 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
       {"stall_seconds", stats.stall_seconds},
       {"prefetches", stats.prefetches},
       {"prefetch_hits", stats.prefetch_hits},
+      {"read_ahead_dropped", stats.read_ahead_dropped},
       {"read_errors", stats.read_errors},
       {"policy", stats.policy},
       {"direct_pread", Json{{"active", stats.direct}, {"mode", stats.io}}}};

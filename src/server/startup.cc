@@ -43,13 +43,13 @@ std::vector<std::string> StartupLines(const engine::ModelInfo& info, const Servi
       .Add("resident_metal", false)
       .Add("threads", std::to_string(info.threads))
       .Add("isa", info.isa);
-  // A store that streams has opened its reader and probed it, and one with a sidecar has checked
-  // it, or there would be no model to describe.
+  // A sidecar that is there has been checked, or there would be no model to describe; the extension
+  // is ready if records really are read past the page cache.
   Line direct("startup direct-pread");
   direct.Add("expected", experts.streaming && !experts.allow_buffered)
       .Add("sidecar_present", experts.sidecar_present)
       .Add("sidecar_valid", experts.sidecar_present)
-      .Add("native_extension", experts.streaming ? "ready" : "missing")
+      .Add("native_extension", experts.direct ? "ready" : "missing")
       .Add("io", experts.io)
       .Add("fallback_policy", experts.allow_buffered ? "diagnostic" : "fail-fast");
   Line decode("startup");

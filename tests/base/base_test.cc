@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/shell.h"
 
 namespace mach {
 namespace {
@@ -28,6 +29,14 @@ TEST(Hash, MatchesPublishedXxh3Vectors) {
   EXPECT_EQ(HashHex128({}), "99aa06d3014798d86001c324468d497f");
   EXPECT_NE(Hash64(Bytes("a")), Hash64(Bytes("b")));
   EXPECT_NE(Hash64(Bytes("a"), 1), Hash64(Bytes("a"), 2));
+}
+
+TEST(Shell, QuotesOnlyWhatNeedsIt) {
+  EXPECT_EQ(ShellWord("/models/Qwen3-0.6B_4bit@main"), "/models/Qwen3-0.6B_4bit@main");
+  EXPECT_EQ(ShellWord("/my models/x"), "'/my models/x'");
+  EXPECT_EQ(ShellWord("it's"), "'it'\\''s'");
+  EXPECT_EQ(ShellWord("~/$HOME"), "'~/$HOME'");
+  EXPECT_EQ(ShellWord(""), "''");
 }
 
 TEST(Log, TextQuotesOnlyWhatNeedsIt) {

@@ -119,6 +119,12 @@ def wrong_usage(directory):
                  codes=(2,))
     expect_error("both residency flags", run("serve", SOURCE, "--streaming", "--no-streaming"),
                  "--streaming", "--no-streaming", codes=(2,))
+    for flag in (["--io", "pread"], ["--allow-buffered-io"], ["--expert-trace", "x"],
+                 ["--expert-cache-gb", 1]):
+        expect_error(f"{flag[0]} without --streaming", run("serve", SOURCE, "--no-streaming", *flag),
+                     flag[0], "--streaming", codes=(2,))
+    expect_error("too many gigabytes", run("bench", SOURCE, "--memory-gb", 1e300), "--memory-gb",
+                 codes=(2,))
     expect_error("dense model on the production path", run("serve", SOURCE, "--streaming"),
                  "--backend openai")
     expect_error("port out of range", run("serve", SOURCE, "--backend", "openai", "--port", 70000),

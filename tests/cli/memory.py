@@ -38,7 +38,7 @@ def megabytes(size):
 
 
 def predicted(checkpoint, path, flags):
-    done = subprocess.run([MACH, "check", checkpoint, "--json", *flags], capture_output=True,
+    done = subprocess.run([MACH, "check", checkpoint, "--json", "--allow-buffered-io", *flags], capture_output=True,
                           text=True)
     report = json.loads(done.stdout)
     return next(entry for entry in report["paths"] if entry["path"] == path)

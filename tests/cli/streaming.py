@@ -58,7 +58,7 @@ def answers(server):
 
 
 def bank_flag(size_bytes):
-    return ["--expert-cache-gb", f"{size_bytes * 1.0001 / 1e9:.9f}"]
+    return ["--expert-cache-gb", f"{size_bytes / 1e9:.9f}"]
 
 
 def one_answer(checkpoint):
@@ -79,7 +79,7 @@ def one_answer(checkpoint):
                 with Server(MACH, checkpoint, *flags) as server:
                     check(case, answers(server) == want)
                     check(f"{case}: exit after SIGTERM", server.stop() == 0, server.errors)
-            (checkpoint / "expert_sidecar" / "heat.json").unlink(missing_ok=True)
+            (checkpoint / "expert_sidecar" / "heat.bin").unlink(missing_ok=True)
     with Server(MACH, checkpoint, "--backend", "openai") as server:
         check(f"{name} on the generic path", answers(server) == want)
 
@@ -91,7 +91,8 @@ def reports(checkpoint):
         expected = {"profile": "production", "production_streaming_mode": "streaming",
                     "transient_prefill": "1", "expert_residency": "streaming",
                     "native_prefill_fused": "1", "sidecar_present": "1", "sidecar_valid": "1",
-                    "native_extension": "ready", "fallback_policy": "diagnostic",
+                    "native_extension": "ready" if signal["direct_pread"] == "1" else "missing",
+                    "expert_cache_bytes": str(top_k * record), "fallback_policy": "diagnostic",
                     "decode_path": "target-only", "effective_decode_path": "target_only"}
         check("start-up signals", expected.items() <= signal.items(), server.lines)
         capabilities = get(server, "/v1/capabilities")

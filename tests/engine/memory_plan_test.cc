@@ -1,6 +1,7 @@
 // What a plan predicts against what loading and running really book, on every golden checkpoint.
 #include "engine/memory_plan.h"
 
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -110,6 +111,13 @@ class StreamingPlanTest : public testing::Test {
     return PlanMemory(*checkpoint_, inventory_, options);
   }
 
+  // Wherever the scratch directory lies, in memory too.
+  RunnableOptions Anywhere() const {
+    RunnableOptions options{.checkpoint = dir_, .threads = 2};
+    options.experts.allow_buffered = true;
+    return options;
+  }
+
   formats::ScratchDir scratch_;
   std::filesystem::path dir_;
   std::unique_ptr<formats::Checkpoint> checkpoint_;
@@ -153,7 +161,7 @@ TEST_F(StreamingPlanTest, TheChunkGrowsWithTheCeiling) {
 
 TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
-  const Preflight report = RunPreflight({.checkpoint = dir_, .threads = 2}, 0, machine);
+  const Preflight report = RunPreflight(Anywhere(), 0, machine);
   ASSERT_EQ(report.paths.size(), 3U);
   EXPECT_EQ(report.Best(), Verdict::kFits);
   EXPECT_EQ(report.experts, inventory_->experts());
@@ -166,21 +174,44 @@ TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   EXPECT_GT(report.paths[1].plan.Of("experts"), 0U);
 
   // Too little for anything.
-  EXPECT_EQ(RunPreflight({.checkpoint = dir_, .threads = 2}, 1 << 20, machine).Best(),
-            Verdict::kWontFit);
+  EXPECT_EQ(RunPreflight(Anywhere(), 1 << 20, machine).Best(), Verdict::kWontFit);
   // Room for the ceiling, but not much more in the machine.
   const MachineMemory small{.total_bytes = 16ULL << 30,
                             .available_bytes = report.paths[1].plan.total_bytes + (1 << 20)};
-  EXPECT_EQ(RunPreflight({.checkpoint = dir_, .threads = 2}, 0, small).paths[1].verdict,
-            Verdict::kTight);
+  EXPECT_EQ(RunPreflight(Anywhere(), 0, small).paths[1].verdict, Verdict::kTight);
+}
+
+// The advised bank, read back as the command line reads it, is the planned one.
+TEST_F(StreamingPlanTest, AdviceIsExactAndCanBeTyped) {
+  const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
+  const std::filesystem::path spaced = scratch_.path() / "my model";
+  std::filesystem::rename(dir_, spaced);
+  RunnableOptions options = Anywhere();
+  options.checkpoint = spaced;
+  options.experts.cache_bytes = inventory_->TotalBytes() / 3;
+  const PathReport path = RunPreflight(options, 0, machine).paths[0];
+  EXPECT_EQ(path.plan.expert_bank_bytes % inventory_->layout.record_bytes, 0U);
+  EXPECT_LE(path.plan.expert_bank_bytes, *options.experts.cache_bytes);
+  EXPECT_NE(path.advice.find("'" + spaced.string() + "'"), std::string::npos) << path.advice;
+  const std::string flag = "--expert-cache-gb ";
+  const double gb = std::stod(path.advice.substr(path.advice.find(flag) + flag.size()));
+  EXPECT_EQ(static_cast<uint64_t>(std::llround(gb * 1e9)), path.plan.expert_bank_bytes);
 }
 
 TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
   std::filesystem::remove(dir_ / "tokenizer.json");
-  const Preflight report = RunPreflight({.checkpoint = dir_, .threads = 2}, 0, machine);
+  const Preflight report = RunPreflight(Anywhere(), 0, machine);
   EXPECT_FALSE(report.Best());
   EXPECT_EQ(report.paths[0].missing, std::vector<std::string>{"tokenizer.json"});
+  EXPECT_NE(report.paths[2].reason.find("fetch the model's tokenizer.json"), std::string::npos);
+
+  std::filesystem::remove(dir_ / "mach.json");
+  EXPECT_EQ(RunPreflight(Anywhere(), 0, machine).paths[0].missing,
+            (std::vector<std::string>{"tokenizer.json", "mach.json"}));
+  std::filesystem::remove_all(dir_ / "expert_sidecar");
+  EXPECT_EQ(RunPreflight(Anywhere(), 0, machine).paths[0].missing,
+            (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
 
   const Preflight unconverted =
       RunPreflight({.checkpoint = kGoldenDir / "qwen3_moe_bf16", .threads = 2}, 0, machine);

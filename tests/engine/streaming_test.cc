@@ -155,6 +155,39 @@ TEST_P(StreamingTest, ARestartIsWarmAndAnswersTheSame) {
   EXPECT_EQ(Texts(*Load(options)), want);
 }
 
+TEST_P(StreamingTest, AMeasurementLeavesTheHeatMapAlone) {
+  ExpertOptions options = Streaming(inventory_.TotalBytes());
+  options.keep_heat = false;
+  auto cold = Load(options);
+  Texts(*cold);
+  cold->engine->Shutdown(10);
+  EXPECT_FALSE(std::filesystem::exists(inventory_.HeatFile()));
+  cold.reset();
+  options.keep_heat = true;
+  auto serving = Load(options);
+  Texts(*serving);
+  serving->engine->Shutdown(10);
+  serving.reset();
+  ASSERT_TRUE(std::filesystem::exists(inventory_.HeatFile()));
+  options.keep_heat = false;
+  EXPECT_EQ(Load(options)->engine->Snapshot().experts->experts_resident, 0);
+}
+
+TEST_P(StreamingTest, LoadingCountsEveryByteOnce) {
+  MemoryBudget budget;
+  LoadProgress progress;
+  (void)LoadRunnable({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}, budget,
+                     &progress);
+  EXPECT_GE(progress.bytes_done.load(), inventory_.TotalBytes());
+  EXPECT_LE(progress.bytes_done.load(), progress.bytes_total.load());
+}
+
+TEST_P(StreamingTest, TheCacheReportedIsTheBankThatIsThere) {
+  const uint64_t bank = inventory_.TotalBytes() / 2 / record_bytes() * record_bytes();
+  EXPECT_EQ(Load(Streaming(bank + record_bytes() - 1))->runnable.serving->cache_bytes, bank);
+  EXPECT_EQ(Load(Streaming(1ULL << 40))->runnable.serving->cache_bytes, inventory_.TotalBytes());
+}
+
 TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());

@@ -430,7 +430,7 @@ TEST(ResidentStore, HoldsWhatTheWriterWrote) {
   MemoryBudget budget;
   std::atomic<int> written = 0;
   const auto store =
-      MakeResidentStore(sidecar.value().layout, kLayers + 1, {1, 2, 3, 4}, kExperts, budget,
+      MakeResidentStore(sidecar.value().layout, kLayers + 1, {1, 2, 3, 4}, kExperts, 3, budget,
                         [&](int32_t layer, int32_t expert, std::span<std::byte> record) {
                           std::ranges::copy(sidecar.Record(layer, expert), record.begin());
                           ++written;
@@ -464,12 +464,14 @@ TEST(ResidentStore, ReadsASidecarAndChecksIt) {
     EXPECT_EQ(store->Stats().bytes_read, sidecar.value().TotalBytes());
   }
   sidecar.value().moe_layers[2].xxh3_128[7] = std::string(32, '0');
+  sidecar.value().cure = "mach convert it again";
   try {
     MakeResidentStore(sidecar.value(), budget, {});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kCorruptFile);
     EXPECT_THAT(error.what(), testing::HasSubstr("layer_3.bin: expert 7 at offset"));
+    EXPECT_THAT(error.cure(), testing::HasSubstr("mach convert it again"));
   }
   EXPECT_EQ(budget.TotalBytes(), 0U);
 }

@@ -471,15 +471,33 @@ TEST(ConvertMoe, SurvivesBeingKilledWhilePublishing) {
   const ConvertOptions options = Options(source, dir.path() / "out");
   Convert(options, {});
   const auto whole = Contents(options.out);
-  fs::copy(options.out, dir.path() / "out.replaced", fs::copy_options::recursive);
+  const auto leave_replaced = [&] {
+    fs::copy(options.out, dir.path() / "out.replaced", fs::copy_options::recursive);
+    dir.Write("out.replaced/.replaced-by-mach", "");
+  };
+  leave_replaced();
   fs::rename(options.out, dir.path() / "out.partial");
   const ConvertResult result = Convert(options, {});
   EXPECT_GT(result.resumed_files, 4);
   EXPECT_EQ(Contents(options.out), whole);
   EXPECT_FALSE(fs::exists(dir.path() / "out.replaced"));
-  fs::copy(options.out, dir.path() / "out.replaced", fs::copy_options::recursive);
+  leave_replaced();
   EXPECT_TRUE(Convert(options, {}).already_done);
   EXPECT_FALSE(fs::exists(dir.path() / "out.replaced"));
+}
+
+TEST(ConvertMoe, ForceMendsAMissingManifest) {
+  const TinyMoe model;
+  const ScratchDir dir;
+  ConvertOptions options = Options(model.Write(dir, "raw", {}), dir.path() / "out");
+  Convert(options, {});
+  const auto whole = Contents(options.out);
+  fs::remove(options.out / "mach.json");
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              HasSubstr("expert_sidecar/ but no mach.json"));
+  options.force = true;
+  Convert(options, {});
+  EXPECT_EQ(Contents(options.out), whole);
 }
 
 TEST(ConvertMoe, DamagedPartialLayersAreMadeAnew) {

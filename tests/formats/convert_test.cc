@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "formats/checkpoint.h"
+#include "formats/convert_plan.h"
 #include "formats/gguf.h"
 #include "formats/gguf_model.h"
 #include "formats/manifest.h"
@@ -425,6 +426,55 @@ TEST(Convert, ExistingOutput) {
   EXPECT_TRUE(fs::exists(dir.path() / "precious/thesis.txt"));
   options.out = source;
   EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("source and output"));
+  options.out = dir.path();
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("is inside the output"));
+}
+
+TEST(Convert, ForceMendsADamagedManifest) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  Convert(options, {});
+  for (const char* damaged : {"{", "{}", ""}) {
+    std::ofstream(options.out / "mach.json") << damaged;
+    options.force = false;
+    for (const std::string& error : {ErrorOf([&] { Convert(options, {}); }),
+                                     ErrorOf([&] { (void)Checkpoint::Open(options.out); })}) {
+      EXPECT_THAT(error, testing::AllOf(HasSubstr("mach.json"),
+                                        HasSubstr("--out " + options.out.string() + " --force")));
+    }
+    options.force = true;
+    EXPECT_FALSE(Convert(options, {}).already_done);
+    EXPECT_TRUE(Checkpoint::Open(options.out)->Verify({}));
+  }
+}
+
+TEST(Convert, ReplacesNothingOfOthers) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  ConvertOptions options = Options(source, dir.path() / "out");
+  Convert(options, {});
+  // Somebody's copy, which has the name that what is replaced would get first.
+  fs::copy(options.out, dir.path() / "out.replaced", fs::copy_options::recursive);
+  options.force = true;
+  EXPECT_FALSE(Convert(options, {}).already_done);
+  EXPECT_TRUE(Checkpoint::Open(dir.path() / "out.replaced")->Verify({}));
+  EXPECT_FALSE(fs::exists(dir.path() / "out.replaced-1"));
+}
+
+TEST(Manifest, TheCureHasTheOptions) {
+  Manifest manifest;
+  manifest.source_path = "/my models/m";
+  ConvertOptions options;
+  manifest.options = DescribeOptions(options);
+  EXPECT_EQ(manifest.Cure("/o"), "convert it again: mach convert '/my models/m' --out /o --force");
+  options.bits = 8;
+  options.group_size = 32;
+  options.requantise_all = true;
+  manifest.options = DescribeOptions(options);
+  EXPECT_EQ(manifest.Cure("/o"),
+            "convert it again: mach convert '/my models/m' --bits 8 --group-size 32 "
+            "--requantise-all --out /o --force");
 }
 
 TEST(Convert, ManifestCatchesDamage) {

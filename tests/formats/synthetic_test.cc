@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
+#include "formats/manifest.h"
 #include "formats/synthetic_weights.h"
 #include "formats/text_config.h"
 #include "platform/file.h"
@@ -171,6 +172,28 @@ TEST(Synthetic, TheSameCheckpointIsNotWrittenTwice) {
   EXPECT_THROW(WriteSynthetic(options, {}), Error);
   options.force = true;
   EXPECT_FALSE(WriteSynthetic(options, {}).already_done);
+}
+
+TEST(Synthetic, TheCureWritesTheSameBytes) {
+  const ScratchDir scratch;
+  SyntheticOptions options = Tiny(scratch.path() / "out");
+  options.shape.layers = 2;
+  options.shape.top_k = 3;
+  options.scheme = {8, 32};
+  options.router_skew = 0.1;
+  options.seed = 5;
+  WriteSynthetic(options, {});
+  EXPECT_EQ(Manifest::Find(options.out)->Cure(options.out),
+            "write it again: mach synth --shape tiny --layers 2 --top-k 3 --bits 8 "
+            "--group-size 32 --router-skew 0.10000000000000001 --seed 5 --out " +
+                options.out.string() + " --force");
+  fs::resize_file(options.out / "expert_sidecar/layer_0001.bin", 100);
+  try {
+    (void)ExpertSidecar::Find(options.out);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(error.cure().find("mach synth --shape tiny"), std::string::npos) << error.cure();
+  }
 }
 
 TEST(Synthetic, CancelledAndContinued) {

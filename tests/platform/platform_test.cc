@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
+#include "platform/machine_memory.h"
 #include "platform/thread_pool.h"
 
 namespace mach {
@@ -150,6 +151,56 @@ TEST(Cpu, IsaFromTheEnvironment) {
   ::unsetenv("MACH_ISA");
   EXPECT_EQ(BestIsa(), SupportedIsas().back());
   EXPECT_GE(PhysicalCores(), 1);
+}
+
+class ControlGroups : public testing::Test {
+ protected:
+  void Write(const std::string& file, const std::string& text) const {
+    const std::filesystem::path path = dir_.path() / file;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+  }
+  std::optional<uint64_t> Room(const std::string& membership) const {
+    return ControlGroupRoom(membership, dir_.path());
+  }
+
+  TemporaryDir dir_;
+};
+
+TEST_F(ControlGroups, Version2CountsPageCacheAsRoom) {
+  EXPECT_EQ(Room("0::/a/b\n"), std::nullopt);
+  Write("a/b/memory.max", "max\n");
+  EXPECT_EQ(Room("0::/a/b\n"), std::nullopt);
+  Write("a/b/memory.max", "1000\n");
+  EXPECT_EQ(Room("0::/a/b\n"), 1000U);
+  Write("a/b/memory.current", "900\n");
+  EXPECT_EQ(Room("0::/a/b\n"), 100U);
+  Write("a/b/memory.stat", "anon 300\nfile 600\ninactive_file 400\nactive_file 150\nslab 1\n");
+  EXPECT_EQ(Room("0::/a/b\n"), 650U);
+  // The group above leaves less.
+  Write("a/memory.max", "2000\n");
+  Write("a/memory.current", "1990\n");
+  EXPECT_EQ(Room("0::/a/b\n"), 10U);
+  // Known, and nothing left.
+  Write("a/memory.current", "2100\n");
+  EXPECT_EQ(Room("0::/a/b\n"), 1U);
+  EXPECT_EQ(Room("0::/elsewhere\n"), std::nullopt);
+}
+
+TEST_F(ControlGroups, Version1) {
+  const std::string membership = "9:cpu,cpuacct:/other\n4:memory:/job/1\n0::/\n";
+  Write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+  Write("memory/memory.usage_in_bytes", "5000\n");
+  EXPECT_EQ(Room(membership), std::nullopt);
+  Write("memory/job/1/memory.limit_in_bytes", "1000\n");
+  Write("memory/job/1/memory.usage_in_bytes", "950\n");
+  Write("memory/job/1/memory.stat",
+        "inactive_file 1\nactive_file 1\ntotal_inactive_file 200\ntotal_active_file 100\n");
+  EXPECT_EQ(Room(membership), 350U);
+  // From inside a container the root of the mount is the group itself.
+  Write("memory/memory.limit_in_bytes", "600\n");
+  Write("memory/memory.usage_in_bytes", "500\n");
+  EXPECT_EQ(Room("4:memory:/docker/xyz\n"), 100U);
 }
 
 }  // namespace

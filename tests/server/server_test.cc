@@ -449,11 +449,12 @@ TEST_F(ServerAppTest, StreamedExpertsAreReported) {
   EXPECT_EQ(capabilities["serving"]["expert_residency"], "streaming");
   EXPECT_EQ(capabilities["serving"]["serving_mode"], "streaming");
   const Json brief = Call("GET", "/v1/cache/stats").json()["streaming_summary"];
-  EXPECT_EQ(brief.dump(),
-            R"({"experts_resident":6,"capacity":8,"hits":30,"misses":10,"evictions":4,)"
-            R"("hit_rate":0.75,"bytes_read":163840,"read_seconds":0.5,"stall_seconds":0.25,)"
-            R"("prefetches":0,"prefetch_hits":0,"read_errors":0,"policy":"lru",)"
-            R"("direct_pread":{"active":true,"mode":"pread"}})");
+  EXPECT_EQ(
+      brief.dump(),
+      R"({"experts_resident":6,"capacity":8,"hits":30,"misses":10,"evictions":4,)"
+      R"("hit_rate":0.75,"bytes_read":163840,"read_seconds":0.5,"stall_seconds":0.25,)"
+      R"("prefetches":0,"prefetch_hits":0,"read_ahead_dropped":0,"read_errors":0,"policy":"lru",)"
+      R"("direct_pread":{"active":true,"mode":"pread"}})");
   const Json detailed = Call("GET", "/v1/cache/stats?x=2&detail=1").json()["streaming_summary"];
   EXPECT_EQ(detailed["per_layer"].dump(), R"([{"layer":1,"resident":6,"hits":30,"misses":10}])");
   const std::string metrics = Call("GET", "/metrics").body;

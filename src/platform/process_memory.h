@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace mach::server {
+namespace mach {
 
 struct ProcessMemory {
   uint64_t rss_bytes = 0;  // 0 where the system does not tell
@@ -12,4 +12,4 @@ struct ProcessMemory {
 
 ProcessMemory ReadProcessMemory();
 
-}  // namespace mach::server
+}  // namespace mach

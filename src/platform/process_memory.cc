@@ -1,11 +1,11 @@
-#include "server/process_stats.h"
+#include "platform/process_memory.h"
 
 #include <fstream>
 #include <string>
 
 #include <sys/resource.h>
 
-namespace mach::server {
+namespace mach {
 
 ProcessMemory ReadProcessMemory() {
   ProcessMemory memory;
@@ -34,4 +34,4 @@ ProcessMemory ReadProcessMemory() {
   return memory;
 }
 
-}  // namespace mach::server
+}  // namespace mach

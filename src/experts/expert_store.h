@@ -58,8 +58,8 @@ class ExpertStore : public backend::ExpertSource {
 struct StreamOptions {
   // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
   uint64_t bank_bytes = 0;
-  int32_t top_k = 0;           // experts that one token uses in a layer
-  uint64_t arena_bytes = 0;    // of the transient prefill arena, see ArenaRecords; 0 = its default
+  int32_t top_k = 0;         // experts that one token uses in a layer
+  uint64_t arena_bytes = 0;  // of the transient prefill arena, see ArenaRecords; 0 = its default
   std::string policy = "next_use";  // CachePolicyNames names the choices
   bool prefetch = false;
   bool allow_buffered = false;      // else a file system that refuses direct reads is an error

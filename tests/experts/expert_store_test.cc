@@ -295,9 +295,10 @@ TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {
   const ExpertStats stats = store->Stats();
   EXPECT_EQ(stats.prefetch_hits, 2);
   EXPECT_EQ(stats.hits + stats.misses, 3);
-  // The wrong guesses are ordinary records now, so there is room for new ones.
+  // The wrong guesses are ordinary records now, or were never begun: there is room for new ones.
+  EXPECT_GE(stats.prefetches, 2);
   store->Prefetch(3, std::vector<int32_t>{1, 2});
-  EXPECT_EQ(store->Stats().prefetches, 6);
+  EXPECT_EQ(store->Stats().prefetches, stats.prefetches + 2);
 }
 
 TEST(StreamedStore, RefusesABankThatIsTooSmall) {

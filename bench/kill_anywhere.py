@@ -125,6 +125,10 @@ class Trial:
     def convert(self):
         source = self.work / "source"
         write_source(source, self.random)
+        donor = self.work / "donor"
+        self.require("synth", "--shape", "tiny", "--vocab", 4096, "--out", donor)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(donor / name, source / name)
         self.writer("convert", lambda out: ["convert", source, "--bits", 4, "--out", out])
 
     def serve(self):

@@ -129,10 +129,10 @@ int RunGenerate(GenerateOptions& options) {
         sink->finish().reason == engine::FinishReason::kLength ? "cut by --max-tokens"
                                                                : "ended by itself");
     if (usage.experts.misses > 0) {
+      const int64_t wanted = usage.experts.hits + usage.experts.misses;
       std::fprintf(stderr,
                    "[experts: %lld of %lld in memory, %.1f MB read, waited %.2f s for them]\n",
-                   static_cast<long long>(usage.experts.hits),
-                   static_cast<long long>(usage.experts.hits + usage.experts.misses),
+                   static_cast<long long>(usage.experts.hits), static_cast<long long>(wanted),
                    static_cast<double>(usage.experts.bytes_read) / 1e6, usage.experts.stall_s);
     }
   } catch (const Error& error) {

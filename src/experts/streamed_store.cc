@@ -72,6 +72,7 @@ class StreamedStore::Lease : public backend::ExpertLease {
   }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
+  ~Lease() override = default;
 
  protected:
   // With mutex_ held.

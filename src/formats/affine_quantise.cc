@@ -67,8 +67,8 @@ const WeightQuantiser& RoundToNearest() {
       QuantiseAffine(weights, scheme, codes, scales, biases);
     }
   };
-  static const Rounding rounding;
-  return rounding;
+  static const Rounding kRounding;
+  return kRounding;
 }
 
 void StoreFloats(std::span<const float> values, DType dtype, std::span<std::byte> out) {

@@ -117,7 +117,7 @@ std::string UnusedReason(const Checkpoint& checkpoint, const MoeLayout& layout,
                          const MlxNames& names, const std::string& name) {
   const bool tied = checkpoint.config().BoolOr(
       "tie_word_embeddings", checkpoint.root_config().BoolOr("tie_word_embeddings", false));
-  const std::string reason = SkippedTensorReason(name);
+  std::string reason = SkippedTensorReason(name);
   if (!reason.empty()) {
     return reason;
   }

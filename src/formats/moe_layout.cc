@@ -27,8 +27,7 @@ std::string FindPrefix(const Checkpoint& checkpoint) {
 }
 
 std::string FindHead(const Checkpoint& checkpoint, const std::string& prefix) {
-  const std::string usual =
-      prefix == "language_model.model." ? "language_model.lm_head" : "lm_head";
+  std::string usual = prefix == "language_model.model." ? "language_model.lm_head" : "lm_head";
   for (const char* other : {"language_model.lm_head", "lm_head"}) {
     if (!checkpoint.Has(usual + ".weight") && checkpoint.Has(std::string(other) + ".weight")) {
       return other;
@@ -40,6 +39,7 @@ std::string FindHead(const Checkpoint& checkpoint, const std::string& prefix) {
 std::vector<bool> FullAttentionLayers(const ConfigReader& config, int32_t layers) {
   const auto types = config.OptionalStringArray("layer_types");
   std::vector<bool> full;
+  full.reserve(static_cast<size_t>(layers));
   if (!types) {
     const int64_t interval = config.IntOr("full_attention_interval", 4, 1, kMaxLayers);
     for (int32_t layer = 0; layer < layers; ++layer) {
@@ -64,6 +64,7 @@ std::vector<bool> MoeLayers(const ConfigReader& config, int32_t layers) {
       config.OptionalIntArray("mlp_only_layers", 0, kMaxLayers).value_or(std::vector<int64_t>());
   const int64_t step = config.IntOr("decoder_sparse_step", 1, 1, kMaxLayers);
   std::vector<bool> moe;
+  moe.reserve(static_cast<size_t>(layers));
   for (int32_t layer = 0; layer < layers; ++layer) {
     moe.push_back((layer + 1) % step == 0 &&
                   std::find(dense.begin(), dense.end(), layer) == dense.end());

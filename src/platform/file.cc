@@ -99,10 +99,10 @@ class MappedFile final : public RandomAccessFile {
     }
     // Whole pages, those shared with neighbours too: a mapping of a file reads them back.
     static const auto kPageBytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / kPageBytes * kPageBytes;
-    const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size());
+    const auto within = reinterpret_cast<uintptr_t>(bytes.data()) % kPageBytes;
     // Advice: that the system refuses it changes no result.
-    (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    (void)::madvise(const_cast<std::byte*>(bytes.data()) - within, bytes.size() + within,
+                    MADV_DONTNEED);
   }
 
   void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {

@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include "platform/proc_file.h"
+
 namespace mach {
 namespace {
 
@@ -107,18 +109,8 @@ std::optional<uint64_t> ControlGroupRoom(const std::string& membership, const fs
 
 MachineMemory ReadMachineMemory() {
   MachineMemory memory;
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  while (file >> key) {
-    uint64_t* field = key == "MemTotal:"       ? &memory.total_bytes
-                      : key == "MemAvailable:" ? &memory.available_bytes
-                                               : nullptr;
-    uint64_t kibibytes = 0;
-    if (field != nullptr && file >> kibibytes) {
-      *field = kibibytes << 10;
-    }
-    std::getline(file, key);
-  }
+  ReadProcSizes("/proc/meminfo",
+                {{"MemTotal:", &memory.total_bytes}, {"MemAvailable:", &memory.available_bytes}});
   if (memory.total_bytes == 0) {
     // Elsewhere: half of the machine's memory is taken to be free for us.
     const auto pages = ::sysconf(_SC_PHYS_PAGES);

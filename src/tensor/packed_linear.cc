@@ -323,30 +323,30 @@ Buffer PackedLinear::PackBias(MemoryBudget& budget, std::string_view owner, int6
   return packed;
 }
 
-PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
-                                     const TensorView& weight, const TensorView* bias,
-                                     ThreadPool& pool) {
+template <typename Pack>
+PackedLinear PackedLinear::Make(MemoryBudget& budget, std::string_view owner,
+                                const PackedSpec& spec, const TensorView* bias, const Pack& pack) {
   PackedLinear packed;
-  const PackedSpec spec = CheckFloat(weight, owner);
   packed.data_ = Buffer(budget, owner, spec.bytes());
   packed.bias_ = PackBias(budget, owner, spec.out_features, bias);
-  PackFloat(weight, owner, packed.data_.As<std::byte>(), pool);
+  pack(packed.data_.As<std::byte>());
   packed.view_ = PackedView(spec, packed.data_.data(),
                             packed.bias_.empty() ? nullptr : packed.bias_.As<float>().data());
   return packed;
 }
 
+PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
+                                     const TensorView& weight, const TensorView* bias,
+                                     ThreadPool& pool) {
+  return Make(budget, owner, CheckFloat(weight, owner), bias,
+              [&](std::span<std::byte> out) { PackFloat(weight, owner, out, pool); });
+}
+
 PackedLinear PackedLinear::FromAffine(MemoryBudget& budget, std::string_view owner,
                                       const AffineMatrixView& weight, const TensorView* bias,
                                       ThreadPool& pool) {
-  PackedLinear packed;
-  const PackedSpec spec = CheckAffine(weight, owner);
-  packed.data_ = Buffer(budget, owner, spec.bytes());
-  packed.bias_ = PackBias(budget, owner, spec.out_features, bias);
-  PackAffine(weight, owner, packed.data_.As<std::byte>(), pool);
-  packed.view_ = PackedView(spec, packed.data_.data(),
-                            packed.bias_.empty() ? nullptr : packed.bias_.As<float>().data());
-  return packed;
+  return Make(budget, owner, CheckAffine(weight, owner), bias,
+              [&](std::span<std::byte> out) { PackAffine(weight, owner, out, pool); });
 }
 
 void PackedView::UnpackRow(int64_t row, std::span<float> out) const {

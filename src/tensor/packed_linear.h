@@ -100,6 +100,9 @@ class PackedLinear {
   const PackedView& view() const { return view_; }
 
  private:
+  template <typename Pack>
+  static PackedLinear Make(MemoryBudget& budget, std::string_view owner, const PackedSpec& spec,
+                           const TensorView* bias, const Pack& pack);
   static Buffer PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
                          const TensorView* bias);
 

@@ -13,16 +13,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-template <typename Call>
-std::string ErrorOf(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 // A layer "P" of 2 outputs and 64 inputs, quantised to `bits` in groups of `group`.
 std::vector<TestTensor> QuantisedLayer(const std::string& module, int bits, int group,
                                        const std::string& float_type = "F16") {

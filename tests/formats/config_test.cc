@@ -4,22 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/formats/test_files.h"
 
 namespace mach::formats {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <typename Call>
-std::string ErrorOf(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 ConfigReader Sample() {
   return ConfigReader::Parse(R"({

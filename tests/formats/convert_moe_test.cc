@@ -24,16 +24,6 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-template <typename Call>
-std::string ErrorOf(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.Describe();
-  }
-  return "no error";
-}
-
 ConvertOptions Options(const fs::path& source, const fs::path& out, int bits = 0) {
   ConvertOptions options;
   options.source = source;

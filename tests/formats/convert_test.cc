@@ -22,16 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-template <typename Call>
-std::string ErrorOf(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.Describe();
-  }
-  return "no error";
-}
-
 ConvertOptions Options(const fs::path& source, const fs::path& out) {
   ConvertOptions options;
   options.source = source;

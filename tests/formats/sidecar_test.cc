@@ -20,16 +20,6 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-template <typename Call>
-std::string ErrorOf(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.Describe();
-  }
-  return "no error";
-}
-
 constexpr int32_t kExperts = 5;
 
 std::byte RecordByte(int32_t layer, int32_t expert, size_t i) {

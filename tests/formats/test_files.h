@@ -12,7 +12,20 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
+
 namespace mach::formats {
+
+// What a call that must fail says, cure included.
+template <typename Call>
+std::string ErrorOf(const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.Describe();
+  }
+  return "no error";
+}
 
 class ScratchDir {
  public:

@@ -16,6 +16,7 @@
 #include "kernels/vector.h"
 #include "platform/cpu.h"
 #include "tensor/half.h"
+#include "tests/kernels/kernel_test_util.h"
 
 namespace mach::kernels {
 namespace {
@@ -69,15 +70,6 @@ struct Case {
 struct Inputs {
   std::vector<float> q, k, v;  // [tokens, heads, head_dim]; k, v from position 0
 };
-
-std::vector<float> RandomFloats(int64_t count, float spread, std::mt19937& random) {
-  std::normal_distribution<float> normal(0.0F, spread);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& x : out) {
-    x = normal(random);
-  }
-  return out;
-}
 
 Inputs MakeInputs(const Case& c, std::mt19937& random) {
   const int64_t kv_floats = (c.first + c.tokens) * c.kv_heads * c.head_dim;

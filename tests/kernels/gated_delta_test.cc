@@ -13,37 +13,13 @@
 
 #include "kernels/vector.h"
 #include "platform/cpu.h"
+#include "tests/kernels/kernel_test_util.h"
 
 namespace mach::kernels {
 namespace {
 
 constexpr uint32_t kSeed = 20261125;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kGuard = -12345.0F;
 constexpr double kUnit = 0x1p-24;  // relative error of one rounding
-
-std::vector<float> RandomFloats(int64_t count, float spread, std::mt19937& random) {
-  std::normal_distribution<float> normal(0.0F, spread);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& x : out) {
-    x = normal(random);
-  }
-  return out;
-}
-
-// Bit equality, any NaN equal to any other.
-void ExpectSame(const std::vector<float>& got, const std::vector<float>& want,
-                const std::string& what) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    if (std::isnan(got[i]) && std::isnan(want[i])) {
-      continue;
-    }
-    ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(want[i]))
-        << what << ": element " << i << " is " << got[i] << ", expected " << want[i];
-  }
-}
 
 TEST(GateKernels, EveryInstructionSetEqualsScalar) {
   std::mt19937 random(kSeed);

@@ -286,8 +286,8 @@ def make(name, spec, out):
     config = make_config(spec)
     tensors = store(directory, spec, config, make_weights(config, rng))
     prompt = rng.integers(2, config["vocab_size"], PROMPT_TOKENS).tolist()
-    return make_logits(name, directory, spec.quantization, tensors, prompt,
-                       lambda weights, groups: Decoder(config, weights, groups))
+    make_logits(name, directory, spec.quantization, tensors, prompt,
+                lambda weights, groups: Decoder(config, weights, groups))
 
 
 def make_logits(name, directory, quantization, tensors, prompt, decoder):
@@ -336,22 +336,25 @@ def make_logits(name, directory, quantization, tensors, prompt, decoder):
           f"{len(set(tokens))} different tokens, {size / 1e3:.0f} kB, {note}")
     if not 1 <= spread <= 4:
         raise SystemExit(f"{name}: logits have a standard deviation of {spread}")
-    return size
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run_specs(description, specs, make_one):
+    """The command line of a script of checkpoints: makes those that are named, or all."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=pathlib.Path,
                         default=pathlib.Path(__file__).resolve().parent.parent / "tests/golden")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these checkpoints")
     args = parser.parse_args()
     mx.set_default_device(mx.cpu)
-    unknown = sorted(set(args.names) - set(SPECS))
+    unknown = sorted(set(args.names) - set(specs))
     if unknown:
-        parser.error(f"no checkpoint called {', '.join(unknown)}; there are {', '.join(SPECS)}")
-    total = sum(make(name, SPECS[name], args.out) for name in args.names or SPECS)
+        parser.error(f"no checkpoint called {', '.join(unknown)}; there are {', '.join(specs)}")
+    names = args.names or specs
+    for name in names:
+        make_one(name, specs[name], args.out)
+    total = sum(file.stat().st_size for name in names for file in (args.out / name).iterdir())
     print(f"{total / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    run_specs(__doc__.splitlines()[0], SPECS, make)

@@ -7,7 +7,6 @@ the other names, bit for bit the same model; make_golden_hf.py adds transformers
 
 usage: make_golden_moe.py [--out tests/golden] [NAME ...]
 """
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -17,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from golden_forward import Decoder
-from make_golden import LOGIT_STD, PROMPT_TOKENS, Spec, affine, make_logits, store
+from make_golden import LOGIT_STD, PROMPT_TOKENS, Spec, affine, make_logits, run_specs, store
 
 BASE = {
     "hidden_size": 32,
@@ -244,19 +243,5 @@ def make(name, spec, out):
                                                 outer + "lm_head"))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path,
-                        default=pathlib.Path(__file__).resolve().parent.parent / "tests/golden")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these checkpoints")
-    args = parser.parse_args()
-    mx.set_default_device(mx.cpu)
-    unknown = sorted(set(args.names) - set(SPECS))
-    if unknown:
-        parser.error(f"no checkpoint called {', '.join(unknown)}; there are {', '.join(SPECS)}")
-    for name in args.names or SPECS:
-        make(name, SPECS[name], args.out)
-
-
 if __name__ == "__main__":
-    main()
+    run_specs(__doc__.splitlines()[0], SPECS, make)

@@ -47,12 +47,24 @@ Error NoTokenizer(const std::filesystem::path& dir) {
           "fetch the model's tokenizer.json into that directory"};
 }
 
+ServableCheckpoint OpenServable(const RunnableOptions& options) {
+  ServableCheckpoint source;
+  source.checkpoint = formats::Checkpoint::Open(options.checkpoint);
+  source.experts = FindExperts(*source.checkpoint);
+  RequireServable(*source.checkpoint, source.experts, options.experts.residency);
+  return source;
+}
+
 RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
                            LoadProgress* progress) {
+  return LoadRunnable(OpenServable(options), options, budget, progress);
+}
+
+RunnableModel LoadRunnable(ServableCheckpoint source, const RunnableOptions& options,
+                           MemoryBudget& budget, LoadProgress* progress) {
   RunnableModel runnable;
-  runnable.checkpoint = formats::Checkpoint::Open(options.checkpoint);
-  const std::optional<ExpertInventory> inventory = FindExperts(*runnable.checkpoint);
-  RequireServable(*runnable.checkpoint, inventory, options.experts.residency);
+  runnable.checkpoint = std::move(source.checkpoint);
+  const std::optional<ExpertInventory>& inventory = source.experts;
   runnable.plan = PlanMemory(*runnable.checkpoint, inventory,
                              {.experts = options.experts,
                               .threads = options.threads,

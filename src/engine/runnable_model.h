@@ -61,8 +61,19 @@ struct RunnableModel {
 // not.
 Error NoTokenizer(const std::filesystem::path& dir);
 
+// A checkpoint whose headers say that it can be served as asked.
+struct ServableCheckpoint {
+  std::unique_ptr<formats::Checkpoint> checkpoint;
+  std::optional<ExpertInventory> experts;  // none for dense models
+};
+
+// Reads headers only. Throws mach::Error naming file and field, with the command that helps.
+ServableCheckpoint OpenServable(const RunnableOptions& options);
+
 // `budget` must outlive the result; its ceiling is the plan's. `progress` may be null. Throws
 // mach::Error naming file and field.
+RunnableModel LoadRunnable(ServableCheckpoint source, const RunnableOptions& options,
+                           MemoryBudget& budget, LoadProgress* progress);
 RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
                            LoadProgress* progress);
 

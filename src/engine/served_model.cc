@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "engine/expert_loading.h"
 #include "engine/local_engine.h"
 #include "formats/checkpoint.h"
 #include "formats/text_config.h"
@@ -56,11 +55,8 @@ ServedModel::~ServedModel() = default;
 
 std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress) {
   const Stopwatch watch;
-  {
-    // What cannot be served this way shows itself before anything large is read.
-    const auto checkpoint = formats::Checkpoint::Open(options.checkpoint);
-    RequireServable(*checkpoint, FindExperts(*checkpoint), options.experts.residency);
-  }
+  // First: what cannot be served this way shows itself before anything large is read.
+  ServableCheckpoint source = OpenServable(options);
   auto served = std::make_unique<ServedModel>();
   served->budget = std::make_unique<MemoryBudget>(options.memory_ceiling_bytes);
   served->tokenizer = LoadTokenizer(options.checkpoint);
@@ -76,7 +72,7 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(options.checkpoint);
   served->defaults = ToDefaults(generation);
 
-  RunnableModel runnable = LoadRunnable(options, *served->budget, progress);
+  RunnableModel runnable = LoadRunnable(std::move(source), options, *served->budget, progress);
   served->experts = std::move(runnable.experts);
   const models::ModelShape shape = runnable.model->shape();
   if (served->tokenizer->vocab_size() > shape.vocab_size) {

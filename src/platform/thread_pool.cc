@@ -19,8 +19,8 @@ void SpinPause() {
 
 // An idle worker spins for about 100 us, then gives its core away for about 2 ms more to whoever
 // wants it, then sleeps: longer than the gaps inside a decode step and than the wait for an expert
-// from disk, shorter than anything a person or a power meter notices. Waking a sleeping thread on a
-// virtual machine took 0.2 to 0.6 ms.
+// from disk, shorter than anything a person or a power meter notices. What waking a sleeping thread
+// costs streamed decode is in docs/benchmarks.md.
 constexpr int kSpins = 4000;
 constexpr int kYields = 4000;
 // A worker that lost its core (fewer cores than threads) must not stop the caller from running it.

@@ -9,17 +9,25 @@
 #include <vector>
 
 #include "experts/policy_simulator.h"
+#include "experts/routing_stats.h"
 
 namespace mach::experts {
 namespace {
 
 void Print(const std::string& name, const RoutingTrace& trace) {
   size_t largest = 0;
+  RoutingStats stats(trace.shape);
   for (const RoutingEvent& event : trace.events) {
     largest = std::max(largest, event.ids.size());
+    stats.Add(event.layer, event.ids);
   }
-  std::printf("\n%s: %d layers x %d experts, %zu layer steps\n| slots | share |", name.c_str(),
-              trace.shape.layers, trace.shape.experts, trace.events.size());
+  const RoutingSummary routing = stats.Summary();
+  std::printf(
+      "\n%s: %d layers, %lld steps; %.0f of %d experts of a layer used, as diverse as %.0f "
+      "equally popular ones; the most popular in %.0f %% of the steps; %.0f %% were used by "
+      "the step before\n| slots | share |",
+      name.c_str(), trace.shape.layers, static_cast<long long>(routing.steps), routing.distinct,
+      routing.experts, routing.effective, 100 * routing.top, 100 * routing.repeated);
   for (const std::string& policy : CachePolicyNames()) {
     std::printf(" %s |", policy.c_str());
   }

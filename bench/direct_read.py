@@ -42,8 +42,10 @@ def measure(paths, block_bytes, depth, seconds, seed=None, in_order=False):
 
     def work(worker):
         nonlocal position
-        # Huge pages, as the bank has them: a block is then a few segments, not hundreds.
-        buffer = mmap.mmap(-1, 2 * HUGE_PAGE_BYTES + block_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES)
+        # Huge pages, as the bank has them: a block is then a few segments, not hundreds. Private,
+        # as shared memory has none unless the system is set up for it.
+        buffer = mmap.mmap(-1, (2 + block_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES,
+                           flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         buffer.madvise(mmap.MADV_HUGEPAGE)
         target = memoryview(buffer)[:block_bytes]
         while time.perf_counter() < deadline:

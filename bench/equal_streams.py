@@ -83,6 +83,8 @@ def main():
               f"different ones", flush=True)
         for cache_gb in args.cache_gb or bank_sizes(args.checkpoint):
             for prefetch in ("--no-expert-prefetch", "--expert-prefetch"):
+                # What a server before has learnt would make the first start a restart.
+                (args.checkpoint / "expert_sidecar" / "heat.bin").unlink(missing_ok=True)
                 for start in ("first start", "restarted"):
                     flags = ["--streaming", "--expert-cache-gb", f"{cache_gb:.6f}", prefetch]
                     found, summary = answers(args, flags, log)

@@ -9,25 +9,23 @@ One checkpoint for each router skew (`mach synth --router-skew`). Each cell is o
 --json --streaming --expert-cache-gb N`; its medians are printed. Beside the speed:
 
   hits, MB/token, stall  what the run itself counted during decode
-  of floor               speed over what it were if memory and disk were used without a gap and at
-                         the same time: 1 / max(weights / memory bandwidth, bytes read / disk
-                         bandwidth). The memory bandwidth is what the run's threads reach (mach
-                         bench measures it), the disk bandwidth that of random direct reads of one
-                         record, `depth` in flight, measured just before (direct_read.py)
+  of floor               speed over what it were if memory and disk were used without a gap: at the
+                         same time, 1 / max(weights / memory bandwidth, bytes read / disk
+                         bandwidth), and one after the other, 1 / their sum. The memory bandwidth is
+                         what the run's threads reach (mach bench measures it), the disk bandwidth
+                         that of random direct reads of one record, `depth` in flight, measured just
+                         after (direct_read.py)
   RSS/plan               peak resident memory over what was predicted (as `mach check` prints it)
   routing                distinct experts of a layer, share of the steps that used the most popular
                          one, share of a step's experts that the step before used too
-                         (routing_stats.py)
 """
 import argparse
 import json
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import direct_read
-import routing_stats
 
 
 def run_json(*command):
@@ -38,22 +36,21 @@ def run_json(*command):
 
 
 def skew_of(checkpoint):
-    """From the description in mach.json; None for a checkpoint that is not synthetic."""
-    words = json.loads((pathlib.Path(checkpoint) / "mach.json").read_text())["source"]["path"]
-    found = [word.split("=")[1] for word in words.split() if word.startswith("router_skew=")]
-    return float(found[0]) if found else None
+    """From the command in mach.json; None for a checkpoint that is not synthetic."""
+    words = json.loads((pathlib.Path(checkpoint) / "mach.json").read_text())["source"]["path"].split()
+    if words[:2] != ["mach", "synth"]:
+        return None
+    return float(words[words.index("--router-skew") + 1]) if "--router-skew" in words else 0.0
 
 
 def measure(args, checkpoint, cache_gb):
+    flags = ["--streaming", "--expert-cache-gb", cache_gb, "--threads", args.threads, *args.flag]
+    bench = run_json(args.mach, "bench", checkpoint, "--json", "--repeat", args.repeat,
+                     "--prompt-tokens", args.prompt, "--generate-tokens", args.generate, *flags)
+    # After the run: the first reads of a file that lay idle may be several times slower than later
+    # ones, and the run has those behind it.
     files, record = direct_read.sidecar(checkpoint)
     disk = direct_read.measure(files, record, args.depth, 3)
-    flags = ["--streaming", "--expert-cache-gb", cache_gb, "--threads", args.threads, *args.flag]
-    with tempfile.TemporaryDirectory() as scratch:
-        trace = pathlib.Path(scratch) / "trace"
-        bench = run_json(args.mach, "bench", checkpoint, "--json", "--repeat", args.repeat,
-                         "--prompt-tokens", args.prompt, "--generate-tokens", args.generate,
-                         "--expert-trace", trace, *flags)
-        routing = routing_stats.summary(trace)
     experts = bench["decode_experts"]
     memory_s = bench["weight_bytes_per_token"] / (bench["probe_gb_s"] * 1e9)
     disk_s = experts["bytes_read_per_token"] / disk
@@ -72,10 +69,11 @@ def measure(args, checkpoint, cache_gb):
         "disk_gb_s": disk / 1e9,
         "floor_tok_s": 1 / max(memory_s, disk_s),
         "share_of_floor": tok_s * max(memory_s, disk_s),
+        "share_of_serial_floor": tok_s * (memory_s + disk_s),
         "peak_rss_bytes": bench["peak_rss_bytes"],
         "predicted_bytes": bench["predicted_bytes"],
         "rss_over_prediction": bench["peak_rss_bytes"] / bench["predicted_bytes"],
-        "routing": routing,
+        "routing": bench["decode_routing"],
     }
 
 
@@ -98,15 +96,16 @@ def main():
             rows.append(measure(args, checkpoint, cache_gb))
             print(json.dumps(rows[-1]), flush=True)
     print("\n| skew | bank, GB | tok/s (range) | hits | MB/token | stall | memory, disk GB/s | "
-          "of floor | peak RSS, GB | RSS/plan | routing |\n|" + "---|" * 11)
+          "of floor, serial | peak RSS, GB | RSS/plan | routing |\n|" + "---|" * 11)
     for row in rows:
         print(f"| {row['skew']} | {row['cache_gb']:g} | {row['tok_s']:.2f} "
               f"({row['min']:.2f} to {row['max']:.2f}) | {row['hit_rate']:.3f} | "
               f"{row['mb_per_token']:.1f} | {row['stall_share']:.2f} | {row['memory_gb_s']:.1f}, "
-              f"{row['disk_gb_s']:.2f} | {row['share_of_floor']:.2f} | "
+              f"{row['disk_gb_s']:.2f} | {row['share_of_floor']:.2f}, "
+              f"{row['share_of_serial_floor']:.2f} | "
               f"{row['peak_rss_bytes'] / 1e9:.2f} | {row['rss_over_prediction']:.3f} | "
               f"{row['routing']['distinct']:.0f}, {row['routing']['top']:.2f}, "
-              f"{row['routing']['repeat']:.2f} |")
+              f"{row['routing']['repeated']:.2f} |")
 
 
 if __name__ == "__main__":

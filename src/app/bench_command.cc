@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -190,6 +191,21 @@ void PrintExperts(const char* name, const nlohmann::ordered_json& experts) {
       100 * experts["stall_share"].get<double>());
 }
 
+nlohmann::ordered_json RoutingJson(const experts::RoutingSummary& routing) {
+  return {{"steps", routing.steps},       {"experts", routing.experts},
+          {"distinct", routing.distinct}, {"effective", routing.effective},
+          {"top", routing.top},           {"repeated", routing.repeated}};
+}
+
+void PrintRouting(const experts::RoutingSummary& routing) {
+  std::printf(
+      "routing of %-11s %10.0f of %d experts of a layer used, as diverse as %.0f equally "
+      "popular ones;\n%35sthe most popular in %.0f %% of the steps; %.0f %% were used by "
+      "the step before\n",
+      (std::to_string(routing.steps) + " steps").c_str(), routing.distinct, routing.experts,
+      routing.effective, "", 100 * routing.top, 100 * routing.repeated);
+}
+
 int RunBench(BenchOptions& options) {
   MemoryBudget budget(GigabytesToBytes(options.memory_gb));
   const int64_t longest =
@@ -199,6 +215,7 @@ int RunBench(BenchOptions& options) {
   options.residency.Apply(options.load);
   // A measurement neither profits from what served before nor decides what is served next.
   options.load.experts.keep_heat = false;
+  options.load.experts.observe_routing = true;
   const Stopwatch load_watch;
   engine::RunnableModel runnable = engine::LoadRunnable(options.load, budget, nullptr);
   const double load_s = load_watch.ElapsedSeconds();
@@ -206,6 +223,8 @@ int RunBench(BenchOptions& options) {
   const backend::Backend* const backend = runnable.backend.get();
   models::Model* const model = runnable.model.get();
   const BenchResult result = Bench(runnable, options).Run();
+  const std::optional<experts::RoutingSummary> routing =
+      runnable.experts ? runnable.experts->Stats().routing : std::nullopt;
   const uint64_t peak_rss_bytes = ReadProcessMemory().peak_rss_bytes;
   // After reading the peak: the probe takes memory itself.
   const double probe = options.probe ? ProbeReadBandwidth(backend->threads()) : 0;
@@ -222,29 +241,31 @@ int RunBench(BenchOptions& options) {
                                 : runnable.serving->streaming ? "streaming"
                                                               : "resident";
   if (options.json) {
-    const nlohmann::ordered_json json = {{"checkpoint", options.checkpoint},
-                                         {"model_type", checkpoint->model_type()},
-                                         {"weights", checkpoint->QuantisationSummary()},
-                                         {"isa", backend->isa()},
-                                         {"threads", backend->threads()},
-                                         {"prompt_tokens", options.prompt_tokens},
-                                         {"generate_tokens", options.generate_tokens},
-                                         {"depth_tokens", options.depth_tokens},
-                                         {"prefill_chunk", runnable.plan.prefill_chunk},
-                                         {"expert_residency", residency},
-                                         {"expert_cache_bytes", runnable.plan.expert_bank_bytes},
-                                         {"load_s", load_s},
-                                         {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
-                                         {"decode_tok_s", SpreadJson(result.decode_tok_s)},
-                                         {"weight_bytes_per_token", token_bytes},
-                                         {"decode_weight_gb_s", achieved},
-                                         {"probe_gb_s", probe},
-                                         {"bandwidth_share", probe > 0 ? achieved / probe : 0},
-                                         {"prefill_experts", prefill_experts},
-                                         {"decode_experts", decode_experts},
-                                         {"accounted_bytes", budget.TotalBytes()},
-                                         {"predicted_bytes", runnable.plan.total_bytes},
-                                         {"peak_rss_bytes", peak_rss_bytes}};
+    const nlohmann::ordered_json json = {
+        {"checkpoint", options.checkpoint},
+        {"model_type", checkpoint->model_type()},
+        {"weights", checkpoint->QuantisationSummary()},
+        {"isa", backend->isa()},
+        {"threads", backend->threads()},
+        {"prompt_tokens", options.prompt_tokens},
+        {"generate_tokens", options.generate_tokens},
+        {"depth_tokens", options.depth_tokens},
+        {"prefill_chunk", runnable.plan.prefill_chunk},
+        {"expert_residency", residency},
+        {"expert_cache_bytes", runnable.plan.expert_bank_bytes},
+        {"load_s", load_s},
+        {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
+        {"decode_tok_s", SpreadJson(result.decode_tok_s)},
+        {"weight_bytes_per_token", token_bytes},
+        {"decode_weight_gb_s", achieved},
+        {"probe_gb_s", probe},
+        {"bandwidth_share", probe > 0 ? achieved / probe : 0},
+        {"prefill_experts", prefill_experts},
+        {"decode_experts", decode_experts},
+        {"decode_routing", routing ? RoutingJson(*routing) : nlohmann::ordered_json()},
+        {"accounted_bytes", budget.TotalBytes()},
+        {"predicted_bytes", runnable.plan.total_bytes},
+        {"peak_rss_bytes", peak_rss_bytes}};
     std::printf("%s\n", json.dump(2).c_str());
     return kExitOk;
   }
@@ -277,6 +298,9 @@ int RunBench(BenchOptions& options) {
   if (runnable.serving && runnable.serving->streaming) {
     PrintExperts("prefill", prefill_experts);
     PrintExperts("decode", decode_experts);
+  }
+  if (routing && routing->steps > 0) {
+    PrintRouting(*routing);
   }
   std::printf("load                   %10.2f s\n", load_s);
   std::printf("peak RSS               %10.1f MB (accounted %.1f MB, predicted %.1f MB)\n",

@@ -51,6 +51,7 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
   if (path.runnable) {
     out["predicted_bytes"] = PlanJson(path.plan);
     out["context_tokens"] = path.plan.context;
+    out["max_context_tokens"] = path.plan.max_context;
     out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
     out["expert_cache_bytes"] = path.plan.expert_bank_bytes;
     out["advice"] = Json{{"command", path.advice},
@@ -104,6 +105,9 @@ void PrintPath(const engine::PathReport& path) {
     std::printf("  %-14s %8.3f GB", owner.c_str(), Gb(bytes));
     if (owner == "kv") {
       std::printf("  for %lld tokens", static_cast<long long>(plan.context));
+      if (plan.max_context > plan.context) {
+        std::printf("; requests may have up to %lld", static_cast<long long>(plan.max_context));
+      }
     } else if (owner == "activations") {
       std::printf("  for chunks of %lld tokens", static_cast<long long>(plan.prefill_chunk));
     }

@@ -175,7 +175,8 @@ Command AddGenerate(CLI::App& root) {
   const auto* memory = "Memory";
   options->residency.Register(*app, memory);
   app->add_option("--max-context", options->load.max_context,
-                  "Tokens of prompt and answer together; 0 = the model's own limit")
+                  "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
+                  "has room for")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(memory);

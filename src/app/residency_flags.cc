@@ -39,7 +39,7 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
                "failing")
       ->group(group);
   app.add_option("--expert-trace", expert_trace,
-                 "Append the experts of every decode step to this file, for bench/cache_policy_sim")
+                 "Record the experts of every decode step in this file, for bench/cache_policy_sim")
       ->group(group);
   app.add_option("--prefill-chunk", prefill_chunk,
                  "Tokens of one forward of prefill. 0 = the largest power of two from 512 to 8192 "
@@ -60,8 +60,7 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
         {expert_prefetch.has_value(), "--expert-prefetch"},
         {!expert_policy.empty(), "--expert-policy"},
         {io.has_value(), "--io"},
-        {allow_buffered_io, "--allow-buffered-io"},
-        {!expert_trace.empty(), "--expert-trace"}};
+        {allow_buffered_io, "--allow-buffered-io"}};
     for (const auto& [is_given, flag] : given) {
       if (is_given) {
         throw Error(

@@ -90,7 +90,8 @@ Command AddServe(CLI::App& root) {
                   "Model id that clients see (default: the hub id or the directory's name)")
       ->group(model);
   app->add_option("--max-context", options.load.max_context,
-                  "Tokens of prompt and answer together; 0 = the model's own limit")
+                  "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
+                  "has room for")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group(model);

@@ -144,7 +144,6 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
   stream.allow_buffered = options.allow_buffered;
   stream.io = options.io;
   stream.heat_file = options.keep_heat ? inventory.HeatFile() : "";
-  stream.trace_file = options.trace_file;
   stream.wrap_reader = options.wrap_reader;
   return stream;
 }
@@ -164,11 +163,13 @@ std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
       {"experts", booked(static_cast<int64_t>(inventory.moe_layers.size()) * inventory.experts())}};
 }
 
-std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
-                                                  const ExpertInventory& inventory,
-                                                  const ExpertOptions& options, uint64_t bank_bytes,
-                                                  int threads, MemoryBudget& budget,
-                                                  const std::function<void(uint64_t)>& progress) {
+namespace {
+
+std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& checkpoint,
+                                                const ExpertInventory& inventory,
+                                                const ExpertOptions& options, uint64_t bank_bytes,
+                                                int threads, MemoryBudget& budget,
+                                                const std::function<void(uint64_t)>& progress) {
   if (options.residency == Residency::kStreaming) {
     return experts::MakeStreamedStore(*inventory.sidecar,
                                       MakeStreamOptions(inventory, options, bank_bytes), budget,
@@ -189,6 +190,26 @@ std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& che
           progress(record.size());
         }
       });
+}
+
+}  // namespace
+
+std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
+                                                  const ExpertInventory& inventory,
+                                                  const ExpertOptions& options, uint64_t bank_bytes,
+                                                  int threads, MemoryBudget& budget,
+                                                  const std::function<void(uint64_t)>& progress) {
+  std::optional<experts::TraceWriter> trace;  // first: a bad path shows itself before loading
+  if (!options.trace_file.empty()) {
+    trace.emplace(options.trace_file,
+                  experts::CacheShape{static_cast<int32_t>(inventory.moe_layers.size()),
+                                      inventory.experts()});
+  }
+  auto store = MakeStore(checkpoint, inventory, options, bank_bytes, threads, budget, progress);
+  if (options.observe_routing || trace) {
+    return experts::MakeObservedStore(std::move(store), inventory.moe_layers, std::move(trace));
+  }
+  return store;
 }
 
 }  // namespace mach::engine

@@ -33,7 +33,8 @@ struct ExpertOptions {
   std::string io = "auto";              // "io_uring", "pread"
   bool allow_buffered = false;          // where the file system refuses direct reads
   bool keep_heat = true;                // load and save the heat map
-  std::filesystem::path trace_file;     // gets the ids of every decode step appended; empty: none
+  bool observe_routing = false;         // count it (experts/routing_stats.h)
+  std::filesystem::path trace_file;     // gets the ids of every decode step; empty: none
   // For tests: what stands between the store and its reader (experts/expert_store.h).
   std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
 };

@@ -16,6 +16,8 @@ constexpr int64_t kMinChunk = 512;
 constexpr int64_t kMaxChunk = 8192;
 constexpr int64_t kUsualChunk = 2048;
 constexpr int64_t kUsualContext = 32768;
+constexpr int64_t kLeastContext = 2048;
+constexpr int64_t kContextStep = 256;  // what a context that was chosen is a multiple of
 
 // The program, its libraries and threads, and what a tokenizer becomes for each byte of its
 // tokenizer.json; measured on builds of the preset release.
@@ -113,6 +115,9 @@ class Planner {
     }
     SizeChunk();
     plan_.total_bytes = Sum(plan_.bytes);
+    if (options_.max_context == 0 && plan_.limit_bytes > 0) {
+      LimitContext();
+    }
     return plan_;
   }
 
@@ -145,21 +150,18 @@ class Planner {
   }
 
   void SizeBank() {
-    const uint64_t record = inventory_->layout.record_bytes;
-    const uint64_t least = static_cast<uint64_t>(inventory_->top_k) * record;
-    plan_.expert_bank_bytes = options_.experts.cache_bytes.value_or(least);
+    plan_.expert_bank_bytes = options_.experts.cache_bytes.value_or(LeastBank());
     if (options_.experts.cache_bytes) {
       return;
     }
     int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
     while (true) {
       const auto bytes = BytesWithChunk(chunk);
-      const uint64_t others = Sum(bytes) - bytes.at("expert_bank");
+      const uint64_t others = Sum(bytes) - bytes.at("expert_bank") - bytes.at("expert_arena");
       const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
       const bool last = options_.prefill_chunk > 0 || chunk <= kMinChunk;
       if (last || room >= bytes.at("activations")) {
-        plan_.expert_bank_bytes =
-            std::clamp(BankWithin(room, record), least, std::max(least, inventory_->TotalBytes()));
+        plan_.expert_bank_bytes = BankWithin(room);
         return;
       }
       chunk /= 2;
@@ -173,13 +175,24 @@ class Planner {
            inventory_->layout.record_bytes;
   }
 
-  // The most records that, booked in whole pages, leave nothing over `room`.
-  static uint64_t BankWithin(uint64_t room, uint64_t record) {
-    uint64_t bank = room / record * record;
-    while (bank > 0 && Buffer::BookedBytes(bank) > room) {
-      bank -= record;
+  uint64_t LeastBank() const {
+    return static_cast<uint64_t>(inventory_->top_k) * inventory_->layout.record_bytes;
+  }
+
+  // The most records that fit into `room` with the arena beside them; LeastBank() in any case.
+  uint64_t BankWithin(uint64_t room) const {
+    const uint64_t record = inventory_->layout.record_bytes;
+    uint64_t least = LeastBank() / record;
+    uint64_t most = std::max(least, std::min(room, inventory_->TotalBytes()) / record);
+    while (least < most) {
+      const uint64_t half = (least + most + 1) / 2;
+      if (Sum(ExpertBytes(*inventory_, options_.experts, half * record)) <= room) {
+        least = half;
+      } else {
+        most = half - 1;
+      }
     }
-    return bank;
+    return least * record;
   }
 
   void SizeChunk() {
@@ -198,6 +211,31 @@ class Planner {
       }
     }
     plan_.activation_bytes = model_.ActivationBytes(Rows(plan_.prefill_chunk));
+  }
+
+  // No request is let in that memory has no room for: it would end in the middle, or the process
+  // would.
+  void LimitContext() {
+    const int64_t own = plan_.max_context;
+    const auto per_token = static_cast<double>(plan_.Of("kv")) / static_cast<double>(plan_.context);
+    const double room =
+        static_cast<double>(plan_.limit_bytes) - static_cast<double>(plan_.total_bytes);
+    const double more = per_token > 0 ? room / per_token : 0;
+    if (static_cast<double>(plan_.context) + more >= static_cast<double>(own)) {
+      return;
+    }
+    int64_t context = plan_.context + static_cast<int64_t>(more);
+    context -= context % kContextStep;
+    // Keys and values are booked in blocks, which the rate above spreads evenly.
+    while (context > kLeastContext && TotalWithContext(context) > plan_.limit_bytes) {
+      context -= kContextStep;
+    }
+    plan_.max_context = std::min(own, std::max(context, kLeastContext));
+  }
+
+  uint64_t TotalWithContext(int64_t context) {
+    const uint64_t kv = model_.Bytes(context, 1)["kv"];
+    return plan_.total_bytes - plan_.Of("kv") + kv;
   }
 
   const std::optional<ExpertInventory>& inventory_;

@@ -29,9 +29,11 @@ struct MemoryPlan {
   // "process": the program itself, its tokenizer and its threads.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
-  uint64_t limit_bytes = 0;        // what there is: ceiling or available memory; 0 = not known
-  uint64_t target_bytes = 0;       // what was planned for: the ceiling, or 90 % of available memory
-  int64_t max_context = 0;         // tokens that a request may have
+  uint64_t limit_bytes = 0;   // what there is: ceiling or available memory; 0 = not known
+  uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
+  // Tokens that a request may have: what the user asked for, else the model's own limit or what
+  // limit_bytes has room for, in which case it is at least 2,048.
+  int64_t max_context = 0;
   int64_t context = 0;             // tokens that were planned for
   int64_t prefill_chunk = 0;       // tokens of one forward
   uint64_t activation_bytes = 0;   // for Backend::ReserveActivations

@@ -52,6 +52,11 @@ ServableCheckpoint OpenServable(const RunnableOptions& options) {
   source.checkpoint = formats::Checkpoint::Open(options.checkpoint);
   source.experts = FindExperts(*source.checkpoint);
   RequireServable(*source.checkpoint, source.experts, options.experts.residency);
+  if (!source.experts && !options.experts.trace_file.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "--expert-trace " +
+                                                 options.experts.trace_file.string() + ": " +
+                                                 options.checkpoint.string() + " has no experts");
+  }
   return source;
 }
 
@@ -77,6 +82,11 @@ RunnableModel LoadRunnable(ServableCheckpoint source, const RunnableOptions& opt
                {{"predicted_mib", runnable.plan.total_bytes >> 20},
                 {"ceiling_mib", budget.ceiling_bytes() >> 20},
                 {"context", runnable.plan.context}});
+  }
+  const int64_t own_context = models::ReadModelShape(*runnable.checkpoint).max_context;
+  if (options.max_context == 0 && runnable.plan.max_context < own_context) {
+    LogInfo("requests are limited to the context that memory has room for; --max-context overrides",
+            {{"max_context", runnable.plan.max_context}, {"model_max_context", own_context}});
   }
   // The ceiling is the process's, so what is not in buffers counts too.
   budget.Take("process", runnable.plan.Of("process"));

@@ -8,11 +8,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "backend/experts.h"
+#include "experts/routing_stats.h"
+#include "experts/trace.h"
 #include "formats/expert_sidecar.h"
 #include "platform/direct_reader.h"
 #include "tensor/memory.h"
@@ -34,7 +37,7 @@ struct ExpertStats {
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t evictions = 0;
-  int64_t prefetches = 0;          // reads begun on a guess
+  int64_t prefetches = 0;          // reads asked for on a guess, given up before they began or not
   int64_t prefetch_hits = 0;       // of them, wanted before they were evicted
   int64_t read_ahead_dropped = 0;  // prefill's reads for the next layer that it did not want
   uint64_t bytes_read = 0;         // from disk, guesses and prefill included
@@ -45,6 +48,7 @@ struct ExpertStats {
   std::string io;                  // "io_uring", "pread", "none"
   std::string policy;              // "lru", "lfu", ...
   std::vector<LayerStats> per_layer;
+  std::optional<RoutingSummary> routing;  // of an observed store
 };
 
 class ExpertStore : public backend::ExpertSource {
@@ -66,21 +70,20 @@ struct StreamOptions {
   std::string io = "auto";          // "io_uring", "pread"
   int32_t queue_depth = 16;         // reads in flight at most
   std::filesystem::path heat_file;  // empty: nothing is loaded or saved
-  // Gets the ids of every decode step appended, for bench/cache_policy_sim; empty: none.
-  std::filesystem::path trace_file;
   // For tests: what stands between the store and its reader (platform/faulty_reader.h).
   std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
 };
 
 // What a streamed store takes from the budget: slots of the bank ("expert_bank") and of the arena
 // ("expert_arena"), each of layout.record_bytes. The bank never has more slots than there are
-// experts; the arena has 24 unless told, and not less than 4. Throw kInvalidArgument.
+// experts; the arena has an eighth of that unless told, between 24 and one layer's experts, and
+// never less than 4. Throw kInvalidArgument.
 int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
 int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
 
 // Opens the sidecar's files, probes a read, allocates the bank, and loads the hottest experts that
-// `heat_file` names. `progress` (may be empty) gets the bytes read so far. Throws mach::Error
-// naming the file and the cure.
+// `heat_file` names; one that cannot be had is an error. `progress` (may be empty) gets the bytes
+// read so far. Throws mach::Error naming the file and the cure.
 std::unique_ptr<ExpertStore> MakeStreamedStore(const formats::ExpertSidecar& sidecar,
                                                const StreamOptions& options, MemoryBudget& budget,
                                                const std::function<void(uint64_t)>& progress);
@@ -100,5 +103,11 @@ std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32
 std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
                                                MemoryBudget& budget,
                                                const std::function<void(uint64_t)>& progress);
+
+// The same store, but its routing is counted, and recorded if there is a trace: decode steps only.
+// `moe_layers` are the layers that have experts.
+std::unique_ptr<ExpertStore> MakeObservedStore(std::unique_ptr<ExpertStore> store,
+                                               const std::vector<int32_t>& moe_layers,
+                                               std::optional<TraceWriter> trace);
 
 }  // namespace mach::experts

@@ -99,7 +99,7 @@ std::string RecordReader::Cure() const {
 
 void RecordReader::Loop() {
   std::vector<RecordResult> results;
-  std::vector<ReadRequest> retries;
+  std::vector<uint64_t> retries;  // places
   while (!stop_) {
     for (const ReadResult& result : reader_->Wait()) {
       Attempt attempt;
@@ -117,7 +117,7 @@ void RecordReader::Loop() {
         LogWarning("expert read failed", {{"error", error->what()}, {"retry", !attempt.retried}});
         if (!attempt.retried) {
           attempts_[result.tag].retried = true;
-          retries.push_back(RequestOf(attempts_[result.tag].read));
+          retries.push_back(result.tag);
           continue;
         }
       }
@@ -127,7 +127,7 @@ void RecordReader::Loop() {
       results.push_back({result.tag, std::move(error)});
     }
     if (!retries.empty()) {
-      reader_->Submit(retries);
+      Retry(retries);
       retries.clear();
     }
     if (!results.empty()) {
@@ -135,6 +135,17 @@ void RecordReader::Loop() {
       results.clear();
     }
   }
+}
+
+// Submits with the lock held, so that a promotion comes before, and is in the request, or after,
+// and finds the read.
+void RecordReader::Retry(std::span<const uint64_t> places) {
+  std::vector<ReadRequest> requests;
+  const std::lock_guard lock(mutex_);
+  for (const uint64_t place : places) {
+    requests.push_back(RequestOf(attempts_[place].read));
+  }
+  reader_->Submit(requests);
 }
 
 std::optional<Error> RecordReader::Check(const RecordRead& read, const ReadResult& result) {

@@ -74,6 +74,7 @@ class RecordReader {
   };
 
   void Loop();
+  void Retry(std::span<const uint64_t> places);
   std::optional<Error> Check(const RecordRead& read, const ReadResult& result);
   ReadRequest RequestOf(const RecordRead& read) const;
   std::string Cure() const;  // of a record that cannot be had

@@ -2,8 +2,8 @@
 // Private to experts/; made by MakeStreamedStore.
 //
 // One mutex guards all state. The inference thread takes it in Acquire, Prefetch and the leases'
-// Next; the record reader's thread when reads end; the heat saver once a minute; Stats from
-// anywhere. Nobody holds it while reading, checking or computing. All threads end with the store.
+// Next; the record reader's thread when reads end; Stats from anywhere. Nobody holds it while
+// reading, checking or computing. The reader's thread ends with the store.
 #pragma once
 
 #include <condition_variable>
@@ -11,16 +11,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "experts/expert_bank.h"
 #include "experts/expert_store.h"
-#include "experts/frequency.h"
+#include "experts/heat_map.h"
 #include "experts/record_reader.h"
-#include "experts/trace.h"
 
 namespace mach::experts {
 
@@ -40,10 +37,10 @@ class StreamedStore final : public ExpertStore {
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override;
   bool prefetches() const override { return prefetch_; }
   ExpertStats Stats() const override;
-  void SaveHeat() override;
+  void SaveHeat() override { heat_.Save(); }
 
  private:
-  class Lease;
+  class Lease;  // streamed_lease.h
   class DecodeLease;
   class PrefillLease;
 
@@ -75,8 +72,6 @@ class StreamedStore final : public ExpertStore {
   void ProbeRead();
   void WarmUp(const std::function<void(uint64_t)>& progress);
 
-  void SaveHeatLoop();
-
   // Places of the record reader: slots of the bank, then those of the arena.
   uint64_t BankPlace(int32_t slot) const { return static_cast<uint64_t>(slot); }
   uint64_t ArenaPlace(int32_t slot) const {
@@ -86,7 +81,6 @@ class StreamedStore final : public ExpertStore {
   const formats::ExpertSidecar sidecar_;
   const CacheShape shape_;
   const bool prefetch_;
-  const std::filesystem::path heat_file_;
   std::vector<int32_t> moe_layer_of_;  // [layers], -1: has no experts
 
   mutable std::mutex mutex_;
@@ -97,23 +91,17 @@ class StreamedStore final : public ExpertStore {
   ReadAhead read_ahead_;
   std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
   std::vector<RecordRead> queued_reads_;  // not yet given to the reader, within one call
-  DecayedFrequency heat_;
-  int32_t heat_layer_ = -1;
-  bool heat_changed_ = false;
-  std::optional<TraceWriter> trace_;
-  std::vector<int64_t> hits_;    // [MoE layers]
-  std::vector<int64_t> misses_;  // [MoE layers]
+  std::vector<int64_t> hits_;             // [MoE layers]
+  std::vector<int64_t> misses_;           // [MoE layers]
   int64_t prefetches_ = 0;
   int64_t prefetch_hits_ = 0;
   int64_t read_ahead_dropped_ = 0;
   double stall_seconds_ = 0;
 
-  std::mutex saving_mutex_;   // one writer of the heat file at a time
-  bool heat_failed_ = false;  // by saving_mutex_
-  bool stop_ = false;         // under mutex_
-  std::condition_variable stopping_;
+  bool stop_ = false;
+
+  HeatMap heat_;
   std::unique_ptr<RecordReader> reader_;  // its thread calls OnReadsDone
-  std::thread heat_saver_;
 };
 
 }  // namespace mach::experts

@@ -47,12 +47,13 @@ RoutingTrace RoutingTrace::Load(const std::filesystem::path& path) {
   if (!contents.starts_with(kMagic)) {
     throw corrupt(0, "no routing trace");
   }
-  constexpr int32_t kMaxCount = 65536;
+  constexpr int32_t kMaxLayers = 4096;
+  constexpr int32_t kMaxExperts = 65536;
   Cursor cursor(std::string_view(contents).substr(kMagic.size()));
   RoutingTrace trace;
   if (!cursor.Read(trace.shape.layers) || !cursor.Read(trace.shape.experts) ||
-      trace.shape.layers < 1 || trace.shape.layers > kMaxCount || trace.shape.experts < 1 ||
-      trace.shape.experts > kMaxCount) {
+      trace.shape.layers < 1 || trace.shape.layers > kMaxLayers || trace.shape.experts < 1 ||
+      trace.shape.experts > kMaxExperts) {
     throw corrupt(kMagic.size(), "no sensible shape");
   }
   for (;;) {
@@ -89,6 +90,12 @@ TraceWriter::TraceWriter(const std::filesystem::path& path, const CacheShape& sh
   Write(kMagic.data(), kMagic.size());
   Write(&shape.layers, sizeof(shape.layers));
   Write(&shape.experts, sizeof(shape.experts));
+}
+
+void TraceWriter::Close::operator()(std::FILE* file) const {
+  if (std::fclose(file) != 0) {
+    LogWarning("routing trace is cut short", {{"reason", std::strerror(errno)}});
+  }
 }
 
 void TraceWriter::Append(int32_t layer, std::span<const int32_t> ids) {

@@ -42,7 +42,7 @@ class TraceWriter {
 
  private:
   struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
+    void operator()(std::FILE* file) const;  // logs if the last bytes could not be written
   };
   void Write(const void* bytes, size_t size);
 

@@ -45,6 +45,9 @@ class FileDescriptor {
   int fd_;
 };
 
+// O_NONBLOCK, which regular files ignore: opening a FIFO would wait for a writer.
+constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+
 // Regular files only: a directory or a FIFO gets a clear error instead of a strange one later.
 uint64_t RegularFileSize(int fd, const std::filesystem::path& path) {
   struct stat status = {};
@@ -67,7 +70,7 @@ void ThrowPastEnd(const std::string& path, uint64_t offset, uint64_t wanted, uin
 class MappedFile final : public RandomAccessFile {
  public:
   explicit MappedFile(const std::filesystem::path& path) : path_(path.string()) {
-    const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const FileDescriptor fd(::open(path.c_str(), kReadFlags));
     if (fd.get() < 0) {
       ThrowOpenError(path);
     }
@@ -156,7 +159,7 @@ std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string c
 }
 
 std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const FileDescriptor fd(::open(path.c_str(), kReadFlags));
   if (fd.get() < 0) {
     ThrowOpenError(path);
   }
@@ -188,13 +191,13 @@ std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_byte
 void ScanFile(const std::filesystem::path& path,
               const std::function<void(std::span<const std::byte>)>& visit) {
   constexpr uint64_t kPieceBytes = 4ULL << 20;
-  const FileDescriptor buffered(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const FileDescriptor buffered(::open(path.c_str(), kReadFlags));
   struct stat status = {};
   if (buffered.get() < 0 || ::fstat(buffered.get(), &status) != 0) {
     ThrowOpenError(path);
   }
 #ifdef O_DIRECT
-  const FileDescriptor direct(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+  const FileDescriptor direct(::open(path.c_str(), kReadFlags | O_DIRECT));
 #else
   const FileDescriptor direct(-1);
 #endif

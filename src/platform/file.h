@@ -35,7 +35,8 @@ class RandomAccessFile {
   virtual void Drop(std::span<const std::byte> bytes) const { (void)bytes; }
 };
 
-// Opens and maps `path` read-only. Throws kNotFound or kIo.
+// Opens and maps `path` read-only. Throws kNotFound or kIo. A disk that fails under the mapping
+// later ends the process (SIGBUS): for what is read while serving, platform/direct_reader.h.
 std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path);
 
 // A file that lives in memory, for tests and fuzzers.

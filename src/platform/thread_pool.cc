@@ -1,10 +1,14 @@
 #include "platform/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace mach {
 namespace {
@@ -31,12 +35,24 @@ constexpr int kSpinsBeforeYield = 1000;
 ThreadPool::ThreadPool(int threads) {
   MACH_CHECK(threads >= 1);
   workers_.reserve(static_cast<size_t>(threads - 1));
-  for (int worker = 1; worker < threads; ++worker) {
-    workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+    }
+  } catch (const std::system_error& error) {
+    const auto started = std::to_string(workers_.size() + 1);
+    Stop();
+    throw Error(ErrorCode::kResourceLimit,
+                "cannot start " + std::to_string(threads) + " compute threads: " + error.what(),
+                "--threads " + started + ", or a higher limit of processes (ulimit -u)");
   }
 }
 
 ThreadPool::~ThreadPool() {
+  Stop();
+}
+
+void ThreadPool::Stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_.store(true);

@@ -20,7 +20,7 @@ namespace mach {
 
 class ThreadPool {
  public:
-  // `threads` >= 1, the caller included.
+  // `threads` >= 1, the caller included. Throws kResourceLimit if the system refuses that many.
   explicit ThreadPool(int threads);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -62,6 +62,7 @@ class ThreadPool {
 
   void RunErased(Entry entry, const void* context);
   void WorkerLoop(int worker);
+  void Stop();
   void CallGuarded(int worker);
 
   Entry entry_ = nullptr;

@@ -36,7 +36,7 @@ void AppendExperts(std::string& out, const experts::ExpertStats& stats) {
   counter("mach_expert_hits_total", "Experts that were in memory when asked for", stats.hits);
   counter("mach_expert_misses_total", "Experts that were not", stats.misses);
   counter("mach_expert_evictions_total", "Experts dropped for others", stats.evictions);
-  counter("mach_expert_prefetches_total", "Experts read on a guess", stats.prefetches);
+  counter("mach_expert_prefetches_total", "Experts asked for on a guess", stats.prefetches);
   counter("mach_expert_prefetch_hits_total", "Guesses that were wanted", stats.prefetch_hits);
   counter("mach_expert_read_bytes_total", "Bytes of experts read from disk", stats.bytes_read);
   counter("mach_expert_read_seconds_total", "Time with a read in flight", stats.read_seconds);

@@ -119,8 +119,7 @@ def wrong_usage(directory):
                  codes=(2,))
     expect_error("both residency flags", run("serve", SOURCE, "--streaming", "--no-streaming"),
                  "--streaming", "--no-streaming", codes=(2,))
-    for flag in (["--io", "pread"], ["--allow-buffered-io"], ["--expert-trace", "x"],
-                 ["--expert-cache-gb", 1]):
+    for flag in (["--io", "pread"], ["--allow-buffered-io"], ["--expert-cache-gb", 1]):
         expect_error(f"{flag[0]} without --streaming", run("serve", SOURCE, "--no-streaming", *flag),
                      flag[0], "--streaming", codes=(2,))
     expect_error("too many gigabytes", run("bench", SOURCE, "--memory-gb", 1e300), "--memory-gb",

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/dry_backend.h"
@@ -16,6 +17,7 @@
 #include "engine/runnable_model.h"
 #include "formats/convert.h"
 #include "models/loader.h"
+#include "platform/file.h"
 #include "tests/formats/test_files.h"
 
 namespace mach::engine {
@@ -157,6 +159,37 @@ TEST_F(StreamingPlanTest, TheChunkGrowsWithTheCeiling) {
   const MemoryPlan roomy = Plan(1ULL << 40, bank);
   EXPECT_EQ(roomy.prefill_chunk, 512);  // the whole context
   EXPECT_THROW(Plan(1ULL << 40, 1), Error);
+}
+
+TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
+  const std::string original = ReadWholeFile(dir_ / "config.json");
+  auto config = nlohmann::json::parse(original);
+  config["max_position_embeddings"] = 1000000;
+  std::string changed = config.dump();
+  ASSERT_LT(changed.size(), original.size());
+  changed.resize(original.size(), ' ');  // mach.json knows its size
+  WriteFileAtomically(dir_ / "config.json", changed);
+  checkpoint_ = formats::Checkpoint::Open(dir_);
+  PlanOptions options{.threads = 2, .prefill_chunk = 64, .ceiling_bytes = 1ULL << 40};
+  options.experts.residency = Residency::kStreaming;
+  options.experts.cache_bytes = inventory_->TotalBytes();
+  const MemoryPlan roomy = PlanMemory(*checkpoint_, inventory_, options);
+  EXPECT_EQ(roomy.max_context, 1000000);
+  EXPECT_EQ(roomy.context, 32768);
+  for (const int64_t context : {8192, 200 * 1024}) {
+    options.max_context = context;
+    options.ceiling_bytes = 1ULL << 40;
+    options.ceiling_bytes = PlanMemory(*checkpoint_, inventory_, options).total_bytes;
+    options.max_context = 0;
+    const MemoryPlan limited = PlanMemory(*checkpoint_, inventory_, options);
+    EXPECT_LE(limited.max_context, context);
+    EXPECT_GT(limited.max_context, context - 1024);
+    options.max_context = limited.max_context;
+    EXPECT_LE(PlanMemory(*checkpoint_, inventory_, options).total_bytes, options.ceiling_bytes);
+  }
+  options.max_context = 0;
+  options.ceiling_bytes = 1;
+  EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options).max_context, 2048);
 }
 
 TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {

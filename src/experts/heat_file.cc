@@ -1,4 +1,4 @@
-#include "experts/heat.h"
+#include "experts/heat_file.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,0 +1,114 @@
+#include <algorithm>
+
+#include "experts/streamed_lease.h"
+
+namespace mach::experts {
+
+StreamedStore::DecodeLease::DecodeLease(StreamedStore& store, int32_t moe_layer,
+                                        std::span<const int32_t> ids)
+    : Lease(store, moe_layer) {
+  ExpertBank& bank = store_.bank_;
+  waiting_.reserve(ids.size());
+  ready_.reserve(ids.size());
+  // Pin what is there before anything is evicted.
+  for (const int32_t id : ids) {
+    const int32_t key = store_.KeyOf(moe_layer, id);
+    const int32_t slot = bank.table().Find(key);
+    bank.policy().Use(key);
+    store_.CountRequest(moe_layer, slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
+    if (slot >= 0) {
+      store_.Want(bank.table().at(slot), store_.BankPlace(slot));
+      waiting_.push_back(slot);
+    } else {
+      pending_.push_back(id);
+    }
+  }
+  StartPending();
+}
+
+StreamedStore::DecodeLease::~DecodeLease() {
+  const std::lock_guard lock(store_.mutex_);
+  Unpin();
+  SlotTable& table = store_.bank_.table();
+  for (const int32_t slot : waiting_) {
+    table.at(slot).pinned = false;
+    const SlotState state = table.at(slot).state;
+    if (state == SlotState::kFailed ||
+        (state == SlotState::kReading && store_.reader_->Cancel(store_.BankPlace(slot)))) {
+      store_.bank_.Release(slot);
+    }
+  }
+  End();
+}
+
+std::span<const backend::ReadyExpert> StreamedStore::DecodeLease::Next() {
+  std::unique_lock lock(store_.mutex_);
+  Unpin();
+  StartPending();
+  while (!waiting_.empty() || !pending_.empty()) {
+    if (CollectReady()) {
+      return ready_;
+    }
+    ThrowFailure();
+    store_.WaitForRead(lock);
+    // What a guess or a lease given up half-way was reading may be ready, and evicted now.
+    StartPending();
+  }
+  return {};
+}
+
+void StreamedStore::DecodeLease::Unpin() {
+  for (const int32_t slot : returned_) {
+    store_.bank_.table().at(slot).pinned = false;
+  }
+  returned_.clear();
+  ready_.clear();
+}
+
+void StreamedStore::DecodeLease::StartPending() {
+  SlotTable& table = store_.bank_.table();
+  size_t started = 0;
+  for (; started < pending_.size(); ++started) {
+    const int32_t key = store_.KeyOf(moe_layer_, pending_[started]);
+    const int32_t slot = store_.bank_.TakeForDemand(key);
+    if (slot < 0) {
+      break;
+    }
+    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kDemand);
+    waiting_.push_back(slot);
+  }
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(started));
+  store_.SubmitReads();
+}
+
+bool StreamedStore::DecodeLease::CollectReady() {
+  SlotTable& table = store_.bank_.table();
+  const auto is_ready = [&table](int32_t slot) {
+    return table.at(slot).state == SlotState::kReady;
+  };
+  for (const int32_t slot : waiting_) {
+    if (is_ready(slot)) {
+      ready_.push_back({table.at(slot).key % store_.shape_.experts, table.record(slot)});
+      returned_.push_back(slot);
+    }
+  }
+  std::erase_if(waiting_, is_ready);
+  return !ready_.empty();
+}
+
+void StreamedStore::DecodeLease::ThrowFailure() {
+  SlotTable& table = store_.bank_.table();
+  const auto failed = std::find_if(waiting_.begin(), waiting_.end(), [&table](int32_t slot) {
+    return table.at(slot).state == SlotState::kFailed;
+  });
+  if (failed == waiting_.end()) {
+    return;
+  }
+  const Error error = *table.at(*failed).error;
+  pending_.push_back(table.at(*failed).key % store_.shape_.experts);
+  store_.bank_.Release(*failed);
+  waiting_.erase(failed);
+  throw error;
+}
+
+}  // namespace mach::experts

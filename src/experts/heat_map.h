@@ -1,0 +1,62 @@
+// How often each expert was used lately, kept in a file so that the next start reads the hottest
+// ones first.
+//
+// All members may be called from any thread. One thread of its own saves once a minute what has
+// changed; it ends with the map.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "experts/cache_policy.h"
+#include "experts/frequency.h"
+#include "formats/expert_sidecar.h"
+
+namespace mach::experts {
+
+class HeatMap {
+ public:
+  // Begins with what `file` holds, at half its weight: the next conversation may be about something
+  // else. Empty: nothing is loaded or saved.
+  HeatMap(std::filesystem::path file, const formats::ExpertSidecar& sidecar,
+          const CacheShape& shape);
+  HeatMap(const HeatMap&) = delete;
+  HeatMap& operator=(const HeatMap&) = delete;
+  ~HeatMap();  // does not save
+
+  // Experts of one decode step, layers in ascending order within a token.
+  void Use(int32_t moe_layer, std::span<const int32_t> experts);
+
+  double Rate(int32_t key) const;  // share of tokens that use it
+  // Keys of the experts with a rate above 0, at most so many, the hottest; ascending.
+  std::vector<int32_t> Hottest(int64_t most) const;
+
+  // Never throws; the first failure is logged.
+  void Save();
+
+ private:
+  void SaveLoop();
+
+  const std::filesystem::path file_;
+  const formats::ExpertSidecar& sidecar_;
+  const CacheShape shape_;
+
+  std::mutex saving_mutex_;   // one writer of the file at a time; taken before mutex_
+  bool save_failed_ = false;  // by saving_mutex_
+
+  mutable std::mutex mutex_;  // of what follows
+  DecayedFrequency frequency_;
+  int32_t layer_ = -1;
+  bool changed_ = false;
+  bool stop_ = false;
+  std::condition_variable stopping_;
+
+  std::thread saver_;
+};
+
+}  // namespace mach::experts

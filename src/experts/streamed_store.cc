@@ -12,10 +12,10 @@ namespace mach::experts {
 namespace {
 
 constexpr int64_t kMinArenaRecords = 4;
-// Without a size: a share of the bank, at least so many and at most one layer, beyond which prefill
-// does not read ahead. What a larger one gains is in docs/benchmarks.md.
+// Without a size: a share of the bank, at least a quarter of a layer and at most one, beyond which
+// prefill does not read ahead. What a larger one gains is in docs/benchmarks.md.
 constexpr int64_t kArenaShareOfBank = 8;
-constexpr int64_t kLeastUsualArenaRecords = 24;
+constexpr int64_t kLeastShareOfLayer = 4;
 // Guesses hold at most this share of the bank.
 constexpr int32_t kGuessShare = 4;
 
@@ -48,8 +48,9 @@ int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& 
 
 int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options) {
   if (options.arena_bytes == 0) {
+    const int64_t layer = sidecar.experts;
     const int64_t share = BankRecords(sidecar, options) / kArenaShareOfBank;
-    return std::max(std::min<int64_t>(share, sidecar.experts), kLeastUsualArenaRecords);
+    return std::max(std::clamp(share, layer / kLeastShareOfLayer, layer), kMinArenaRecords);
   }
   const auto records = static_cast<int64_t>(options.arena_bytes / sidecar.layout.record_bytes);
   if (records < kMinArenaRecords) {

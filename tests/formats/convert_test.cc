@@ -452,6 +452,51 @@ TEST(Convert, ReplacesNothingOfOthers) {
   EXPECT_FALSE(fs::exists(dir.path() / "out.replaced-1"));
 }
 
+TEST(Convert, APartialDirectoryOfOthersStays) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  const ConvertOptions options = Options(source, dir.path() / "out");
+  const fs::path thesis = dir.Write("out.partial/thesis/1.txt", "x");
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("out.partial exists and was not begun by a conversion"),
+                             HasSubstr("thesis"), HasSubstr("another --out")));
+  EXPECT_TRUE(fs::exists(thesis));
+  EXPECT_FALSE(fs::exists(dir.path() / "out.partial/mach.json"));
+  // A journal that cannot be read is a journal.
+  dir.Write("out.partial/mach.json", "{");
+  Convert(options, {});
+  EXPECT_FALSE(fs::exists(dir.path() / "out/thesis"));
+  // What a kill leaves that came while the first journal was written.
+  dir.Write("other.partial/mach.json.tmp-123", "{");
+  Convert(Options(source, dir.path() / "other"), {});
+  EXPECT_FALSE(fs::exists(dir.path() / "other/mach.json.tmp-123"));
+}
+
+TEST(Convert, ACompleteCheckpointCalledPartialStays) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  Convert(Options(WriteHfModel(dir, "hf"), dir.path() / "out.partial"), {});
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(source, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("out.partial exists and is a complete checkpoint"),
+                             HasSubstr("another --out")));
+  EXPECT_TRUE(Checkpoint::Open(dir.path() / "out.partial")->Verify({}));
+}
+
+TEST(Convert, TheSourceIsNotThePartialDirectory) {
+  const ScratchDir dir;
+  const fs::path hf = WriteHfModel(dir, "hf.partial");
+  dir.Write("hf.partial/mach.json", "{}");
+  const fs::path gguf = dir.Write("hf.partial/below/m.gguf", TinyGguf({}).Build());
+  const fs::path out = dir.path() / "hf";
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(hf, out), {}); }), HasSubstr("source and output"));
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(gguf, out), {}); }), HasSubstr("is inside the output"));
+  fs::create_directory_symlink(hf, dir.path() / "link.partial");
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(gguf, dir.path() / "link"), {}); }),
+              HasSubstr("is inside the output"));
+  EXPECT_TRUE(fs::exists(hf / "model.safetensors"));
+  EXPECT_TRUE(fs::exists(gguf));
+}
+
 TEST(Manifest, TheCureHasTheOptions) {
   Manifest manifest;
   manifest.source_path = "/my models/m";

@@ -9,6 +9,7 @@
 #include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
 #include "formats/expert_sidecar.h"
+#include "formats/gguf.h"
 #include "formats/manifest.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
@@ -40,6 +41,23 @@ fs::path CleanOut(const fs::path& out) {
   return clean;
 }
 
+// NAME-of-NNNNN of a part that llama.cpp calls NAME-NNNNN-of-NNNNN.gguf; empty for other names.
+std::string SplitName(const fs::path& file) {
+  constexpr std::string_view kPattern = "-#####-of-#####";
+  const std::string stem = file.stem().string();
+  if (stem.size() <= kPattern.size()) {
+    return "";
+  }
+  const size_t start = stem.size() - kPattern.size();
+  for (size_t i = 0; i < kPattern.size(); ++i) {
+    const char c = stem[start + i];
+    if (kPattern[i] == '#' ? c < '0' || c > '9' : c != kPattern[i]) {
+      return "";
+    }
+  }
+  return stem.substr(0, start) + stem.substr(stem.rfind("-of-"));
+}
+
 // A .gguf file, or a checkpoint directory; a directory without config.json but with one .gguf file
 // stands for that file.
 fs::path FindSource(const fs::path& source) {
@@ -54,6 +72,15 @@ fs::path FindSource(const fs::path& source) {
     if (entry.path().extension() == ".gguf") {
       found.push_back(entry.path());
     }
+  }
+  const bool one_model = std::all_of(found.begin(), found.end(), [&](const fs::path& file) {
+    return !SplitName(file).empty() && SplitName(file) == SplitName(found.front());
+  });
+  if (found.size() > 1 && one_model) {
+    throw Error(ErrorCode::kUnsupported,
+                source.string() + " holds " + std::to_string(found.size()) +
+                    " .gguf files that are parts of one model",
+                kMergeGgufParts);
   }
   if (found.size() > 1) {
     throw Error(ErrorCode::kInvalidArgument,

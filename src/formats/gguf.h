@@ -41,6 +41,16 @@ struct GgmlTypeInfo {
   bool decodable;  // has a decoder here
 };
 
+// The cure of a file that contradicts itself.
+inline constexpr const char* kFetchGgufAgain = "the file is damaged or incomplete; fetch it again";
+
+// Names and texts from a file as they may go into messages: they can hold anything.
+std::string Printable(std::string_view text);
+
+// The cure of a model in several files (split.count).
+inline constexpr const char* kMergeGgufParts =
+    "merge the parts: llama-gguf-split --merge FIRST-PART.gguf MERGED.gguf, then convert that";
+
 // Null for ids that no release of ggml has used.
 const GgmlTypeInfo* FindGgmlType(uint32_t id);
 

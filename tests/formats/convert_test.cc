@@ -186,6 +186,52 @@ TEST(ConvertGguf, FindsLlama3Scaling) {
   EXPECT_TRUE(describe()["rope_scaling"].is_null());
 }
 
+TEST(ConvertGguf, ScalesRotationAsLlamaCppDoes) {
+  const std::string key = "llama.rope.scaling.";
+  const auto scaling = [](GgufBuilder builder) {
+    const auto file = GgufFile::Open(OpenMemoryFile("m.gguf", builder.Build()));
+    return DescribeGgufModel(*file).config["rope_scaling"];
+  };
+  for (const float none : {0.0F, 1.0F}) {
+    EXPECT_TRUE(scaling(TinyGguf({}).F32(key + "factor", none)).is_null());
+    EXPECT_TRUE(scaling(TinyGguf({}).F32("llama.rope.scale_linear", none)).is_null());
+  }
+  for (const auto& found :
+       {scaling(TinyGguf({}).F32("llama.rope.scale_linear", 4)),
+        scaling(TinyGguf({}).F32(key + "factor", 4)),
+        scaling(TinyGguf({}).F32(key + "factor", 4).F32("llama.rope.scale_linear", 2)),
+        scaling(TinyGguf({}).Str(key + "type", "linear").F32("llama.rope.scale_linear", 4))}) {
+    EXPECT_EQ(found["rope_type"], "linear");
+    EXPECT_EQ(found["factor"], 4.0);
+  }
+  EXPECT_TRUE(scaling(TinyGguf({}).Str(key + "type", "none").F32(key + "factor", 4)).is_null());
+  EXPECT_THAT(ErrorOf([&] { scaling(TinyGguf({}).F32(key + "factor", -4)); }),
+              HasSubstr("with the factor -4.0"));
+  EXPECT_THAT(ErrorOf([&] { scaling(TinyGguf({}).Str(key + "type", "long\nrope")); }),
+              HasSubstr("\"long?rope\""));
+}
+
+TEST(ConvertGguf, PartsOfASplitModelAreRefused) {
+  const ScratchDir dir;
+  const std::string part = TinyGguf({}).U32("split.count", 2).Build();
+  const fs::path first = dir.Write("two/m-00001-of-00002.gguf", part);
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(first, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("m-00001-of-00002.gguf: is one of 2 parts"),
+                             HasSubstr("llama-gguf-split --merge")));
+  dir.Write("two/m-00002-of-00002.gguf", GgufBuilder().U32("split.count", 2).Build());
+  const fs::path two = dir.path() / "two";
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(two, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("2 .gguf files that are parts of one model"),
+                             HasSubstr("llama-gguf-split --merge")));
+  dir.Write("two/other.gguf", part);
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(two, dir.path() / "out"), {}); }),
+              HasSubstr("name one of them"));
+  EXPECT_EQ(DescribeGgufModel(*GgufFile::Open(OpenMemoryFile(
+                                  "m.gguf", TinyGguf({}).U32("split.count", 1).Build())))
+                .tensors.size(),
+            20U);
+}
+
 TEST(ConvertGguf, QwenRowsStayInOrder) {
   for (const char* architecture : {"qwen2", "qwen3"}) {
     const ScratchDir dir;

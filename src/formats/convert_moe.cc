@@ -159,7 +159,7 @@ class ExpertPacker {
         layout_ = here;
       } else if (here != layout_) {
         throw Error(ErrorCode::kUnsupported,
-                    "the experts of " + module +
+                    checkpoint_->dir().string() + ": the experts of " + module +
                         " have another type or quantisation than those of the first layer; all "
                         "experts of an engine checkpoint are alike",
                     "convert from the unquantised model with --bits");
@@ -220,7 +220,8 @@ class ExpertPacker {
     const auto quantised = [&](const PackedSpec& spec) {
       if (spec.in_features % context_.options.group_size != 0) {
         throw Error(ErrorCode::kUnsupported,
-                    "experts with " + std::to_string(spec.in_features) +
+                    checkpoint_->dir().string() + ": experts with " +
+                        std::to_string(spec.in_features) +
                         " inputs cannot be quantised in groups of " +
                         std::to_string(context_.options.group_size),
                     "choose a --group-size that divides hidden_size and moe_intermediate_size");
@@ -229,6 +230,15 @@ class ExpertPacker {
     };
     return ExpertLayout::Make(quantised(as_is.gate.spec), quantised(as_is.up.spec),
                               quantised(as_is.down.spec));
+  }
+
+  // File and tensor, for messages. An expert that is part of a larger tensor is TENSOR[N].
+  std::string WhereOf(const LinearSource& source) const {
+    std::string file = checkpoint_->FileOf(source.module + ".weight");
+    if (file.empty()) {
+      file = checkpoint_->FileOf(source.module.substr(0, source.module.rfind('[')));
+    }
+    return file + ": tensor " + source.module;
   }
 
   // The same layer with codes in place of floats; `owned` holds them.
@@ -241,12 +251,13 @@ class ExpertPacker {
     owned.codes.resize(static_cast<size_t>(out * in * scheme.bits / 8));
     owned.scales.resize(static_cast<size_t>(out * groups) * DTypeBytes(weight.dtype));
     owned.biases.resize(owned.scales.size());
-    const EncodeRow encode = QuantisingEncoder(
-        context_, source.module, scheme, [&](int64_t row, std::span<float> weights) {
-          for (int64_t i = 0; i < in; ++i) {
-            weights[static_cast<size_t>(i)] = FloatElement(weight, row * in + i);
-          }
-        });
+    const EncodeRow encode = QuantisingEncoder(context_, source.module, WhereOf(source), scheme,
+                                               [&](int64_t row, std::span<float> weights) {
+                                                 for (int64_t i = 0; i < in; ++i) {
+                                                   weights[static_cast<size_t>(i)] =
+                                                       FloatElement(weight, row * in + i);
+                                                 }
+                                               });
     EncodeRows(context_.pool, 0, out, in, scheme, weight.dtype, encode,
                {owned.codes, owned.scales, owned.biases});
     LinearSource quantised = source;

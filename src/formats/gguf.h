@@ -96,6 +96,8 @@ class GgufFile {
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in file order
   const GgufTensor* FindTensor(std::string_view name) const;           // null if absent
+  // Of a tensor's bytes: their pages no longer count as this process's memory.
+  void Drop(std::span<const std::byte> bytes) const { file_->Drop(bytes); }
   // Everything before the tensor data; the fingerprint of a file hashes it.
   std::span<const std::byte> HeaderBytes() const {
     return file_->Mapped().first(static_cast<size_t>(data_start_));

@@ -373,17 +373,17 @@ class SyntheticPlan {
     const RandomWords random(options_.seed, module);
     const auto spread =
         static_cast<float>(kRouterGain * std::sqrt(3.0 / static_cast<double>(inputs)));
-    steps_.push_back(
-        QuantiseStep(context_, module, rows, inputs, kRouterScheme, DType::kBF16,
-                     [random, inputs, spread, constant_inputs = constant_inputs(),
-                      constant = std::move(constant)](int64_t row, std::span<float> weights) {
-                       for (int64_t i = 0; i < inputs; ++i) {
-                         weights[static_cast<size_t>(i)] =
-                             i < constant_inputs
-                                 ? constant(row)
-                                 : spread * random.Uniform(static_cast<uint64_t>(row * inputs + i));
-                       }
-                     }));
+    steps_.push_back(QuantiseStep(
+        context_, module, "synthetic tensor " + module, rows, inputs, kRouterScheme, DType::kBF16,
+        [random, inputs, spread, constant_inputs = constant_inputs(),
+         constant = std::move(constant)](int64_t row, std::span<float> weights) {
+          for (int64_t i = 0; i < inputs; ++i) {
+            weights[static_cast<size_t>(i)] =
+                i < constant_inputs
+                    ? constant(row)
+                    : spread * random.Uniform(static_cast<uint64_t>(row * inputs + i));
+          }
+        }));
   }
 
   void AddExperts(ConversionPlan& plan) const {

@@ -93,6 +93,12 @@ ConversionStep GainStep(const Checkpoint& checkpoint, const std::string& source_
 ConversionStep ConvStep(const Checkpoint& checkpoint, const std::string& source_name,
                         const std::string& output_name) {
   const TensorView tensor = *checkpoint.FindTensor(source_name);
+  if (tensor.shape.rank() != 3 || tensor.shape[1] != 1) {
+    throw Error(ErrorCode::kCorruptFile,
+                checkpoint.FileOf(source_name) + ": tensor " + source_name + " has shape " +
+                    tensor.shape.ToString() + ", expected [channels, 1, taps]",
+                kFetchModelAgain);
+  }
   return CopyRowsStep(
       {output_name, tensor.dtype, Shape{tensor.shape[0], tensor.shape[2], tensor.shape[1]}}, 1,
       [tensor](int64_t) { return tensor.bytes; });
@@ -150,9 +156,10 @@ class ExpertPacker {
       const std::string module = layout.MlpModule(layer);
       auto tensors = ExpertTensors::Find(*checkpoint_, module, layout.experts);
       if (!tensors) {
-        throw Error(ErrorCode::kNotFound, checkpoint_->dir().string() + " has no experts of " +
-                                              module + ": neither " + module +
-                                              ".switch_mlp.* nor " + module + ".experts.*");
+        throw Error(ErrorCode::kNotFound,
+                    checkpoint_->dir().string() + " has no experts of " + module + ": neither " +
+                        module + ".switch_mlp.* nor " + module + ".experts.*",
+                    kFetchModelAgain);
       }
       const ExpertLayout here = LayoutOfRecords(*tensors);
       if (tensors_.empty()) {

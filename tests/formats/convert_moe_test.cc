@@ -353,10 +353,15 @@ TEST(ConvertMoe, Refusals) {
   EXPECT_THAT(edited({}, "[3,192,64]", "[3,64,192]"),
               AllOf(HasSubstr("layers.0.mlp.experts.gate_up_proj"), HasSubstr("[3, 192, 64]")));
   EXPECT_THAT(edited({}, "layers.1.mlp.experts.gate_up_proj", "layers.1.mlp.experts.gate_op_proj"),
-              HasSubstr("has no experts of model.language_model.layers.1.mlp"));
+              AllOf(HasSubstr("bad has no experts of model.language_model.layers.1.mlp"),
+                    HasSubstr("fetch the model again")));
   EXPECT_THAT(edited({}, "[80,1,4]", "[80,4,1]"), HasSubstr("in different layouts"));
   EXPECT_THAT(edited({}, "layers.0.input_layernorm.weight", "layers.0.mlp.experts.extra_part"),
               AllOf(HasSubstr("extra_part"), HasSubstr("no part of a gate, up or down")));
+  EXPECT_THAT(edited({}, "layers.3.self_attn.q_norm.weight", "layers.3.self_attn.conv1d.weight"),
+              AllOf(HasSubstr("bad/model.safetensors: tensor model.language_model.layers.3."
+                              "self_attn.conv1d.weight has shape [32]"),
+                    HasSubstr("[channels, 1, taps]"), HasSubstr("fetch the model again")));
   EXPECT_FALSE(fs::exists(dir.path() / "x"));
 }
 
@@ -405,6 +410,50 @@ TEST(MoeLayout, ReadsWhichLayersAreWhat) {
   layout = MoeLayout::Of(*Checkpoint::Open(qwen3));
   EXPECT_THAT(layout.is_moe, testing::ElementsAre(false, true, false, false));
   EXPECT_FALSE(layout.raw);
+}
+
+TEST(MoeLayout, TheNumberOfExpertsHasTwoNames) {
+  const ScratchDir dir;
+  const TinyMoe model("qwen3_moe");
+  MoeWriting flat;
+  flat.prefix = "model.";
+  const fs::path source = model.Write(dir, "source", flat);
+  auto config = model.Config(flat);
+  const auto error = [&] {
+    dir.Write("source/config.json", config.dump());
+    return ErrorOf([&] { (void)MoeLayout::Of(*Checkpoint::Open(source)); });
+  };
+  config["num_local_experts"] = TinyMoe::kExperts;
+  EXPECT_EQ(error(), "no error");
+  config["num_experts"] = TinyMoe::kExperts + 1;
+  EXPECT_THAT(error(), HasSubstr("num_local_experts is 3, expected the value of num_experts, 4"));
+  config.erase("num_experts");
+  EXPECT_EQ(error(), "no error");
+  EXPECT_EQ(MoeLayout::Of(*Checkpoint::Open(source)).experts.experts, TinyMoe::kExperts);
+  config.erase("num_local_experts");
+  EXPECT_THAT(error(), HasSubstr("num_experts is missing"));
+}
+
+TEST(MoeLayout, MissingTensorsHaveACure) {
+  const ScratchDir dir;
+  const fs::path source = TinyMoe().Write(dir, "source", {});
+  const std::string whole = ReadWholeFile(source / "model.safetensors");
+  for (const std::string name : {"embed_tokens.weight", "linear_attn.conv1d.weight"}) {
+    std::string bytes = whole;
+    bytes[bytes.find(name)] = '_';
+    dir.Write("source/model.safetensors", bytes);
+    EXPECT_THAT(ErrorOf([&] { (void)MoeLayout::Of(*Checkpoint::Open(source)); }),
+                AllOf(HasSubstr(name + " is missing in " + source.string()),
+                      HasSubstr("fetch the model again")));
+  }
+}
+
+TEST(MoeLayout, KnowsTheMtpHeadByAnyName) {
+  for (const std::string prefix :
+       {"mtp.", "model.mtp.", "language_model.mtp.", "model.language_model.mtp."}) {
+    EXPECT_EQ(SkippedTensorReason(prefix + "fc.weight"), "multi-token prediction head") << prefix;
+  }
+  EXPECT_EQ(SkippedTensorReason("model.language_model.layers.0.mlp.gate.weight"), "");
 }
 
 constexpr uint64_t kStops = 30;

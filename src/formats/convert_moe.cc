@@ -121,13 +121,11 @@ std::optional<int64_t> LayerOf(const MoeLayout& layout, const std::string& name)
 
 std::string UnusedReason(const Checkpoint& checkpoint, const MoeLayout& layout,
                          const MlxNames& names, const std::string& name) {
-  const bool tied = checkpoint.config().BoolOr(
-      "tie_word_embeddings", checkpoint.root_config().BoolOr("tie_word_embeddings", false));
   std::string reason = SkippedTensorReason(name);
   if (!reason.empty()) {
     return reason;
   }
-  if (tied && name.starts_with(layout.lm_head + ".")) {
+  if (name.starts_with(layout.lm_head + ".") && checkpoint.TiesWordEmbeddings(layout.lm_head)) {
     return "the embedding serves as head";
   }
   if (names.Of(name).empty()) {

@@ -373,6 +373,53 @@ TEST(ConvertDirectory, QuantisesAsMlxLmDoes) {
   EXPECT_THAT(ErrorOf([&] { Convert(again, {}); }), HasSubstr("already quantised (4-bit affine"));
 }
 
+TEST(ConvertDirectory, RefusesWhatCannotBeServed) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  const auto error = [&](const std::string& config, int bits) {
+    dir.Write("hf/config.json", config);
+    ConvertOptions options = Options(source, dir.path() / "out");
+    if (bits > 0) {
+      options.bits = bits;
+    }
+    const std::string text = ErrorOf([&] { Convert(options, {}); });
+    EXPECT_FALSE(fs::exists(dir.path() / "out"));
+    return text;
+  };
+  for (const int bits : {0, 4}) {
+    EXPECT_THAT(error(R"({"model_type":"gemma3"})", bits),
+                testing::AllOf(HasSubstr("config.json: model_type is \"gemma3\""),
+                               HasSubstr("llama, qwen2, qwen3, qwen3_moe and qwen3_5_moe")));
+  }
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"mode":"mxfp4","bits":4}})", 0),
+              HasSubstr("quantization says mode \"mxfp4\""));
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"bits":4,"group_size":64,
+                        "model.layers.0.mlp.up_proj":{"mode":"nvfp4"}}})",
+                    0),
+              HasSubstr("quantization.model.layers.0.mlp.up_proj says mode \"nvfp4\""));
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"bits":7,"group_size":64}})", 0),
+              HasSubstr("7 bits in groups of 64"));
+}
+
+TEST(ConvertDirectory, WeightsThatAreNotFiniteAreNamed) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  std::string bytes = ReadWholeFile(source / "model.safetensors");
+  {
+    const auto checkpoint = Checkpoint::Open(source);
+    const std::byte* file = checkpoint->files().front()->HeaderBytes().data();
+    const auto tensor = checkpoint->FindTensor("model.layers.0.mlp.up_proj.weight");
+    bytes.replace(static_cast<size_t>(tensor->bytes.data() - file), 2, "\x80\x7f");
+  }
+  dir.Write("hf/model.safetensors", bytes);
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.bits = 4;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("hf/model.safetensors: tensor model.layers.0.mlp.up_proj."
+                                       "weight: row 0 holds a value that is not finite"),
+                             HasSubstr("fetch it again")));
+}
+
 TEST(Convert, ContinuesWhereItStopped) {
   const ScratchDir dir;
   const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());

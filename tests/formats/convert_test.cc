@@ -191,7 +191,7 @@ TEST(ConvertGguf, FindsLlama3Scaling) {
 
 TEST(ConvertGguf, ScalesRotationAsLlamaCppDoes) {
   const std::string key = "llama.rope.scaling.";
-  const auto scaling = [](GgufBuilder builder) {
+  const auto scaling = [](const GgufBuilder& builder) {
     const auto file = GgufFile::Open(OpenMemoryFile("m.gguf", builder.Build()));
     return DescribeGgufModel(*file).config["rope_scaling"];
   };
@@ -382,7 +382,7 @@ TEST(ConvertDirectory, RefusesWhatCannotBeServed) {
     if (bits > 0) {
       options.bits = bits;
     }
-    const std::string text = ErrorOf([&] { Convert(options, {}); });
+    std::string text = ErrorOf([&] { Convert(options, {}); });
     EXPECT_FALSE(fs::exists(dir.path() / "out"));
     return text;
   };

@@ -247,6 +247,34 @@ std::optional<TensorView> Checkpoint::FindFloat(std::string_view name,
   return Has(name) ? std::optional(RequireFloat(name, expected)) : std::nullopt;
 }
 
+void Checkpoint::RequireReadable(const QuantRule& rule, const std::string& of) const {
+  const std::string where = root_.file() + ": " + rule.field;
+  if (rule.mode != "affine") {
+    throw Error(ErrorCode::kUnsupported,
+                where + " says mode \"" + rule.mode + "\"" + of +
+                    "; only affine quantisation is implemented",
+                "use an affine 4-bit or 8-bit version of the model");
+  }
+  if (!IsSupported({static_cast<int>(rule.bits), static_cast<int>(rule.group_size)})) {
+    throw Error(ErrorCode::kUnsupported,
+                where + " says " + std::to_string(rule.bits) + " bits in groups of " +
+                    std::to_string(rule.group_size) + of +
+                    "; supported are 2, 3, 4, 5, 6, 8 bits in groups of 32, 64, 128",
+                "use an affine 4-bit or 8-bit version of the model");
+  }
+}
+
+void Checkpoint::RequireReadableQuantisation() const {
+  if (global_rule_) {
+    RequireReadable(*global_rule_, "");
+  }
+  for (const auto& [module, rule] : overrides_) {
+    if (rule.quantised) {
+      RequireReadable(rule, "");
+    }
+  }
+}
+
 LinearSource Checkpoint::Resolve(std::string_view module, const std::vector<int64_t>& lead,
                                  int64_t out_features, int64_t in_features) const {
   LinearSource source;
@@ -261,20 +289,9 @@ LinearSource Checkpoint::Resolve(std::string_view module, const std::vector<int6
     return source;
   }
   const std::string where = root_.file() + ": " + rule->field;
-  if (rule->mode != "affine") {
-    throw Error(ErrorCode::kUnsupported,
-                where + " says mode \"" + rule->mode + "\" for " + source.module +
-                    "; only affine quantisation is implemented",
-                "use an affine 4-bit or 8-bit version of the model");
-  }
+  RequireReadable(*rule, " for " + source.module);
   AffineMatrixView affine;
   affine.scheme = {static_cast<int>(rule->bits), static_cast<int>(rule->group_size)};
-  if (!IsSupported(affine.scheme)) {
-    throw Error(ErrorCode::kUnsupported,
-                where + " says " + std::to_string(rule->bits) + " bits in groups of " +
-                    std::to_string(rule->group_size) + " for " + source.module +
-                    "; supported are 2, 3, 4, 5, 6, 8 bits in groups of 32, 64, 128");
-  }
   if (in_features % rule->group_size != 0) {
     throw Error(ErrorCode::kCorruptFile,
                 where + " says groups of " + std::to_string(rule->group_size) + " for " +
@@ -362,6 +379,15 @@ void Checkpoint::Drop(const LinearSource& source) const {
   }
 }
 
+bool Checkpoint::TiesWordEmbeddings(std::string_view lm_head) const {
+  for (const ConfigReader* config : {&text_, &root_}) {
+    if (const auto tied = config->OptionalBool("tie_word_embeddings")) {
+      return *tied;
+    }
+  }
+  return !Has(std::string(lm_head) + ".weight");
+}
+
 std::vector<std::string> Checkpoint::TensorNames() const {
   std::vector<std::string> names;
   names.reserve(tensors_.size());
@@ -392,7 +418,7 @@ std::string Checkpoint::QuantisationSummary() const {
   // The type most bytes are in.
   std::map<std::string, uint64_t> bytes_by_type;
   for (const auto& [name, file] : tensors_) {
-    if (const auto tensor = file->Find(name)) {
+    if (const auto tensor = file->FindReadable(name)) {
       bytes_by_type[std::string(DTypeName(tensor->dtype))] += tensor->bytes.size();
     }
   }

@@ -70,6 +70,15 @@ class Checkpoint {
   LinearSource ExpertLinear(std::string_view module, int64_t experts, int64_t expert,
                             int64_t out_features, int64_t in_features) const;
 
+  // Whether the embedding serves as head, which otherwise is the module `lm_head`. The language
+  // model's config decides, then the top level. Writers leave the field out where it has their
+  // library's default, and the defaults differ: then what the files hold.
+  bool TiesWordEmbeddings(std::string_view lm_head) const;
+
+  // Throws kUnsupported naming the field if config.json says a quantisation, of any module, that
+  // Linear would refuse.
+  void RequireReadableQuantisation() const;
+
   std::vector<std::string> TensorNames() const;  // sorted
   // Whoever has packed or copied a tensor drops what it has read, so that memory does not hold the
   // model twice. `bytes` is (a part of) a view from this checkpoint; it stays valid, reading it
@@ -105,6 +114,7 @@ class Checkpoint {
   void CheckWeightMap(const std::filesystem::path& index_path);
   void ReadQuantisation();
   QuantRule ReadRule(const ConfigReader& object, const std::string& field) const;
+  void RequireReadable(const QuantRule& rule, const std::string& of) const;
   // Null: P is not quantised.
   const QuantRule* RuleFor(std::string_view module) const;
   LinearSource Resolve(std::string_view module, const std::vector<int64_t>& lead,

@@ -9,6 +9,7 @@
 #include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
 #include "formats/expert_sidecar.h"
+#include "formats/gguf.h"
 #include "formats/manifest.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
@@ -26,6 +27,11 @@ bool Exists(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, ignored));
 }
 
+// Where an output is written before it gets its name.
+fs::path PartialOf(const fs::path& out) {
+  return out.string() + ".partial";
+}
+
 // "dir/" and "dir" are the same output; the partial directory must be beside it, not inside.
 fs::path CleanOut(const fs::path& out) {
   fs::path clean = fs::absolute(out).lexically_normal();
@@ -33,6 +39,23 @@ fs::path CleanOut(const fs::path& out) {
     clean = clean.parent_path();
   }
   return clean;
+}
+
+// NAME-of-NNNNN of a part that llama.cpp calls NAME-NNNNN-of-NNNNN.gguf; empty for other names.
+std::string SplitName(const fs::path& file) {
+  constexpr std::string_view kPattern = "-#####-of-#####";
+  const std::string stem = file.stem().string();
+  if (stem.size() <= kPattern.size()) {
+    return "";
+  }
+  const size_t start = stem.size() - kPattern.size();
+  for (size_t i = 0; i < kPattern.size(); ++i) {
+    const char c = stem[start + i];
+    if (kPattern[i] == '#' ? c < '0' || c > '9' : c != kPattern[i]) {
+      return "";
+    }
+  }
+  return stem.substr(0, start) + stem.substr(stem.rfind("-of-"));
 }
 
 // A .gguf file, or a checkpoint directory; a directory without config.json but with one .gguf file
@@ -50,6 +73,15 @@ fs::path FindSource(const fs::path& source) {
       found.push_back(entry.path());
     }
   }
+  const bool one_model = std::all_of(found.begin(), found.end(), [&](const fs::path& file) {
+    return !SplitName(file).empty() && SplitName(file) == SplitName(found.front());
+  });
+  if (found.size() > 1 && one_model) {
+    throw Error(ErrorCode::kUnsupported,
+                source.string() + " holds " + std::to_string(found.size()) +
+                    " .gguf files that are parts of one model",
+                kMergeGgufParts);
+  }
   if (found.size() > 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 source.string() + " holds " + std::to_string(found.size()) + " .gguf files",
@@ -61,6 +93,22 @@ fs::path FindSource(const fs::path& source) {
 // Both canonical.
 bool IsBelow(const fs::path& path, const fs::path& dir) {
   return std::mismatch(dir.begin(), dir.end(), path.begin(), path.end()).first == dir.end();
+}
+
+// Both the output and the directory that it is written to are emptied of what is not their own.
+void RequireApart(const fs::path& source, const fs::path& written) {
+  const fs::path from = fs::weakly_canonical(source);
+  const fs::path to = fs::weakly_canonical(written);
+  if (from == to) {
+    throw Error(ErrorCode::kInvalidArgument, "source and output are both " + written.string(),
+                "choose another --out");
+  }
+  if (IsBelow(from, to)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "the source " + source.string() + " is inside the output " + written.string() +
+                    ", which it would replace",
+                "choose another --out");
+  }
 }
 
 void CheckOptions(const ConvertOptions& options) {
@@ -87,7 +135,7 @@ class Conversion {
         plan_(std::move(plan)),
         report_(report),
         out_(CleanOut(options.out)),
-        partial_(out_.string() + ".partial") {
+        partial_(PartialOf(out_)) {
     manifest_.tool_version = options.tool_version;
     manifest_.source_path = options.source.string();
     manifest_.source_fingerprint = plan_.fingerprint;
@@ -106,13 +154,14 @@ class Conversion {
     }
     fs::create_directories(partial_);
     const DirectoryLock lock(partial_);
+    RequireOwnPartial();
+    ReadJournal();
+    WriteJournal();  // before all else: it says whose the directory is
+    RemoveStrangers();
     for (const OutputJob& job : plan_.jobs) {
       fs::create_directories((partial_ / job.name).parent_path());
     }
-    ReadJournal();
-    RemoveStrangers();
     CheckSpace();
-    WriteJournal();
     for (const OutputJob& job : plan_.jobs) {
       progress_.total_bytes += 2 * job.size_bytes;
     }
@@ -183,16 +232,40 @@ class Conversion {
     return false;
   }
 
-  void ReadJournal() {
-    try {
-      const auto journal = Manifest::Find(partial_);
-      if (journal && journal->source_fingerprint == plan_.fingerprint) {
-        for (const ManifestFile& file : journal->files) {
-          finished_[file.name] = file;
-        }
+  // What a conversion did not write would be removed as a leftover: a directory of this name that
+  // none has begun is somebody else's and stays. A journal tells, readable or not.
+  void RequireOwnPartial() const {
+    if (Exists(partial_ / Manifest::kFileName)) {
+      return;
+    }
+    for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
+      // All that is there if the first journal was interrupted.
+      const std::string unfinished = std::string(Manifest::kFileName) + ".tmp-";
+      if (!entry.path().filename().string().starts_with(unfinished)) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    partial_.string() + " exists and was not begun by a conversion (it holds " +
+                        entry.path().filename().string() + ", but no " + Manifest::kFileName + ")",
+                    "choose another --out, or remove it yourself");
       }
+    }
+  }
+
+  void ReadJournal() {
+    std::optional<Manifest> journal;
+    try {
+      journal = Manifest::Find(partial_);
     } catch (const Error&) {
-      finished_.clear();  // a damaged journal vouches for nothing
+      return;  // a damaged journal vouches for nothing
+    }
+    if (journal && journal->source_fingerprint == plan_.fingerprint) {
+      for (const ManifestFile& file : journal->files) {
+        finished_[file.name] = file;
+      }
+    } else if (journal && journal->complete) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  partial_.string() + " exists and is a complete checkpoint, made from " +
+                      journal->source_path + " with " + journal->options,
+                  "choose another --out, or rename or remove it yourself");
     }
   }
 
@@ -352,12 +425,25 @@ class Conversion {
     RemoveReplaced();
   }
 
-  // What --force replaced, also by a conversion that was killed before it got here.
+  // What --force replaced, also by a conversion that was killed before or while it did this: the
+  // mark goes last.
   void RemoveReplaced() const {
     for (int n = 0; Exists(Replaced(n)); ++n) {
-      if (Exists(Replaced(n) / kReplacedMark)) {
-        fs::remove_all(Replaced(n));
+      const fs::path mark = Replaced(n) / kReplacedMark;
+      if (!Exists(mark)) {
+        continue;
       }
+      std::vector<fs::path> others;
+      for (const fs::directory_entry& entry : fs::directory_iterator(Replaced(n))) {
+        if (entry.path() != mark) {
+          others.push_back(entry.path());
+        }
+      }
+      for (const fs::path& path : others) {
+        fs::remove_all(path);
+      }
+      fs::remove(mark);
+      fs::remove(Replaced(n));
     }
   }
 
@@ -387,16 +473,8 @@ ConvertResult Convert(const ConvertOptions& options,
   try {
     const fs::path source = FindSource(options.source);
     const fs::path out = CleanOut(options.out);
-    if (fs::weakly_canonical(source) == fs::weakly_canonical(out)) {
-      throw Error(ErrorCode::kInvalidArgument, "source and output are both " + out.string(),
-                  "choose another --out");
-    }
-    if (IsBelow(fs::weakly_canonical(source), fs::weakly_canonical(out))) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "the source " + source.string() + " is inside the output " + out.string() +
-                      ", which it would replace",
-                  "choose another --out");
-    }
+    RequireApart(source, out);
+    RequireApart(source, PartialOf(out));
     ThreadPool pool(options.threads > 0 ? options.threads : PhysicalCores());
     const ConversionContext context{options, pool};
     ConversionPlan plan =

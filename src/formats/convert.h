@@ -6,8 +6,8 @@
 // Lossless unless told otherwise: directories of dense models are copied and verified, experts
 // repacked; of GGUF, F32, F16, BF16, Q4_0, Q4_1, Q8_0 and Q4_K keep their exact values. Written to
 // OUT.partial and renamed at the end; an interrupted conversion continues with the files that were
-// finished. Tensors are streamed: memory does not grow with the model. One conversion at a time for
-// each output; blocks.
+// finished. An OUT.partial that no conversion has begun is refused. Tensors are streamed: memory
+// does not grow with the model. One conversion at a time for each output; blocks.
 #pragma once
 
 #include <cstdint>

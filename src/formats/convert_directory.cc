@@ -88,15 +88,20 @@ std::string Fingerprint(const ConvertOptions& options, const Checkpoint& checkpo
   return HashHex128(std::as_bytes(std::span(description)));
 }
 
-void RefuseToQuantise(const Checkpoint& checkpoint) {
+// An engine checkpoint is one that can be served: a copy of anything else would only look like one.
+void RequireServable(const Checkpoint& checkpoint) {
   const std::string& type = checkpoint.model_type();
   if (!IsMoeFamily(type) &&
       std::find(kDenseTypes.begin(), kDenseTypes.end(), type) == kDenseTypes.end()) {
     throw Error(ErrorCode::kUnsupported,
                 checkpoint.root_config().Where("model_type") + " is \"" + type +
-                    "\"; --bits quantises llama, qwen2, qwen3, qwen3_moe and qwen3_5_moe",
-                "convert without --bits, or start from an MLX version that is already quantised");
+                    "\", which this build cannot serve",
+                "llama, qwen2, qwen3, qwen3_moe and qwen3_5_moe can be converted");
   }
+  checkpoint.RequireReadableQuantisation();
+}
+
+void RefuseToQuantise(const Checkpoint& checkpoint) {
   for (const char* field : {"quantization", "quantization_config"}) {
     if (checkpoint.root_config().Has(field) || checkpoint.config().Has(field)) {
       throw Error(ErrorCode::kInvalidArgument,
@@ -109,7 +114,7 @@ void RefuseToQuantise(const Checkpoint& checkpoint) {
 
 void PlanDenseTensors(const ConversionContext& context, const Checkpoint& checkpoint,
                       ConversionPlan& plan) {
-  const bool tied = checkpoint.config().BoolOr("tie_word_embeddings", false);
+  const bool tied = checkpoint.TiesWordEmbeddings("lm_head");
   std::vector<ConversionStep> steps;
   for (const std::string& name : checkpoint.TensorNames()) {
     if (tied && name == "lm_head.weight") {
@@ -139,6 +144,7 @@ void AddTextFiles(const std::vector<fs::path>& text, const Json& config, Convers
 
 ConversionPlan PlanDirectory(const ConversionContext& context, const fs::path& dir) {
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::Open(dir);
+  RequireServable(*checkpoint);
   const SourceFiles files = ListFiles(dir, *checkpoint);
   ConversionPlan plan;
   plan.source = checkpoint;

@@ -52,24 +52,29 @@ std::optional<DType> PlainType(GgmlType type) {
 }
 
 // Whether the biases -8d of Q4_0 and -128d of Q8_0 are fp16 numbers: they are unless they overflow.
-bool FitsHalf(const GgufTensor& tensor, float multiple) {
+bool FitsHalf(const GgufFile& file, const GgufTensor& tensor, float multiple) {
   constexpr float kMaxHalf = 65504;
-  const auto* block = reinterpret_cast<const uint8_t*>(tensor.bytes.data());
-  const auto* end = block + tensor.bytes.size();
-  for (; block != end; block += tensor.info->block_bytes) {
-    if (std::fabs(HalfAt(block)) * multiple > kMaxHalf) {
-      return false;
+  constexpr size_t kPieceBlocks = 1 << 18;
+  const auto block_bytes = static_cast<size_t>(tensor.info->block_bytes);
+  bool fits = true;
+  for (auto rest = tensor.bytes; fits && !rest.empty();) {
+    const auto piece = rest.first(std::min(rest.size(), kPieceBlocks * block_bytes));
+    const auto* block = reinterpret_cast<const uint8_t*>(piece.data());
+    for (const auto* end = block + piece.size(); fits && block != end; block += block_bytes) {
+      fits = std::fabs(HalfAt(block)) * multiple <= kMaxHalf;
     }
+    file.Drop(piece);
+    rest = rest.subspan(piece.size());
   }
-  return true;
+  return fits;
 }
 
-DType ScaleType(const GgufTensor& tensor) {
+DType ScaleType(const GgufFile& file, const GgufTensor& tensor) {
   switch (tensor.type()) {
     case GgmlType::kQ40:
-      return FitsHalf(tensor, 8) ? DType::kF16 : DType::kF32;
+      return FitsHalf(file, tensor, 8) ? DType::kF16 : DType::kF32;
     case GgmlType::kQ80:
-      return FitsHalf(tensor, 128) ? DType::kF16 : DType::kF32;
+      return FitsHalf(file, tensor, 128) ? DType::kF16 : DType::kF32;
     case GgmlType::kQ41:
       return DType::kF16;  // d and m as they are
     default:
@@ -86,8 +91,8 @@ void Nibbles(const uint8_t* bytes, uint8_t* codes) {
 
 // One row in its affine form: w = scale * code + bias, with the very products that the ggml
 // decoder computes.
-void EncodeLossless(const GgufTensor& tensor, int64_t row, std::span<uint8_t> codes,
-                    std::span<float> scales, std::span<float> biases) {
+void EncodeLossless(const GgufFile& file, const GgufTensor& tensor, int64_t row,
+                    std::span<uint8_t> codes, std::span<float> scales, std::span<float> biases) {
   const auto* block = reinterpret_cast<const uint8_t*>(tensor.Row(row).data());
   size_t group = 0;
   for (size_t at = 0; at < codes.size();
@@ -130,9 +135,10 @@ void EncodeLossless(const GgufTensor& tensor, int64_t row, std::span<uint8_t> co
   }
   for (size_t i = 0; i < scales.size(); ++i) {
     if (!std::isfinite(scales[i]) || !std::isfinite(biases[i])) {
-      throw Error(ErrorCode::kCorruptFile, "tensor " + tensor.name + ": row " +
-                                               std::to_string(row) +
-                                               " has a scale that is not finite");
+      throw Error(ErrorCode::kCorruptFile,
+                  file.path() + ": tensor " + tensor.name + ": row " + std::to_string(row) +
+                      " has a scale that is not finite",
+                  kFetchGgufAgain);
     }
   }
 }
@@ -207,6 +213,11 @@ class GgufPlanner {
   }
 
   ConversionStep StepFor(const GgufModelTensor& item) {
+    return DropBehind(ReadingStep(item),
+                      [&file = *file_, bytes = item.tensor->bytes] { file.Drop(bytes); });
+  }
+
+  ConversionStep ReadingStep(const GgufModelTensor& item) {
     const GgufTensor& tensor = *item.tensor;
     const ConvertOptions& options = context_.options;
     const auto read = [&tensor, order = item.order](int64_t row, std::span<float> weights) {
@@ -219,8 +230,8 @@ class GgufPlanner {
       const bool fits = options.bits && in % options.group_size == 0;
       if (options.bits && !fits && !has_exact_form) {
         throw Error(ErrorCode::kInvalidArgument,
-                    "tensor " + tensor.name + " has rows of " + std::to_string(in) +
-                        " weights, no multiple of the group size " +
+                    file_->path() + ": tensor " + tensor.name + " has rows of " +
+                        std::to_string(in) + " weights, no multiple of the group size " +
                         std::to_string(options.group_size),
                     "choose --group-size 32, 64 or 128 so that it divides them");
       }
@@ -229,15 +240,17 @@ class GgufPlanner {
         const AffineScheme scheme{*options.bits, options.group_size};
         schemes_[module] = scheme;
         requantised_.push_back(item.name);
-        return QuantiseStep(context_, module, tensor.Rows(), in, scheme, DType::kF32, read);
+        return QuantiseStep(context_, module, file_->path() + ": tensor " + tensor.name,
+                            tensor.Rows(), in, scheme, DType::kF32, read);
       }
       if (lossless) {
         schemes_[module] = *lossless;
         return AffineStep(
-            context_, module, tensor.Rows(), in, *lossless, ScaleType(tensor),
-            [&tensor, order = item.order](int64_t row, std::span<uint8_t> codes,
-                                          std::span<float> scales, std::span<float> biases) {
-              EncodeLossless(tensor, order.SourceRow(row), codes, scales, biases);
+            context_, module, tensor.Rows(), in, *lossless, ScaleType(*file_, tensor),
+            [&file = *file_, &tensor, order = item.order](int64_t row, std::span<uint8_t> codes,
+                                                          std::span<float> scales,
+                                                          std::span<float> biases) {
+              EncodeLossless(file, tensor, order.SourceRow(row), codes, scales, biases);
             });
       }
     }
@@ -252,9 +265,10 @@ class GgufPlanner {
                                 static_cast<size_t>(order.SourceRow(row)) * row_bytes, row_bytes);
                           });
     }
-    throw Error(ErrorCode::kUnsupported, file_->path() + ": tensor " + tensor.name + " is " +
-                                             std::string(tensor.info->name) +
-                                             ", expected F32, F16 or BF16");
+    throw Error(ErrorCode::kUnsupported,
+                file_->path() + ": tensor " + tensor.name + " is " +
+                    std::string(tensor.info->name) + ", expected F32, F16 or BF16",
+                "use an F16 version of the model");
   }
 
   // The commonest scheme speaks for all; the others are named one by one.

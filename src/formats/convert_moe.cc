@@ -93,6 +93,12 @@ ConversionStep GainStep(const Checkpoint& checkpoint, const std::string& source_
 ConversionStep ConvStep(const Checkpoint& checkpoint, const std::string& source_name,
                         const std::string& output_name) {
   const TensorView tensor = *checkpoint.FindTensor(source_name);
+  if (tensor.shape.rank() != 3 || tensor.shape[1] != 1) {
+    throw Error(ErrorCode::kCorruptFile,
+                checkpoint.FileOf(source_name) + ": tensor " + source_name + " has shape " +
+                    tensor.shape.ToString() + ", expected [channels, 1, taps]",
+                kFetchModelAgain);
+  }
   return CopyRowsStep(
       {output_name, tensor.dtype, Shape{tensor.shape[0], tensor.shape[2], tensor.shape[1]}}, 1,
       [tensor](int64_t) { return tensor.bytes; });
@@ -115,13 +121,11 @@ std::optional<int64_t> LayerOf(const MoeLayout& layout, const std::string& name)
 
 std::string UnusedReason(const Checkpoint& checkpoint, const MoeLayout& layout,
                          const MlxNames& names, const std::string& name) {
-  const bool tied = checkpoint.config().BoolOr(
-      "tie_word_embeddings", checkpoint.root_config().BoolOr("tie_word_embeddings", false));
   std::string reason = SkippedTensorReason(name);
   if (!reason.empty()) {
     return reason;
   }
-  if (tied && name.starts_with(layout.lm_head + ".")) {
+  if (name.starts_with(layout.lm_head + ".") && checkpoint.TiesWordEmbeddings(layout.lm_head)) {
     return "the embedding serves as head";
   }
   if (names.Of(name).empty()) {
@@ -150,16 +154,17 @@ class ExpertPacker {
       const std::string module = layout.MlpModule(layer);
       auto tensors = ExpertTensors::Find(*checkpoint_, module, layout.experts);
       if (!tensors) {
-        throw Error(ErrorCode::kNotFound, checkpoint_->dir().string() + " has no experts of " +
-                                              module + ": neither " + module +
-                                              ".switch_mlp.* nor " + module + ".experts.*");
+        throw Error(ErrorCode::kNotFound,
+                    checkpoint_->dir().string() + " has no experts of " + module + ": neither " +
+                        module + ".switch_mlp.* nor " + module + ".experts.*",
+                    kFetchModelAgain);
       }
       const ExpertLayout here = LayoutOfRecords(*tensors);
       if (tensors_.empty()) {
         layout_ = here;
       } else if (here != layout_) {
         throw Error(ErrorCode::kUnsupported,
-                    "the experts of " + module +
+                    checkpoint_->dir().string() + ": the experts of " + module +
                         " have another type or quantisation than those of the first layer; all "
                         "experts of an engine checkpoint are alike",
                     "convert from the unquantised model with --bits");
@@ -220,7 +225,8 @@ class ExpertPacker {
     const auto quantised = [&](const PackedSpec& spec) {
       if (spec.in_features % context_.options.group_size != 0) {
         throw Error(ErrorCode::kUnsupported,
-                    "experts with " + std::to_string(spec.in_features) +
+                    checkpoint_->dir().string() + ": experts with " +
+                        std::to_string(spec.in_features) +
                         " inputs cannot be quantised in groups of " +
                         std::to_string(context_.options.group_size),
                     "choose a --group-size that divides hidden_size and moe_intermediate_size");
@@ -229,6 +235,15 @@ class ExpertPacker {
     };
     return ExpertLayout::Make(quantised(as_is.gate.spec), quantised(as_is.up.spec),
                               quantised(as_is.down.spec));
+  }
+
+  // File and tensor, for messages. An expert that is part of a larger tensor is TENSOR[N].
+  std::string WhereOf(const LinearSource& source) const {
+    std::string file = checkpoint_->FileOf(source.module + ".weight");
+    if (file.empty()) {
+      file = checkpoint_->FileOf(source.module.substr(0, source.module.rfind('[')));
+    }
+    return file + ": tensor " + source.module;
   }
 
   // The same layer with codes in place of floats; `owned` holds them.
@@ -241,12 +256,13 @@ class ExpertPacker {
     owned.codes.resize(static_cast<size_t>(out * in * scheme.bits / 8));
     owned.scales.resize(static_cast<size_t>(out * groups) * DTypeBytes(weight.dtype));
     owned.biases.resize(owned.scales.size());
-    const EncodeRow encode = QuantisingEncoder(
-        context_, source.module, scheme, [&](int64_t row, std::span<float> weights) {
-          for (int64_t i = 0; i < in; ++i) {
-            weights[static_cast<size_t>(i)] = FloatElement(weight, row * in + i);
-          }
-        });
+    const EncodeRow encode = QuantisingEncoder(context_, source.module, WhereOf(source), scheme,
+                                               [&](int64_t row, std::span<float> weights) {
+                                                 for (int64_t i = 0; i < in; ++i) {
+                                                   weights[static_cast<size_t>(i)] =
+                                                       FloatElement(weight, row * in + i);
+                                                 }
+                                               });
     EncodeRows(context_.pool, 0, out, in, scheme, weight.dtype, encode,
                {owned.codes, owned.scales, owned.biases});
     LinearSource quantised = source;

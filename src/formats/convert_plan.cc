@@ -132,26 +132,27 @@ void EncodeRows(ThreadPool& pool, int64_t first, int64_t rows, int64_t in_featur
 }
 
 EncodeRow QuantisingEncoder(const ConversionContext& context, std::string module,
-                            AffineScheme scheme, ReadRow read) {
-  return
-      [&quantiser = context.quantiser, module = std::move(module), scheme, read = std::move(read)](
-          int64_t row, std::span<uint8_t> codes, std::span<float> scales, std::span<float> biases) {
-        std::vector<float> weights(codes.size());
-        read(row, weights);
-        if (!std::all_of(weights.begin(), weights.end(),
-                         [](float weight) { return std::isfinite(weight); })) {
-          throw Error(ErrorCode::kCorruptFile, module + ".weight: row " + std::to_string(row) +
-                                                   " holds a value that is not finite");
-        }
-        quantiser.QuantiseRow(module, row, weights, scheme, codes, scales, biases);
-      };
+                            std::string source, AffineScheme scheme, ReadRow read) {
+  return [&quantiser = context.quantiser, module = std::move(module), source = std::move(source),
+          scheme, read = std::move(read)](int64_t row, std::span<uint8_t> codes,
+                                          std::span<float> scales, std::span<float> biases) {
+    std::vector<float> weights(codes.size());
+    read(row, weights);
+    if (!std::all_of(weights.begin(), weights.end(),
+                     [](float weight) { return std::isfinite(weight); })) {
+      throw Error(ErrorCode::kCorruptFile,
+                  source + ": row " + std::to_string(row) + " holds a value that is not finite",
+                  "the file is damaged; fetch it again");
+    }
+    quantiser.QuantiseRow(module, row, weights, scheme, codes, scales, biases);
+  };
 }
 
 ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
-                            int64_t out_features, int64_t in_features, AffineScheme scheme,
-                            DType scale_dtype, ReadRow read) {
+                            const std::string& source, int64_t out_features, int64_t in_features,
+                            AffineScheme scheme, DType scale_dtype, ReadRow read) {
   return AffineStep(context, module, out_features, in_features, scheme, scale_dtype,
-                    QuantisingEncoder(context, module, scheme, std::move(read)));
+                    QuantisingEncoder(context, module, source, scheme, std::move(read)));
 }
 
 ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
@@ -179,11 +180,14 @@ ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& ch
                           const std::string& source_name, const std::string& output_name,
                           std::optional<AffineScheme> scheme, ConversionPlan& plan) {
   const TensorView tensor = *checkpoint.FindTensor(source_name);
+  const std::string where = checkpoint.FileOf(source_name) + ": tensor " + source_name;
+  const auto drop = [&checkpoint, bytes = tensor.bytes] { checkpoint.Drop(bytes); };
   if (scheme && IsFloat(tensor.dtype) && tensor.dtype != DType::kF32 &&
       tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
-    throw Error(ErrorCode::kUnsupported, "tensor " + source_name + " is " +
-                                             std::string(DTypeName(tensor.dtype)) +
-                                             ", expected F32, F16 or BF16");
+    throw Error(
+        ErrorCode::kUnsupported,
+        where + " is " + std::string(DTypeName(tensor.dtype)) + ", expected F32, F16 or BF16",
+        "use a version of the model in BF16");
   }
   constexpr std::string_view kWeight = ".weight";
   const bool matrix = tensor.shape.rank() == 2 && IsFloat(tensor.dtype) &&
@@ -193,14 +197,14 @@ ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& ch
     plan.requantised.push_back(source_name);
     const int64_t in = tensor.shape[1];
     return DropBehind(
-        QuantiseStep(context, output_name.substr(0, output_name.size() - kWeight.size()),
+        QuantiseStep(context, output_name.substr(0, output_name.size() - kWeight.size()), where,
                      tensor.shape[0], in, *scheme, tensor.dtype,
                      [tensor, in](int64_t row, std::span<float> weights) {
                        for (int64_t i = 0; i < in; ++i) {
                          weights[static_cast<size_t>(i)] = FloatElement(tensor, row * in + i);
                        }
                      }),
-        checkpoint, tensor.bytes);
+        drop);
   }
   // As rows of at most one outermost slice, so that large tensors are streamed.
   const int64_t rows = tensor.shape.rank() == 0 || tensor.bytes.empty() ? 1 : tensor.shape[0];
@@ -210,15 +214,14 @@ ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& ch
                                    return tensor.bytes.subspan(static_cast<size_t>(row) * row_bytes,
                                                                row_bytes);
                                  }),
-                    checkpoint, tensor.bytes);
+                    drop);
 }
 
-ConversionStep DropBehind(ConversionStep step, const Checkpoint& checkpoint,
-                          std::span<const std::byte> source) {
-  step.run = [run = std::move(step.run), &checkpoint, source](const TensorSink& sink) {
+ConversionStep DropBehind(ConversionStep step, std::function<void()> drop) {
+  step.run = [run = std::move(step.run), drop = std::move(drop)](const TensorSink& sink) {
     run([&](size_t output, uint64_t offset, std::span<const std::byte> bytes) {
       sink(output, offset, bytes);
-      checkpoint.Drop(source);
+      drop();
     });
   };
   return step;

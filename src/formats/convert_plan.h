@@ -111,15 +111,15 @@ void EncodeRows(ThreadPool& pool, int64_t first, int64_t rows, int64_t in_featur
                 AffineScheme scheme, DType scale_dtype, const EncodeRow& encode,
                 const EncodedRows& out);
 
-// An EncodeRow that quantises what `read` decodes. Throws kCorruptFile naming the module for
-// weights that are not finite.
+// An EncodeRow that quantises what `read` decodes. Throws kCorruptFile naming `source` ("FILE:
+// tensor NAME") for weights that are not finite.
 using ReadRow = std::function<void(int64_t row, std::span<float> weights)>;
 EncodeRow QuantisingEncoder(const ConversionContext& context, std::string module,
-                            AffineScheme scheme, ReadRow read);
+                            std::string source, AffineScheme scheme, ReadRow read);
 
 ConversionStep QuantiseStep(const ConversionContext& context, const std::string& module,
-                            int64_t out_features, int64_t in_features, AffineScheme scheme,
-                            DType scale_dtype, ReadRow read);
+                            const std::string& source, int64_t out_features, int64_t in_features,
+                            AffineScheme scheme, DType scale_dtype, ReadRow read);
 
 // Rows written one after another; `read_row` gives the bytes of a row.
 ConversionStep CopyRowsStep(OutputTensor output, int64_t rows,
@@ -131,9 +131,8 @@ ConversionStep TensorStep(const ConversionContext& context, const Checkpoint& ch
                           const std::string& source_name, const std::string& output_name,
                           std::optional<AffineScheme> scheme, ConversionPlan& plan);
 
-// A step that drops the pages of `source`, a view into `checkpoint`, whenever it has written.
-ConversionStep DropBehind(ConversionStep step, const Checkpoint& checkpoint,
-                          std::span<const std::byte> source);
+// A step that calls `drop`, which gives back the pages it reads from, whenever it has written.
+ConversionStep DropBehind(ConversionStep step, std::function<void()> drop);
 
 // The experts and all other tensors of a Mixture-of-Experts checkpoint: safetensors under MLX names
 // and a sidecar. Changes `config` to what describes them.

@@ -64,7 +64,7 @@ std::optional<ExpertTensors> ExpertTensors::Find(const Checkpoint& checkpoint,
     const ExpertSource source = found->Source(expert);
     if (LayoutOf(source) != layout) {
       throw Error(ErrorCode::kUnsupported,
-                  source.gate.module +
+                  checkpoint.dir().string() + ": " + source.gate.module +
                       " and its up_proj and down_proj have other types or another "
                       "quantisation than expert 0 of " +
                       mlp_module);

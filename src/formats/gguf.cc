@@ -17,7 +17,6 @@ constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 1ULL << 20;
 constexpr uint32_t kMaxDims = 4;
 constexpr int kMaxArrayDepth = 4;
-constexpr const char* kFetchAgain = "the file is damaged or incomplete; fetch it again";
 
 // Value types of GGUF metadata.
 enum ValueType : uint32_t {
@@ -102,19 +101,18 @@ std::optional<int64_t> LoadInt(uint32_t type, const std::byte* at) {
 }
 
 [[noreturn]] void Corrupt(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::kCorruptFile, where + ": " + what, kFetchAgain);
-}
-
-// Names from the file go into messages; they may hold anything.
-std::string Printable(std::string_view name) {
-  std::string text;
-  for (const char c : name.substr(0, 100)) {
-    text += c >= 0x20 && c < 0x7f ? c : '?';
-  }
-  return text;
+  throw Error(ErrorCode::kCorruptFile, where + ": " + what, kFetchGgufAgain);
 }
 
 }  // namespace
+
+std::string Printable(std::string_view text) {
+  std::string printable;
+  for (const char c : text.substr(0, 100)) {
+    printable += c >= 0x20 && c < 0x7f ? c : '?';
+  }
+  return printable;
+}
 
 class GgufFile::Cursor {
  public:
@@ -359,8 +357,10 @@ void GgufFile::WrongType(std::string_view key, const Value& value, const char* w
   if (value.type == kArray) {
     found += " of " + std::string(ValueTypeName(value.element_type));
   }
-  throw Error(ErrorCode::kCorruptFile, path() + ": metadata key " + std::string(key) + " is " +
-                                           found + ", expected " + wanted);
+  throw Error(
+      ErrorCode::kCorruptFile,
+      path() + ": metadata key " + std::string(key) + " is " + found + ", expected " + wanted,
+      kFetchGgufAgain);
 }
 
 std::optional<std::string_view> GgufFile::String(std::string_view key) const {
@@ -403,7 +403,7 @@ std::optional<double> GgufFile::Float(std::string_view key) const {
   }
   if (!std::isfinite(number)) {
     throw Error(ErrorCode::kCorruptFile,
-                path() + ": metadata key " + std::string(key) + " is not finite");
+                path() + ": metadata key " + std::string(key) + " is not finite", kFetchGgufAgain);
   }
   return number;
 }
@@ -482,7 +482,8 @@ std::string_view GgufFile::RequireString(std::string_view key) const {
   const auto value = String(key);
   if (!value) {
     throw Error(ErrorCode::kCorruptFile,
-                path() + ": metadata key " + std::string(key) + " is missing, expected a string");
+                path() + ": metadata key " + std::string(key) + " is missing, expected a string",
+                kFetchGgufAgain);
   }
   return *value;
 }
@@ -490,10 +491,11 @@ std::string_view GgufFile::RequireString(std::string_view key) const {
 int64_t GgufFile::RequireInt(std::string_view key, int64_t min, int64_t max) const {
   const auto value = Int(key);
   if (!value || *value < min || *value > max) {
-    throw Error(ErrorCode::kCorruptFile, path() + ": metadata key " + std::string(key) + " is " +
-                                             (value ? std::to_string(*value) : "missing") +
-                                             ", expected an integer from " + std::to_string(min) +
-                                             " to " + std::to_string(max));
+    throw Error(ErrorCode::kCorruptFile,
+                path() + ": metadata key " + std::string(key) + " is " +
+                    (value ? std::to_string(*value) : "missing") + ", expected an integer from " +
+                    std::to_string(min) + " to " + std::to_string(max),
+                kFetchGgufAgain);
   }
   return *value;
 }

@@ -41,6 +41,16 @@ struct GgmlTypeInfo {
   bool decodable;  // has a decoder here
 };
 
+// The cure of a file that contradicts itself.
+inline constexpr const char* kFetchGgufAgain = "the file is damaged or incomplete; fetch it again";
+
+// Names and texts from a file as they may go into messages: they can hold anything.
+std::string Printable(std::string_view text);
+
+// The cure of a model in several files (split.count).
+inline constexpr const char* kMergeGgufParts =
+    "merge the parts: llama-gguf-split --merge FIRST-PART.gguf MERGED.gguf, then convert that";
+
 // Null for ids that no release of ggml has used.
 const GgmlTypeInfo* FindGgmlType(uint32_t id);
 
@@ -86,6 +96,8 @@ class GgufFile {
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in file order
   const GgufTensor* FindTensor(std::string_view name) const;           // null if absent
+  // Of a tensor's bytes: their pages no longer count as this process's memory.
+  void Drop(std::span<const std::byte> bytes) const { file_->Drop(bytes); }
   // Everything before the tensor data; the fingerprint of a file hashes it.
   std::span<const std::byte> HeaderBytes() const {
     return file_->Mapped().first(static_cast<size_t>(data_start_));

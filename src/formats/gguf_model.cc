@@ -102,13 +102,20 @@ class Describer {
   explicit Describer(const GgufFile& file) : file_(file) {}
 
   GgufModel Describe() {
+    // Before all else: only the first part says what the model is.
+    if (const int64_t parts = file_.Int("split.count").value_or(1); parts > 1) {
+      throw Error(
+          ErrorCode::kUnsupported,
+          file_.path() + ": is one of " + std::to_string(parts) + " parts of a model (split.count)",
+          kMergeGgufParts);
+    }
     const std::string_view name = file_.RequireString("general.architecture");
     const auto* found =
         std::find_if(kArchitectures.begin(), kArchitectures.end(),
                      [&](const Architecture& candidate) { return candidate.name == name; });
     if (found == kArchitectures.end()) {
       throw Error(ErrorCode::kUnsupported,
-                  file_.path() + ": general.architecture is \"" + std::string(name) +
+                  file_.path() + ": general.architecture is \"" + Printable(name) +
                       "\"; GGUF files of llama, qwen2 and qwen3 can be converted",
                   "use the Hugging Face or MLX version of the model");
     }
@@ -125,7 +132,7 @@ class Describer {
   }
 
   [[noreturn]] void Corrupt(const std::string& what) const {
-    throw Error(ErrorCode::kCorruptFile, file_.path() + ": " + what);
+    throw Error(ErrorCode::kCorruptFile, file_.path() + ": " + what, kFetchGgufAgain);
   }
   [[noreturn]] void Unsupported(const std::string& what) const {
     throw Error(ErrorCode::kUnsupported, file_.path() + ": " + what,
@@ -188,7 +195,7 @@ class Describer {
 
   void CheckShape(const GgufTensor& tensor, const Shape& expected) const {
     if (tensor.shape != expected) {
-      Corrupt("tensor " + tensor.name + " has shape " + tensor.shape.ToString() +
+      Corrupt("tensor " + Printable(tensor.name) + " has shape " + tensor.shape.ToString() +
               ", the metadata implies " + expected.ToString());
     }
   }
@@ -208,7 +215,7 @@ class Describer {
         CheckShape(tensor, Shape{dims_.vocab, dims_.hidden});
         Add(tensor, "lm_head.weight", true);
       } else if (tensor.name != "rope_freqs.weight" && !MapBlockTensor(tensor)) {
-        Unsupported("tensor " + tensor.name + " has no place in a " +
+        Unsupported("tensor " + Printable(tensor.name) + " has no place in a " +
                     std::string(architecture_.name) + " model");
       }
     }
@@ -362,14 +369,22 @@ class Describer {
     if (const GgufTensor* factors = file_.FindTensor("rope_freqs.weight")) {
       return Llama3Scaling(*factors);
     }
-    const std::string type(file_.String(Key("rope.scaling.type")).value_or("none"));
-    if (type == "none") {
+    // As llama.cpp: the factor also under its older name, a factor alone scales linearly, and 0 or
+    // nothing is 1.
+    auto factor = file_.ShortFloat(Key("rope.scaling.factor"));
+    if (!factor) {
+      factor = file_.ShortFloat(Key("rope.scale_linear"));
+    }
+    const bool scales = factor && *factor != 0 && *factor != 1;
+    const std::string type(
+        file_.String(Key("rope.scaling.type")).value_or(scales ? "linear" : "none"));
+    if (type == "none" || (type == "linear" && !scales)) {
       return nullptr;
     }
-    const auto factor = file_.ShortFloat(Key("rope.scaling.factor"));
     if ((type != "linear" && type != "yarn") || !factor || *factor <= 0) {
-      Unsupported(Key("rope.scaling.type") + " is \"" + type +
-                  "\"; known are none, linear and yarn with a positive factor");
+      Unsupported(Key("rope.scaling.type") + " is \"" + Printable(type) + "\", with the factor " +
+                  (factor ? Json(*factor).dump() : "missing") +
+                  "; known are none, linear and yarn with a positive factor");
     }
     Json scaling = {{"rope_type", type}, {"type", type}, {"factor", *factor}};
     if (type == "yarn") {

@@ -146,8 +146,9 @@ class Builder {
       BuildSentencePiece(root);
     } else {
       throw Error(ErrorCode::kUnsupported,
-                  file_.path() + ": tokenizer.ggml.model is \"" + std::string(model) +
-                      "\"; known are gpt2 (byte-level BPE) and llama (SentencePiece BPE)");
+                  file_.path() + ": tokenizer.ggml.model is \"" + Printable(model) +
+                      "\"; known are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+                  "use the Hugging Face or MLX version of the model");
     }
     GgufTokenizer result;
     try {
@@ -155,7 +156,8 @@ class Builder {
       result.tokenizer_config_json = Config().dump(2, ' ') + "\n";
     } catch (const nlohmann::json::exception& error) {
       throw Error(ErrorCode::kCorruptFile,
-                  file_.path() + ": the vocabulary is not valid UTF-8: " + error.what());
+                  file_.path() + ": the vocabulary is not valid UTF-8: " + error.what(),
+                  kFetchGgufAgain);
     }
     if (const auto chat_template = file_.String("tokenizer.chat_template")) {
       result.chat_template = std::string(*chat_template);
@@ -168,7 +170,7 @@ class Builder {
 
  private:
   [[noreturn]] void Corrupt(const std::string& what) const {
-    throw Error(ErrorCode::kCorruptFile, file_.path() + ": " + what);
+    throw Error(ErrorCode::kCorruptFile, file_.path() + ": " + what, kFetchGgufAgain);
   }
 
   void ReadTokens() {
@@ -291,7 +293,7 @@ class Builder {
     const auto known = FindPreTokenizer(pre);
     if (!known) {
       throw Error(ErrorCode::kUnsupported,
-                  file_.path() + ": tokenizer.ggml.pre is \"" + pre +
+                  file_.path() + ": tokenizer.ggml.pre is \"" + Printable(pre) +
                       "\", a pre-tokenizer that is not known here",
                   "use the Hugging Face or MLX version of the model");
     }

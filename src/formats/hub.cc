@@ -174,6 +174,13 @@ std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directori
       found.push_back(Describe(name, path));
     }
   };
+  for (const fs::path& directory : directories) {
+    if (!IsDirectory(directory)) {
+      throw Error(ErrorCode::kNotFound, directory.string() + " is not a directory",
+                  "give checkpoints or directories that hold some; convert a .gguf file with `mach "
+                  "convert`");
+    }
+  }
   std::error_code error;
   for (const fs::path& cache : HubCacheDirs()) {
     for (const fs::directory_entry& entry : fs::directory_iterator(cache, error)) {
@@ -181,14 +188,22 @@ std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directori
       if (folder.compare(0, kRepoPrefix.size(), kRepoPrefix) != 0) {
         continue;
       }
-      const auto snapshot = Snapshot(entry.path(), "main");
-      if (snapshot && LooksLikeCheckpoint(*snapshot)) {
-        std::string id = folder.substr(kRepoPrefix.size());
-        const size_t split = id.find("--");
-        if (split != std::string::npos) {
-          id.replace(split, 2, "/");
+      std::string id = folder.substr(kRepoPrefix.size());
+      const size_t split = id.find("--");
+      if (split != std::string::npos) {
+        id.replace(split, 2, "/");
+      }
+      try {
+        const auto snapshot = Snapshot(entry.path(), "main");
+        if (snapshot && LooksLikeCheckpoint(*snapshot)) {
+          add(id, *snapshot);
         }
-        add(id, *snapshot);
+      } catch (const Error& unreadable) {
+        LocalCheckpoint broken;
+        broken.name = id;
+        broken.path = entry.path();
+        broken.problem = unreadable.what();
+        found.push_back(std::move(broken));
       }
     }
   }

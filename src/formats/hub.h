@@ -30,8 +30,9 @@ struct LocalCheckpoint {
   std::string problem;       // why it cannot be opened; the fields above may then be empty
 };
 
-// All checkpoints in the caches and in `directories` (each itself a checkpoint or .gguf file, or
-// holding some one level down). Sorted by name. Reads headers only.
+// All checkpoints in the caches and in `directories` (each itself a checkpoint, or holding some one
+// level down). Sorted by name. Reads headers only. What is wrong with one of them is its `problem`;
+// throws kNotFound naming one of `directories` that is none.
 std::vector<LocalCheckpoint> ListCheckpoints(std::span<const std::filesystem::path> directories);
 
 }  // namespace mach::formats

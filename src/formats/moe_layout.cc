@@ -23,7 +23,8 @@ std::string FindPrefix(const Checkpoint& checkpoint) {
   throw Error(ErrorCode::kNotFound,
               "tensor embed_tokens.weight is missing in " + checkpoint.dir().string() + "; a " +
                   checkpoint.model_type() +
-                  " model has it under model.language_model., language_model.model. or model.");
+                  " model has it under model.language_model., language_model.model. or model.",
+              kFetchModelAgain);
 }
 
 std::string FindHead(const Checkpoint& checkpoint, const std::string& prefix) {
@@ -72,6 +73,20 @@ std::vector<bool> MoeLayers(const ConfigReader& config, int32_t layers) {
   return moe;
 }
 
+// transformers 5 saves the field of qwen3_moe under the name that other families give it.
+int32_t ExpertCount(const ConfigReader& config) {
+  constexpr int64_t kMaxExperts = 1 << 16;
+  const auto usual = config.OptionalInt("num_experts", 1, kMaxExperts);
+  const auto other = config.OptionalInt("num_local_experts", 1, kMaxExperts);
+  if (usual && other && *usual != *other) {
+    config.Fail("num_local_experts", "the value of num_experts, " + std::to_string(*usual));
+  }
+  if (!usual && other) {
+    return static_cast<int32_t>(*other);
+  }
+  return static_cast<int32_t>(config.RequireInt("num_experts", 1, kMaxExperts));
+}
+
 bool IsRaw(const Checkpoint& checkpoint, const MoeLayout& layout) {
   std::optional<bool> raw;
   std::string decided_by;
@@ -83,19 +98,22 @@ bool IsRaw(const Checkpoint& checkpoint, const MoeLayout& layout) {
     const auto tensor = checkpoint.FindTensor(name);
     if (!tensor) {
       throw Error(ErrorCode::kNotFound,
-                  "tensor " + name + " is missing in " + checkpoint.dir().string());
+                  "tensor " + name + " is missing in " + checkpoint.dir().string(),
+                  kFetchModelAgain);
     }
     const Shape& shape = tensor->shape;
     if (shape.rank() != 3 || (shape[1] != 1 && shape[2] != 1)) {
       throw Error(ErrorCode::kCorruptFile,
                   checkpoint.FileOf(name) + ": tensor " + name + " has shape " + shape.ToString() +
-                      ", expected [channels, 1, taps] or [channels, taps, 1]");
+                      ", expected [channels, 1, taps] or [channels, taps, 1]",
+                  kFetchModelAgain);
     }
     const bool here = shape[2] != 1;
     if (raw && *raw != here) {
       throw Error(ErrorCode::kCorruptFile,
                   checkpoint.dir().string() + ": " + decided_by + " and " + name +
-                      " are in different layouts, so it is open whether norm weights are shifted");
+                      " are in different layouts, so it is open whether norm weights are shifted",
+                  "fetch the model again; files of different versions of it do not go together");
     }
     raw = here;
     decided_by = name;
@@ -122,8 +140,7 @@ MoeLayout MoeLayout::Of(const Checkpoint& checkpoint) {
   layout.prefix = FindPrefix(checkpoint);
   layout.lm_head = FindHead(checkpoint, layout.prefix);
   layout.layers = static_cast<int32_t>(config.RequireInt("num_hidden_layers", 1, kMaxLayers));
-  layout.experts = {static_cast<int32_t>(config.RequireInt("num_experts", 1, 1 << 16)),
-                    config.RequireInt("hidden_size", 1, 1 << 20),
+  layout.experts = {ExpertCount(config), config.RequireInt("hidden_size", 1, 1 << 20),
                     config.RequireInt("moe_intermediate_size", 1, 1 << 20)};
   if (hybrid) {
     layout.is_moe.assign(static_cast<size_t>(layout.layers), true);
@@ -143,7 +160,8 @@ std::string SkippedTensorReason(const std::string& name) {
       return "vision tower";
     }
   }
-  for (const std::string_view start : {"mtp.", "model.mtp.", "language_model.mtp."}) {
+  for (const std::string_view start :
+       {"mtp.", "model.mtp.", "language_model.mtp.", "model.language_model.mtp."}) {
     if (name.starts_with(start)) {
       return "multi-token prediction head";
     }

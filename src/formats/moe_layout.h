@@ -13,6 +13,10 @@
 
 namespace mach::formats {
 
+// The cure where tensors are missing or contradict each other.
+inline constexpr const char* kFetchModelAgain =
+    "the download is incomplete or damaged; fetch the model again";
+
 // Whether a model_type is one of the families that this file knows: "qwen3_moe", "qwen3_5_moe", and
 // "qwen3_5_moe_text" as exports of the language model alone call it.
 bool IsMoeFamily(const std::string& model_type);

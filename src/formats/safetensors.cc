@@ -248,4 +248,10 @@ std::optional<TensorView> SafetensorsFile::Find(std::string_view name) const {
   return it->second.view;
 }
 
+std::optional<TensorView> SafetensorsFile::FindReadable(std::string_view name) const {
+  const auto it = tensors_.find(name);
+  return it != tensors_.end() && it->second.foreign_dtype.empty() ? std::optional(it->second.view)
+                                                                  : std::nullopt;
+}
+
 }  // namespace mach::formats

@@ -35,6 +35,8 @@ class SafetensorsFile {
   // Throws kUnsupported if the tensor is there but of an element type this build cannot hold
   // (F4, F6, F8_E8M0, C64): only those who ask for such a tensor are troubled by it.
   std::optional<TensorView> Find(std::string_view name) const;
+  // As Find, but nothing for a tensor of such a type.
+  std::optional<TensorView> FindReadable(std::string_view name) const;
 
   // Whether `bytes` lie in this file's mapping.
   bool Contains(std::span<const std::byte> bytes) const;

@@ -99,32 +99,56 @@ void CheckOptions(const SyntheticOptions& options) {
   if (!(options.router_skew >= 0 && options.router_skew <= 4)) {
     Refuse("router_skew is " + std::to_string(options.router_skew) + ", expected 0 to 4");
   }
+  // What the loader of models takes; below it no product of two of them overflows.
+  constexpr int64_t kMaxWidth = 1 << 20;
+  constexpr int64_t kMaxHeads = 4096;
+  constexpr int64_t kMaxHeadDim = 4096;
+  constexpr int64_t kHeadDimUnit = 16;
   const int64_t group = std::max(options.scheme.group_size, kRouterScheme.group_size);
+  RequireRange("hidden_size", shape.hidden_size, 1, kMaxWidth);
   RequireMultiple("hidden_size", shape.hidden_size, group);
+  RequireRange("intermediate_size", shape.intermediate_size, 1, kMaxWidth);
   RequireMultiple("intermediate_size", shape.intermediate_size, options.scheme.group_size);
   RequireRange("layers", shape.layers, 1, 1000);
   RequireRange("experts", shape.experts, 1, 65536);
   RequireRange("top_k", shape.top_k, 1, shape.experts);
   RequireRange("vocab_size", shape.vocab_size, kSyntheticFirstWord + 1, kSyntheticMaxVocab);
   RequireRange("max_context", shape.max_context, 1, int64_t{1} << 30);
-  RequireRange("kv_heads", shape.kv_heads, 1, 4096);
+  RequireRange("kv_heads", shape.kv_heads, 1, kMaxHeads);
+  RequireRange("heads", shape.heads, 1, kMaxHeads);
   RequireMultiple("heads", shape.heads, shape.kv_heads);
-  RequireMultiple("head_dim", shape.head_dim, 8);
+  RequireRange("head_dim", shape.head_dim, 1, kMaxHeadDim);
+  RequireMultiple("head_dim", shape.head_dim, kHeadDimUnit);
   RequireMultiple("heads * head_dim", shape.heads * shape.head_dim, options.scheme.group_size);
   if (shape.has_delta_net()) {
     RequireRange("full_attention_interval", shape.full_attention_interval, 1, 1000);
+    RequireRange("shared_intermediate_size", shape.shared_intermediate_size, 1, kMaxWidth);
     RequireMultiple("shared_intermediate_size", shape.shared_intermediate_size,
                     options.scheme.group_size);
-    RequireRange("linear_key_heads", shape.linear_key_heads, 1, 4096);
+    RequireRange("linear_key_heads", shape.linear_key_heads, 1, kMaxHeads);
+    RequireRange("linear_value_heads", shape.linear_value_heads, 1, kMaxHeads);
+    RequireRange("linear_head_dim", shape.linear_head_dim, 1, kMaxHeadDim);
+    RequireMultiple("linear_head_dim", shape.linear_head_dim, kHeadDimUnit);
     RequireMultiple("linear_value_heads", shape.linear_value_heads, shape.linear_key_heads);
     RequireMultiple("linear_value_heads * linear_head_dim",
                     shape.linear_value_heads * shape.linear_head_dim, options.scheme.group_size);
     RequireRange("conv_taps", shape.conv_taps, 2, 16);
   }
+  // Far beyond any disk; below it all sizes in bytes, and their sums, fit into 64 bits.
+  constexpr double kMaxExpertWeights = 1e16;
+  const double weights = 3.0 * static_cast<double>(shape.layers * shape.experts) *
+                         static_cast<double>(shape.hidden_size * shape.intermediate_size);
+  if (weights > kMaxExpertWeights) {
+    std::ostringstream text;
+    text << "all experts together would have " << weights << " weights, expected at most "
+         << kMaxExpertWeights;
+    Refuse(text.str());
+  }
 }
 
-// Everything that decides the bytes, for the fingerprint.
-std::string Describe(const SyntheticOptions& options) {
+// Everything that decides the bytes, for the fingerprint; `writer` are the options and the version
+// of what writes them.
+std::string Describe(const SyntheticOptions& options, const ConvertOptions& writer) {
   const SyntheticShape& s = options.shape;
   std::string text = "synthetic " + s.model_type;
   const auto add = [&text](const char* name, int64_t value) {
@@ -152,7 +176,7 @@ std::string Describe(const SyntheticOptions& options) {
   add("group_size", options.scheme.group_size);
   text += " router_skew=" + std::to_string(options.router_skew) +
           " seed=" + std::to_string(options.seed);
-  return text;
+  return text + "\n" + DescribeOptions(writer);
 }
 
 // Whether flags can make one of the other.
@@ -213,7 +237,7 @@ class SyntheticPlan {
                // No answer ends by itself, and none holds half a character.
                .zero_rows = kSyntheticFirstWord});
     ConversionPlan plan;
-    const std::string description = Describe(options_);
+    const std::string description = Describe(options_, context_.options);
     plan.fingerprint = HashHex128(std::as_bytes(std::span(description)));
     AddShards(std::move(steps_), context_.options.max_shard_bytes, plan);
     AddExperts(plan);
@@ -349,17 +373,17 @@ class SyntheticPlan {
     const RandomWords random(options_.seed, module);
     const auto spread =
         static_cast<float>(kRouterGain * std::sqrt(3.0 / static_cast<double>(inputs)));
-    steps_.push_back(
-        QuantiseStep(context_, module, rows, inputs, kRouterScheme, DType::kBF16,
-                     [random, inputs, spread, constant_inputs = constant_inputs(),
-                      constant = std::move(constant)](int64_t row, std::span<float> weights) {
-                       for (int64_t i = 0; i < inputs; ++i) {
-                         weights[static_cast<size_t>(i)] =
-                             i < constant_inputs
-                                 ? constant(row)
-                                 : spread * random.Uniform(static_cast<uint64_t>(row * inputs + i));
-                       }
-                     }));
+    steps_.push_back(QuantiseStep(
+        context_, module, "synthetic tensor " + module, rows, inputs, kRouterScheme, DType::kBF16,
+        [random, inputs, spread, constant_inputs = constant_inputs(),
+         constant = std::move(constant)](int64_t row, std::span<float> weights) {
+          for (int64_t i = 0; i < inputs; ++i) {
+            weights[static_cast<size_t>(i)] =
+                i < constant_inputs
+                    ? constant(row)
+                    : spread * random.Uniform(static_cast<uint64_t>(row * inputs + i));
+          }
+        }));
   }
 
   void AddExperts(ConversionPlan& plan) const {

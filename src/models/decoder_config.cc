@@ -41,10 +41,7 @@ DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string&
   decoder.vocab_size = RequireInt32(config, "vocab_size", 1 << 24);
   decoder.max_context = config.IntOr("max_position_embeddings", 2048, 1, int64_t{1} << 32);
   decoder.norm_eps = static_cast<float>(config.FloatOr("rms_norm_eps", 1e-6, 0, 1));
-  // Writers leave the field out where it has their library's default, and the defaults differ:
-  // what the file holds decides then.
-  decoder.tie_word_embeddings =
-      config.OptionalBool("tie_word_embeddings").value_or(!checkpoint.Has(lm_head + ".weight"));
+  decoder.tie_word_embeddings = checkpoint.TiesWordEmbeddings(lm_head);
   if (const auto act = config.OptionalString("hidden_act"); act && *act != "silu") {
     config.Fail("hidden_act", "\"silu\"");
   }

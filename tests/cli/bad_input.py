@@ -129,6 +129,8 @@ def wrong_usage(directory):
     expect_error("port out of range", run("serve", SOURCE, "--backend", "openai", "--port", 70000),
                  "--port", codes=(2,))
     expect_error("missing checkpoint", bench(pathlib.Path(directory) / "nowhere"), "nowhere")
+    expect_error("models of a mistyped directory",
+                 run("models", pathlib.Path(directory) / "nowhere"), "nowhere", "not a directory")
     expect_error("hub id that is not there", bench("nobody/no-such-model"), "nobody/no-such-model",
                  "hf download")
     expect_error("no tokenizer", run("serve", SOURCE, "--backend", "openai", "--port", 0),

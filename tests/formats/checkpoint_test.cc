@@ -170,6 +170,37 @@ TEST(Checkpoint, StackedExperts) {
   EXPECT_THROW((void)checkpoint->ExpertLinear("a", 3, 3, 2, 64), Error);
 }
 
+TEST(Checkpoint, SummaryPassesOverForeignTypes) {
+  const ScratchDir dir;
+  const auto checkpoint = OpenWith(dir, R"({"model_type":"llama"})",
+                                   {FloatLayer("a"),
+                                    {"b", "F8_E8M0", {1000}, std::string(1000, 'x')},
+                                    {"c", "C64", {2}, std::string(16, 'x')}});
+  EXPECT_EQ(checkpoint->QuantisationSummary(), "BF16");
+}
+
+TEST(Checkpoint, WhereTiedEmbeddingsAreSaid) {
+  const ScratchDir dir;
+  const auto tied = [&](const std::string& text, const std::string& root, bool head) {
+    std::vector<TestTensor> tensors = {FloatLayer("embed")};
+    if (head) {
+      tensors.push_back(FloatLayer("lm_head"));
+    }
+    return OpenWith(dir, R"({"model_type":"qwen3_5_moe","text_config":{)" + text + "}" + root + "}",
+                    tensors)
+        ->TiesWordEmbeddings("lm_head");
+  };
+  const std::string yes = R"("tie_word_embeddings":true)";
+  const std::string no = R"("tie_word_embeddings":false)";
+  for (const bool head : {false, true}) {
+    EXPECT_TRUE(tied(yes, "," + no, head));
+    EXPECT_FALSE(tied(no, "," + yes, head));
+    EXPECT_TRUE(tied("", "," + yes, head));
+    EXPECT_FALSE(tied("", "," + no, head));
+    EXPECT_EQ(tied("", "", head), !head);
+  }
+}
+
 TEST(Checkpoint, Shards) {
   const ScratchDir dir;
   dir.Write("config.json", R"({"model_type":"llama"})");

@@ -14,6 +14,7 @@
 #include "formats/gguf_model.h"
 #include "formats/manifest.h"
 #include "formats/text_config.h"
+#include "tests/formats/child.h"
 #include "tests/formats/gguf_model_files.h"
 
 namespace mach::formats {
@@ -130,7 +131,9 @@ TEST(ConvertGguf, ScalesBeyondHalfPrecisionBecomeFloat) {
   std::memcpy(file.data() + offset, &infinite, 2);
   dir.Write("m.gguf", file);
   EXPECT_THAT(ErrorOf([&] { Convert(Options(source, dir.path() / "out2"), {}); }),
-              HasSubstr("not finite"));
+              testing::AllOf(HasSubstr("m.gguf: tensor blk.0.ffn_up.weight: row 0 has a scale that"
+                                       " is not finite"),
+                             HasSubstr("fetch it again")));
 }
 
 TEST(ConvertGguf, WritesConfig) {
@@ -184,6 +187,52 @@ TEST(ConvertGguf, FindsLlama3Scaling) {
   EXPECT_THAT(ErrorOf(describe), HasSubstr("not those of Llama 3"));
   model.rope_factors.assign(16, 1);
   EXPECT_TRUE(describe()["rope_scaling"].is_null());
+}
+
+TEST(ConvertGguf, ScalesRotationAsLlamaCppDoes) {
+  const std::string key = "llama.rope.scaling.";
+  const auto scaling = [](const GgufBuilder& builder) {
+    const auto file = GgufFile::Open(OpenMemoryFile("m.gguf", builder.Build()));
+    return DescribeGgufModel(*file).config["rope_scaling"];
+  };
+  for (const float none : {0.0F, 1.0F}) {
+    EXPECT_TRUE(scaling(TinyGguf({}).F32(key + "factor", none)).is_null());
+    EXPECT_TRUE(scaling(TinyGguf({}).F32("llama.rope.scale_linear", none)).is_null());
+  }
+  for (const auto& found :
+       {scaling(TinyGguf({}).F32("llama.rope.scale_linear", 4)),
+        scaling(TinyGguf({}).F32(key + "factor", 4)),
+        scaling(TinyGguf({}).F32(key + "factor", 4).F32("llama.rope.scale_linear", 2)),
+        scaling(TinyGguf({}).Str(key + "type", "linear").F32("llama.rope.scale_linear", 4))}) {
+    EXPECT_EQ(found["rope_type"], "linear");
+    EXPECT_EQ(found["factor"], 4.0);
+  }
+  EXPECT_TRUE(scaling(TinyGguf({}).Str(key + "type", "none").F32(key + "factor", 4)).is_null());
+  EXPECT_THAT(ErrorOf([&] { scaling(TinyGguf({}).F32(key + "factor", -4)); }),
+              HasSubstr("with the factor -4.0"));
+  EXPECT_THAT(ErrorOf([&] { scaling(TinyGguf({}).Str(key + "type", "long\nrope")); }),
+              HasSubstr("\"long?rope\""));
+}
+
+TEST(ConvertGguf, PartsOfASplitModelAreRefused) {
+  const ScratchDir dir;
+  const std::string part = TinyGguf({}).U32("split.count", 2).Build();
+  const fs::path first = dir.Write("two/m-00001-of-00002.gguf", part);
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(first, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("m-00001-of-00002.gguf: is one of 2 parts"),
+                             HasSubstr("llama-gguf-split --merge")));
+  dir.Write("two/m-00002-of-00002.gguf", GgufBuilder().U32("split.count", 2).Build());
+  const fs::path two = dir.path() / "two";
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(two, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("2 .gguf files that are parts of one model"),
+                             HasSubstr("llama-gguf-split --merge")));
+  dir.Write("two/other.gguf", part);
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(two, dir.path() / "out"), {}); }),
+              HasSubstr("name one of them"));
+  EXPECT_EQ(DescribeGgufModel(*GgufFile::Open(OpenMemoryFile(
+                                  "m.gguf", TinyGguf({}).U32("split.count", 1).Build())))
+                .tensors.size(),
+            20U);
 }
 
 TEST(ConvertGguf, QwenRowsStayInOrder) {
@@ -324,6 +373,53 @@ TEST(ConvertDirectory, QuantisesAsMlxLmDoes) {
   EXPECT_THAT(ErrorOf([&] { Convert(again, {}); }), HasSubstr("already quantised (4-bit affine"));
 }
 
+TEST(ConvertDirectory, RefusesWhatCannotBeServed) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  const auto error = [&](const std::string& config, int bits) {
+    dir.Write("hf/config.json", config);
+    ConvertOptions options = Options(source, dir.path() / "out");
+    if (bits > 0) {
+      options.bits = bits;
+    }
+    std::string text = ErrorOf([&] { Convert(options, {}); });
+    EXPECT_FALSE(fs::exists(dir.path() / "out"));
+    return text;
+  };
+  for (const int bits : {0, 4}) {
+    EXPECT_THAT(error(R"({"model_type":"gemma3"})", bits),
+                testing::AllOf(HasSubstr("config.json: model_type is \"gemma3\""),
+                               HasSubstr("llama, qwen2, qwen3, qwen3_moe and qwen3_5_moe")));
+  }
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"mode":"mxfp4","bits":4}})", 0),
+              HasSubstr("quantization says mode \"mxfp4\""));
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"bits":4,"group_size":64,
+                        "model.layers.0.mlp.up_proj":{"mode":"nvfp4"}}})",
+                    0),
+              HasSubstr("quantization.model.layers.0.mlp.up_proj says mode \"nvfp4\""));
+  EXPECT_THAT(error(R"({"model_type":"llama","quantization":{"bits":7,"group_size":64}})", 0),
+              HasSubstr("7 bits in groups of 64"));
+}
+
+TEST(ConvertDirectory, WeightsThatAreNotFiniteAreNamed) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  std::string bytes = ReadWholeFile(source / "model.safetensors");
+  {
+    const auto checkpoint = Checkpoint::Open(source);
+    const std::byte* file = checkpoint->files().front()->HeaderBytes().data();
+    const auto tensor = checkpoint->FindTensor("model.layers.0.mlp.up_proj.weight");
+    bytes.replace(static_cast<size_t>(tensor->bytes.data() - file), 2, "\x80\x7f");
+  }
+  dir.Write("hf/model.safetensors", bytes);
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.bits = 4;
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("hf/model.safetensors: tensor model.layers.0.mlp.up_proj."
+                                       "weight: row 0 holds a value that is not finite"),
+                             HasSubstr("fetch it again")));
+}
+
 TEST(Convert, ContinuesWhereItStopped) {
   const ScratchDir dir;
   const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
@@ -452,6 +548,51 @@ TEST(Convert, ReplacesNothingOfOthers) {
   EXPECT_FALSE(fs::exists(dir.path() / "out.replaced-1"));
 }
 
+TEST(Convert, APartialDirectoryOfOthersStays) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  const ConvertOptions options = Options(source, dir.path() / "out");
+  const fs::path thesis = dir.Write("out.partial/thesis/1.txt", "x");
+  EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("out.partial exists and was not begun by a conversion"),
+                             HasSubstr("thesis"), HasSubstr("another --out")));
+  EXPECT_TRUE(fs::exists(thesis));
+  EXPECT_FALSE(fs::exists(dir.path() / "out.partial/mach.json"));
+  // A journal that cannot be read is a journal.
+  dir.Write("out.partial/mach.json", "{");
+  Convert(options, {});
+  EXPECT_FALSE(fs::exists(dir.path() / "out/thesis"));
+  // What a kill leaves that came while the first journal was written.
+  dir.Write("other.partial/mach.json.tmp-123", "{");
+  Convert(Options(source, dir.path() / "other"), {});
+  EXPECT_FALSE(fs::exists(dir.path() / "other/mach.json.tmp-123"));
+}
+
+TEST(Convert, ACompleteCheckpointCalledPartialStays) {
+  const ScratchDir dir;
+  const fs::path source = dir.Write("m.gguf", TinyGguf({}).Build());
+  Convert(Options(WriteHfModel(dir, "hf"), dir.path() / "out.partial"), {});
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(source, dir.path() / "out"), {}); }),
+              testing::AllOf(HasSubstr("out.partial exists and is a complete checkpoint"),
+                             HasSubstr("another --out")));
+  EXPECT_TRUE(Checkpoint::Open(dir.path() / "out.partial")->Verify({}));
+}
+
+TEST(Convert, TheSourceIsNotThePartialDirectory) {
+  const ScratchDir dir;
+  const fs::path hf = WriteHfModel(dir, "hf.partial");
+  dir.Write("hf.partial/mach.json", "{}");
+  const fs::path gguf = dir.Write("hf.partial/below/m.gguf", TinyGguf({}).Build());
+  const fs::path out = dir.path() / "hf";
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(hf, out), {}); }), HasSubstr("source and output"));
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(gguf, out), {}); }), HasSubstr("is inside the output"));
+  fs::create_directory_symlink(hf, dir.path() / "link.partial");
+  EXPECT_THAT(ErrorOf([&] { Convert(Options(gguf, dir.path() / "link"), {}); }),
+              HasSubstr("is inside the output"));
+  EXPECT_TRUE(fs::exists(hf / "model.safetensors"));
+  EXPECT_TRUE(fs::exists(gguf));
+}
+
 TEST(Manifest, TheCureHasTheOptions) {
   Manifest manifest;
   manifest.source_path = "/my models/m";
@@ -495,6 +636,17 @@ TEST(Convert, BadOptions) {
   options = Options(dir.path(), "");
   EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("--out"));
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(ConvertGguf, MemoryDoesNotGrowWithTheModel) {
+  const ScratchDir dir;
+  TinyModel model;
+  model.hidden = 32768;
+  const fs::path source = dir.Write("m.gguf", TinyGguf(model).Build());
+  ASSERT_GT(fs::file_size(source), 80U << 20);
+  ExpectPeakBelow(32U << 20, [&] { Convert(Options(source, dir.path() / "out"), {}); });
+}
+#endif
 
 // A real file, named by the environment: every value of the conversion equals the decoded GGUF.
 TEST(ConvertGguf, RealFileKeepsEveryValue) {

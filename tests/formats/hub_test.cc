@@ -117,5 +117,38 @@ TEST(Hub, ListsCheckpoints) {
   EXPECT_EQ(found[2].name, "org/Tiny");
 }
 
+TEST(Hub, OneUnreadableEntryDoesNotHideTheOthers) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::string hub = ".cache/huggingface/hub/models--";
+  WriteModel(dir, hub + "org--Tiny/snapshots/abc");
+  dir.Write(hub + "org--Tiny/refs/main", "abc");
+  dir.Write(hub + "org--Bad/refs/main", std::string(100'000, 'x'));
+  const auto found = ListCheckpoints({});
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].name, "org/Bad");
+  EXPECT_THAT(found[0].problem, HasSubstr("refs/main"));
+  EXPECT_EQ(found[1].name, "org/Tiny");
+  EXPECT_EQ(found[1].problem, "");
+}
+
+TEST(Hub, ListsOnlyDirectories) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::vector<std::filesystem::path> wrong = {dir.path() / "mistyped",
+                                                    dir.Write("model.gguf", "GGUF")};
+  for (const std::filesystem::path& path : wrong) {
+    const std::vector<std::filesystem::path> directories = {path};
+    try {
+      (void)ListCheckpoints(directories);
+      FAIL() << path;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+      EXPECT_THAT(error.what(), HasSubstr(path.string() + " is not a directory"));
+      EXPECT_THAT(error.cure(), HasSubstr("mach convert"));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mach::formats

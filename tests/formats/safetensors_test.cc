@@ -88,6 +88,8 @@ TEST(Safetensors, ForeignElementTypesTroubleOnlyThoseWhoAsk) {
   EXPECT_TRUE(file->Has("a"));
   EXPECT_THROW((void)file->Find("a"), Error);
   EXPECT_THROW((void)file->Find("b"), Error);
+  EXPECT_FALSE(file->FindReadable("a").has_value());
+  EXPECT_TRUE(file->FindReadable("c").has_value());
 }
 
 TEST(Safetensors, EveryTruncationIsAnError) {

@@ -343,6 +343,26 @@ TEST(Synthetic, RefusesShapesThatCannotBeStored) {
   expect_refusal("vocab_size", [](SyntheticOptions& o) { o.shape.vocab_size = 200; });
   expect_refusal("layers", [](SyntheticOptions& o) { o.shape.layers = 0; });
   expect_refusal("router_skew", [](SyntheticOptions& o) { o.router_skew = -1; });
+  expect_refusal("head_dim is 8, expected a multiple of 16", [](SyntheticOptions& o) {
+    o.shape.heads = 8;
+    o.shape.head_dim = 8;
+  });
+  expect_refusal("linear_head_dim", [](SyntheticOptions& o) { o.shape.linear_head_dim = 24; });
+  constexpr int64_t kHuge = int64_t{1} << 40;
+  expect_refusal("heads is", [](SyntheticOptions& o) { o.shape.heads = kHuge; });
+  expect_refusal("head_dim is", [](SyntheticOptions& o) { o.shape.head_dim = kHuge; });
+  expect_refusal("hidden_size is", [](SyntheticOptions& o) { o.shape.hidden_size = kHuge; });
+  expect_refusal("intermediate_size is",
+                 [](SyntheticOptions& o) { o.shape.intermediate_size = kHuge; });
+  expect_refusal("shared_intermediate_size is",
+                 [](SyntheticOptions& o) { o.shape.shared_intermediate_size = kHuge; });
+  expect_refusal("linear_value_heads is",
+                 [](SyntheticOptions& o) { o.shape.linear_value_heads = kHuge; });
+  expect_refusal("all experts together", [](SyntheticOptions& o) {
+    o.shape.layers = 1000;
+    o.shape.experts = 65536;
+    o.shape.hidden_size = o.shape.intermediate_size = int64_t{1} << 20;
+  });
   expect_refusal("groups of 48", [](SyntheticOptions& o) { o.scheme.group_size = 48; });
   expect_refusal("model_type", [](SyntheticOptions& o) { o.shape.model_type = "llama"; });
   EXPECT_THROW(NamedSyntheticShape("huge"), Error);

@@ -138,7 +138,7 @@ class LocalEngine final : public Engine {
     std::deque<std::shared_ptr<Job>> waiting;
     waiting.swap(queue_);
     stats_.requests_cancelled += static_cast<int64_t>(waiting.size());
-    // A cancelled step ends within a layer; afterwards no event comes any more.
+    // A cancelled step ends within a moment; afterwards no event comes any more.
     idle_.wait(lock, [&] { return !running_; });
     lock.unlock();
     for (const auto& job : waiting) {
@@ -147,7 +147,7 @@ class LocalEngine final : public Engine {
     }
   }
 
-  // A running job stops at its next step; a waiting one leaves the queue at once.
+  // A running job stops within its step; a waiting one leaves the queue at once.
   void CancelJob(const std::shared_ptr<Job>& job) {
     if (job->cancelled.exchange(true)) {
       return;
@@ -309,9 +309,6 @@ class LocalEngine final : public Engine {
     const models::SequenceRows rows{
         .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
     const backend::StepScope scope(model_->backend());
-    if (job.cancelled.load()) {
-      throw CancelledError();
-    }
     const backend::Tensor out = model_->Forward(std::span(&rows, 1), &job.cancelled);
     if (logits != nullptr) {
       const std::span<const float> values = model_->backend().Read(out);

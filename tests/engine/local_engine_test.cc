@@ -5,11 +5,13 @@
 #include <future>
 #include <limits>
 #include <mutex>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/clock.h"
 #include "formats/checkpoint.h"
 #include "models/loader.h"
 #include "tests/engine/engine_support.h"
@@ -24,7 +26,8 @@ class LocalEngineTest : public testing::Test {
  protected:
   void SetUp() override { Start({}); }
 
-  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16) {
+  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16,
+             int64_t max_context = 200) {
     engine_.reset();
     checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
                                             "tests/golden/qwen3_q4_g64");
@@ -32,7 +35,7 @@ class LocalEngineTest : public testing::Test {
     auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
     tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
     engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_,
-                              {.max_context = 200,
+                              {.max_context = max_context,
                                .prefill_chunk = chunk,
                                .max_queue = max_queue,
                                .end_tokens = std::move(end_tokens)});
@@ -190,6 +193,24 @@ TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   const EngineStats stats = engine_->Snapshot();
   EXPECT_EQ(stats.requests_total, 3);
   EXPECT_EQ(stats.requests_cancelled, 2);
+}
+
+TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
+  constexpr int64_t kTokens = 65536;  // one chunk; attention of one layer takes seconds
+  Start({}, 8, kTokens, kTokens + 1);
+  GenerationRequest request = Request(1);
+  request.prompt_tokens.assign(kTokens, 5);
+  const auto sink = std::make_shared<RecordingSink>();
+  const auto handle = engine_->Submit(std::move(request), sink);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  ASSERT_FALSE(sink->Ended());
+  const Stopwatch watch;
+  handle->Cancel();
+  const Outcome outcome = sink->Wait();
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kCancelled);
+  EXPECT_LT(watch.ElapsedSeconds(), 1);
+  EXPECT_EQ(Run(Request(3)).usage->completion_tokens, 3);
 }
 
 TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {

@@ -19,7 +19,7 @@ Generation::Generation(const GenerationRequest& request, int32_t choice, int64_t
       end_tokens_(end_tokens),
       choice_(choice),
       sampler_(request.sampling, seed, request.prompt_tokens),
-      text_(tokenizer, request.show_special, request.stop.strings,
+      text_(tokenizer, request.prompt_tokens, request.show_special, request.stop.strings,
             request.stop.include_stop_string) {
   if (request.stop.min_tokens > 0) {
     banned_ = request.stop.token_ids;

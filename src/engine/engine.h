@@ -69,6 +69,7 @@ struct Finish {
   FinishReason reason = FinishReason::kStop;
   // The stop string or stop token id that ended it; monostate for the model's own end token.
   std::variant<std::monostate, std::string, int32_t> stop;
+  int64_t generated_tokens = 0;  // of this choice, its end token and hidden ones included
 };
 
 // What a request cost in experts. All misses and reads while it ran are its own.

@@ -60,7 +60,10 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
   }
   if (text_.stop()) {
     Emit(std::move(text), sink);
-    sink.OnFinish({.choice = choice_, .reason = FinishReason::kStop, .stop = *text_.stop()});
+    sink.OnFinish({.choice = choice_,
+                   .reason = FinishReason::kStop,
+                   .stop = *text_.stop(),
+                   .generated_tokens = tokens_});
     return std::nullopt;
   }
   Emit(std::move(text), sink);
@@ -96,6 +99,7 @@ void Generation::End(Finish finish, GenerationSink& sink) {
     finish.reason = FinishReason::kStop;
     finish.stop = *text_.stop();
   }
+  finish.generated_tokens = tokens_;
   Emit(std::move(rest), sink);
   sink.OnFinish(std::move(finish));
 }

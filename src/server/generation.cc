@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -31,9 +32,7 @@ class Generation::Part : public engine::GenerationSink {
     TextEvent event;
     event.choice = first_choice_ + delta.choice;
     event.text = std::move(delta.text);
-    int64_t& counted = counted_[delta.choice];
-    event.token_count = delta.generated_tokens - counted;
-    counted = delta.generated_tokens;
+    event.token_count = CountNew(delta.choice, delta.generated_tokens);
     if (owner_->options_.logprobs) {
       event.tokens = std::move(delta.tokens);
     }
@@ -41,7 +40,8 @@ class Generation::Part : public engine::GenerationSink {
   }
   void OnFinish(engine::Finish finish) override {
     const int32_t choice = first_choice_ + finish.choice;
-    owner_->Push(FinishEvent{choice, std::move(finish)});
+    const int64_t count = CountNew(finish.choice, finish.generated_tokens);
+    owner_->Push(FinishEvent{choice, count, std::move(finish)});
   }
   void OnDone(const engine::Usage& usage) override { owner_->Push(DoneEvent{usage}); }
   void OnError(const Error& error) override {
@@ -49,6 +49,12 @@ class Generation::Part : public engine::GenerationSink {
   }
 
  private:
+  // How many of a choice's `generated` tokens no event has counted yet.
+  int64_t CountNew(int32_t choice, int64_t generated) {
+    const int64_t before = std::exchange(counted_[choice], generated);
+    return generated - before;
+  }
+
   const std::shared_ptr<Generation> owner_;
   const int32_t first_choice_;
   std::map<int32_t, int64_t> counted_;  // tokens of each choice so far; engine's thread
@@ -195,6 +201,7 @@ void Generation::Handle(Event& event, std::string& out) {
   if (auto* text = std::get_if<TextEvent>(&event)) {
     OnText(*text, out);
   } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
+    usage_.completion_tokens += finish->token_count;
     Choice& choice = choices_[static_cast<size_t>(finish->choice)];
     choice.result.finish_reason = FinishName(finish->finish.reason);
     choice.result.stop_reason = std::move(finish->finish.stop);

@@ -65,6 +65,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   };
   struct FinishEvent {
     int32_t choice = 0;
+    int64_t token_count = 0;  // since the last delta: end tokens and others without text
     engine::Finish finish;
   };
   struct DoneEvent {

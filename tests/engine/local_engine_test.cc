@@ -108,6 +108,7 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   EXPECT_EQ(outcome.finish.at(0).reason, FinishReason::kStop);
   EXPECT_EQ(std::get<int32_t>(outcome.finish.at(0).stop), fourth);
   EXPECT_EQ(outcome.usage->completion_tokens, first_at + 1);
+  EXPECT_EQ(outcome.finish.at(0).generated_tokens, first_at + 1);
 
   GenerationRequest by_string = Request(12);
   by_string.stop.strings = {tokenizer_->TokenBytes(fourth)};
@@ -119,6 +120,7 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   outcome = Run(Request(12));
   EXPECT_EQ(outcome.text[0], before);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
+  EXPECT_EQ(outcome.finish.at(0).generated_tokens, outcome.usage->completion_tokens);
   GenerationRequest ignoring = Request(12);
   ignoring.stop.ignore_eos = true;
   EXPECT_EQ(Run(ignoring).text.at(0), plain.text.at(0));

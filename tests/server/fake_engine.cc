@@ -364,11 +364,14 @@ void FakeEngine::Run(Job& job) {
         }
         state.waiting.clear();
         state.sent = end;
-        job.sink->OnDelta(std::move(delta));
+        if (!delta.text.empty() || !delta.tokens.empty()) {
+          job.sink->OnDelta(std::move(delta));
+        }
       }
       if (ended) {
         state.done = true;
         --running;
+        finish.generated_tokens = state.tokens;
         job.sink->OnFinish(std::move(finish));
       }
     }

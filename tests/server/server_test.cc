@@ -252,6 +252,17 @@ TEST_F(ServerAppTest, StreamAndWholeAgree) {
   EXPECT_EQ(Json::parse(events[events.size() - 2])["choices"][0]["finish_reason"], "stop");
 }
 
+TEST_F(ServerAppTest, RunningUsageCountsTheEndTokenToo) {
+  Start();
+  const auto events = Stream(kChat, ChatBody("hi", R"({"stream":true,"stream_options":
+                                      {"include_usage":true,"continuous_usage_stats":true}})"));
+  ASSERT_GT(events.size(), 4U);
+  const Json finish = Json::parse(events[events.size() - 3]);
+  EXPECT_EQ(finish["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(finish["usage"]["completion_tokens"], fake_.eos_after_tokens + 1);
+  EXPECT_EQ(Json::parse(events[events.size() - 2])["usage"], finish["usage"]);
+}
+
 TEST_F(ServerAppTest, FieldsReachTheEngine) {
   Start();
   Call("POST", kChat, ChatBody("hi", R"({"max_tokens":5,"seed":9,"top_k":3,"n":2,"top_p":0.5,

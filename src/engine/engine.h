@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct StopConditions {
   int64_t min_tokens = 0;            // end tokens and stop tokens are masked before this many
   std::vector<std::string> strings;  // matched on the detokenised output, cut off it
   std::vector<int32_t> token_ids;
+  // Stop strings that are one special token, which text never shows: that token ends the answer,
+  // and the string is the reason.
+  std::vector<std::pair<int32_t, std::string>> string_tokens;
   bool include_stop_string = false;  // keep the matched string in the output
   bool ignore_eos = false;
 };

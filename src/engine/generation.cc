@@ -24,6 +24,9 @@ Generation::Generation(const GenerationRequest& request, int32_t choice, int64_t
   if (request.stop.min_tokens > 0) {
     banned_ = request.stop.token_ids;
     banned_.insert(banned_.end(), end_tokens.begin(), end_tokens.end());
+    for (const auto& [token, unused] : request.stop.string_tokens) {
+      banned_.push_back(token);
+    }
   }
 }
 
@@ -39,6 +42,11 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
 
   if (Contains(request_.stop.token_ids, token)) {
     End({.choice = choice_, .reason = FinishReason::kStop, .stop = token}, sink);
+    return std::nullopt;
+  }
+  if (const std::string* stop = StopStringOf(token)) {
+    End({.choice = choice_, .reason = FinishReason::kStop, .stop = *stop}, sink,
+        request_.stop.include_stop_string ? *stop : "");
     return std::nullopt;
   }
   if (!request_.stop.ignore_eos && Contains(end_tokens_, token)) {
@@ -93,12 +101,22 @@ void Generation::Emit(std::string text, GenerationSink& sink) {
   }
 }
 
-void Generation::End(Finish finish, GenerationSink& sink) {
+const std::string* Generation::StopStringOf(int32_t token) const {
+  for (const auto& [stop_token, text] : request_.stop.string_tokens) {
+    if (stop_token == token) {
+      return &text;
+    }
+  }
+  return nullptr;
+}
+
+void Generation::End(Finish finish, GenerationSink& sink, const std::string& last) {
   std::string rest = text_.Finish();
   if (text_.stop() && finish.reason == FinishReason::kLength) {
     finish.reason = FinishReason::kStop;
     finish.stop = *text_.stop();
   }
+  rest += last;
   finish.generated_tokens = tokens_;
   Emit(std::move(rest), sink);
   sink.OnFinish(std::move(finish));

@@ -86,6 +86,14 @@ engine::GenerationRequest MakeRequest(const api::CommonFields& common, const Mod
     Reject("'min_tokens' is more than the context has room for.", "min_tokens");
   }
   request.stop.strings = common.stop.strings;
+  if (common.skip_special_tokens) {
+    for (const std::string& text : common.stop.strings) {
+      const auto token = model.tokenizer->TokenToId(text);
+      if (token && model.tokenizer->IsSpecial(*token)) {
+        request.stop.string_tokens.emplace_back(*token, text);
+      }
+    }
+  }
   for (size_t i = 0; i < common.stop.token_ids.size(); ++i) {
     if (common.stop.token_ids[i] >= model.info.vocab_size) {
       const std::string path = "stop_token_ids[" + std::to_string(i) + "]";

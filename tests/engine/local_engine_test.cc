@@ -116,7 +116,21 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   EXPECT_EQ(outcome.text[0], before);
   EXPECT_EQ(std::get<std::string>(outcome.finish.at(0).stop), tokenizer_->TokenBytes(fourth));
 
+  GenerationRequest by_named_token = Request(12);
+  by_named_token.stop.string_tokens = {{fourth, "<|end|>"}};
+  outcome = Run(by_named_token);
+  EXPECT_EQ(outcome.text[0], before);
+  EXPECT_EQ(std::get<std::string>(outcome.finish.at(0).stop), "<|end|>");
+  by_named_token.stop.include_stop_string = true;
+  EXPECT_EQ(Run(by_named_token).text.at(0), before + "<|end|>");
+  by_named_token.stop.min_tokens = 12;
+  EXPECT_EQ(Run(by_named_token).usage->completion_tokens, 12);
+
   Start({fourth});
+  outcome = Run(by_string);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
+  by_named_token.stop.min_tokens = 0;
+  EXPECT_EQ(std::get<std::string>(Run(by_named_token).finish.at(0).stop), "<|end|>");
   outcome = Run(Request(12));
   EXPECT_EQ(outcome.text[0], before);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));

@@ -40,6 +40,9 @@ class ByteTokenizer : public text::Tokenizer {
   }
   int32_t vocab_size() const override { return kVocabSize; }
   std::optional<int32_t> TokenToId(std::string_view token) const override {
+    if (token == kEndText) {
+      return kEosToken;
+    }
     return token.size() == 1 ? std::optional<int32_t>(static_cast<uint8_t>(token[0]))
                              : std::nullopt;
   }

@@ -23,6 +23,7 @@ namespace mach::testing {
 
 constexpr int32_t kBosToken = 256;
 constexpr int32_t kEosToken = 257;
+constexpr char kEndText[] = "<|end|>";  // the EOS token's name
 constexpr int32_t kVocabSize = 260;
 
 struct FakeOptions {

@@ -283,6 +283,18 @@ TEST_F(ServerAppTest, FieldsReachTheEngine) {
   EXPECT_EQ(engine().last_request().stop.max_tokens, fake_.max_context - 20);
 }
 
+TEST_F(ServerAppTest, AStopStringThatIsASpecialTokenStopsAtTheToken) {
+  using Stops = std::vector<std::pair<int32_t, std::string>>;
+  Start();
+  Call("POST", kChat, ChatBody("hi", R"({"stop":["zz","<|end|>","q"]})"));
+  EXPECT_EQ(engine().last_request().stop.string_tokens,
+            (Stops{{mach::testing::kEosToken, mach::testing::kEndText}}));
+  EXPECT_EQ(engine().last_request().stop.strings.size(), 3U);
+  // Where special tokens are shown, the text matches.
+  Call("POST", kChat, ChatBody("hi", R"({"stop":"<|end|>","skip_special_tokens":false})"));
+  EXPECT_EQ(engine().last_request().stop.string_tokens, Stops{});
+}
+
 TEST_F(ServerAppTest, EngineErrorsEndStreamsProperly) {
   Start();
   const auto events = Stream(kChat, ChatBody("[[fail]]", R"({"stream":true})"));

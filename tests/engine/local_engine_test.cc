@@ -174,6 +174,18 @@ TEST_F(LocalEngineTest, RefusesWhatCannotRun) {
   EXPECT_EQ(Run(Request(195)).usage->completion_tokens, 195);
 }
 
+TEST_F(LocalEngineTest, StopTokensThatLeaveNothingToChooseAreTheRequestsFault) {
+  GenerationRequest request = Request(5);
+  for (int32_t token = 0; token < tokenizer_->vocab_size(); ++token) {
+    request.stop.token_ids.push_back(token);
+  }
+  EXPECT_EQ(Run(request).usage->completion_tokens, 1);
+  request.stop.min_tokens = 2;
+  const Outcome outcome = Run(request);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kInvalidArgument);
+}
+
 TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   Start({}, 2);
   const auto running = std::make_shared<RecordingSink>();

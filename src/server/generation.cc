@@ -14,7 +14,14 @@ namespace {
 constexpr size_t kHighWaterBytes = 16 << 10;
 // What a stream may hold back for a client that reads slowly.
 constexpr size_t kMaxInboxBytes = 4 << 20;
+// What leaves as one write: even where its JSON is several times as large, it stays below what the
+// connection may have waiting.
+constexpr size_t kWriteBytes = 32 << 10;
+// What an event, a token with its logprob, and an alternative take beside their text; as JSON or
+// in memory, which is about the same.
 constexpr size_t kEventBytes = 96;
+constexpr size_t kTokenBytes = 80;
+constexpr size_t kAlternativeBytes = 56;
 
 const char* FinishName(engine::FinishReason reason) {
   return reason == engine::FinishReason::kLength ? "length" : "stop";
@@ -101,6 +108,20 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
   exchange_->Post([self] { self->Begin(); });
 }
 
+size_t Generation::SizeOf(const Event& event) {
+  size_t bytes = kEventBytes;
+  if (const auto* text = std::get_if<TextEvent>(&event)) {
+    bytes += text->text.size();
+    for (const engine::GeneratedToken& token : text->tokens) {
+      bytes += kTokenBytes + token.bytes.size();
+      for (const engine::TokenAlternative& alternative : token.top) {
+        bytes += kAlternativeBytes + alternative.bytes.size();
+      }
+    }
+  }
+  return bytes;
+}
+
 void Generation::Push(Event event) {
   bool cancel = false;
   {
@@ -110,14 +131,13 @@ void Generation::Push(Event event) {
     }
     auto* text = std::get_if<TextEvent>(&event);
     auto* last = inbox_.empty() ? nullptr : std::get_if<TextEvent>(&inbox_.back());
-    if (text != nullptr) {
+    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs &&
+        last->text.size() < kWriteBytes) {
       inbox_bytes_ += text->text.size();
-    }
-    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs) {
       last->text += text->text;
       last->token_count += text->token_count;
     } else {
-      inbox_bytes_ += kEventBytes;
+      inbox_bytes_ += SizeOf(event);
       inbox_.push_back(std::move(event));
     }
     if (options_.stream && inbox_bytes_ > kMaxInboxBytes) {
@@ -126,6 +146,7 @@ void Generation::Push(Event event) {
       inbox_.clear();
       inbox_.emplace_back(
           ErrorEvent{api::Internal("The client does not read the stream."), /*cancelled=*/true});
+      inbox_bytes_ = kEventBytes;
     }
     if (!scheduled_) {
       scheduled_ = true;
@@ -173,6 +194,22 @@ void Generation::Begin() {
   Drain();
 }
 
+std::vector<Generation::Event> Generation::TakeEvents(bool* more) {
+  std::vector<Event> events;
+  const std::lock_guard lock(mutex_);
+  size_t taken = 0;
+  while (!inbox_.empty() && (!options_.stream || taken < kWriteBytes)) {
+    const size_t bytes = SizeOf(inbox_.front());
+    taken += bytes;
+    inbox_bytes_ -= bytes;
+    events.push_back(std::move(inbox_.front()));
+    inbox_.pop_front();
+  }
+  *more = !inbox_.empty();
+  scheduled_ = *more;
+  return events;
+}
+
 void Generation::Drain() {
   if (!begun_ || ended_) {
     return;
@@ -180,13 +217,8 @@ void Generation::Drain() {
   if (options_.stream && exchange_->backlog_bytes() > kHighWaterBytes) {
     return;  // `scheduled_` stays set; the exchange calls again once it has room
   }
-  std::vector<Event> events;
-  {
-    const std::lock_guard lock(mutex_);
-    events.swap(inbox_);
-    inbox_bytes_ = 0;
-    scheduled_ = false;
-  }
+  bool more = false;
+  std::vector<Event> events = TakeEvents(&more);
   std::string out;
   for (Event& event : events) {
     Handle(event, out);
@@ -195,6 +227,9 @@ void Generation::Drain() {
     }
   }
   exchange_->Write(out);
+  if (more) {
+    exchange_->Post([self = shared_from_this()] { self->Drain(); });
+  }
 }
 
 void Generation::Handle(Event& event, std::string& out) {

@@ -180,8 +180,8 @@ TEST(ChatRequest, StopTokensAreBounded) {
     }
     return R"({"stop_token_ids":[)" + ids + "]}";
   };
-  EXPECT_EQ(ParseChat(fields(1024)).common.stop.token_ids.size(), 1024U);
-  EXPECT_EQ(Rejection(fields(1025)).param, "stop_token_ids");
+  EXPECT_EQ(ParseChat(fields(1024).c_str()).common.stop.token_ids.size(), 1024U);
+  EXPECT_EQ(Rejection(fields(1025).c_str()).param, "stop_token_ids");
 }
 
 TEST(ChatRequest, ErrorsDoNotRepeatLongInput) {

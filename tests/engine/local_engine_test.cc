@@ -230,7 +230,7 @@ TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
   request.prompt_tokens.assign(kTokens, 5);
   const auto sink = std::make_shared<RecordingSink>();
   const auto handle = engine_->Submit(std::move(request), sink);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // what comes before attention
   ASSERT_FALSE(sink->Ended());
   const Stopwatch watch;
   handle->Cancel();

@@ -411,6 +411,21 @@ TEST_F(ServerAppTest, SlowReadersCostLittle) {
   EXPECT_TRUE(WaitFor([&] { return server_->connections() == 0; }, 10));
 }
 
+TEST_F(ServerAppTest, AReaderOfLogprobsThatNeverReadsIsToldAndStopped) {
+  fake_.flood = true;
+  fake_.max_context = 100'000;
+  Start();
+  RawClient reader(server_->port(), 4096);
+  reader.Send(Request("POST", kChat, ChatBody("[[long]]", R"({"stream":true,"max_tokens":20000,
+                                      "logprobs":true,"top_logprobs":20})")));
+  // 20,000 tokens would be 26 MB.
+  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_cancelled == 1; }, 10));
+  reader.ReadUntil("\r\n\r\n");
+  const std::string text = Unchunk(reader.ReadUntil("\r\n0\r\n\r\n", 20000));
+  EXPECT_NE(text.find("The client does not read the stream."), std::string::npos);
+  EXPECT_NE(text.find("data: [DONE]"), std::string::npos);
+}
+
 TEST_F(ServerAppTest, FastStreamsArriveWhole) {
   fake_.flood = true;
   fake_.max_context = 300'000;

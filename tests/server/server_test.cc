@@ -2,6 +2,7 @@
 #include "http/server.h"
 
 #include <chrono>
+#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -184,6 +185,29 @@ TEST_F(ServerAppTest, NamesModels) {
   EXPECT_EQ(Call("GET", "/v1/models/other/name").json()["error"]["code"], "model_not_found");
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"model":"other"})")).status, 404);
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"model":"dir-name"})")).status, 200);
+}
+
+TEST(ModelHost, AnswersToAHubIdWithoutItsRevision) {
+  ModelHost host("0a1b2c");
+  auto model = mach::testing::MakeFakeModel({});
+  model->info.id = "owner/name@main";
+  host.SetReady(std::move(model));
+  EXPECT_TRUE(host.Answers("owner/name@main"));
+  EXPECT_TRUE(host.Answers("owner/name"));
+  EXPECT_TRUE(host.Answers("0a1b2c"));
+  EXPECT_FALSE(host.Answers("owner/name@other"));
+  EXPECT_FALSE(host.Answers("owner"));
+}
+
+TEST(DirectoryName, IsTheLastPartOfThePath) {
+  const std::string here = std::filesystem::current_path().filename().string();
+  for (const char* path : {".", "./", "x/..", "x/../", "./."}) {
+    EXPECT_EQ(engine::DirectoryName(path), here) << path;
+  }
+  EXPECT_EQ(engine::DirectoryName("/models/a"), "a");
+  EXPECT_EQ(engine::DirectoryName("/models/a/"), "a");
+  EXPECT_EQ(engine::DirectoryName("/models/b/../a/."), "a");
+  EXPECT_EQ(engine::DirectoryName("a.gguf"), "a.gguf");
 }
 
 TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {

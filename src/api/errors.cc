@@ -92,7 +92,6 @@ ErrorInfo FromError(const Error& error) {
       return ServerBusy("The request was cancelled: the server is shutting down.");
     case ErrorCode::kCorruptFile:
     case ErrorCode::kIo:
-      return Make(500, error.Describe(), kServerErrorType, "", "storage_error");
     case ErrorCode::kInternal:
       break;
   }

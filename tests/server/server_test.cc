@@ -617,7 +617,7 @@ TEST_F(ServerAppTest, AnUnreadableRecordFailsItsRequestAlone) {
   Start();
   const Reply reply = Call("POST", kChat, ChatBody("[[disk]]"));
   EXPECT_EQ(reply.status, 500);
-  EXPECT_EQ(reply.json()["error"]["code"], "storage_error");
+  EXPECT_EQ(reply.json()["error"]["code"], "internal_error");
   EXPECT_EQ(reply.json()["error"]["message"],
             "cannot read layer_0001.bin, expert 3 at offset 49152");
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 200);

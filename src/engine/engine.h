@@ -116,7 +116,8 @@ class GenerationSink {
   virtual void OnDelta(Delta delta) = 0;
   virtual void OnFinish(Finish finish) = 0;      // once for each choice
   virtual void OnDone(const Usage& usage) = 0;   // last event of a request that ran to its end
-  virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
+  virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel,
+                                                 // kResourceLimit if its context outgrew memory
 };
 
 // Cancels its request when destroyed or told to; harmless after the last event, and so after

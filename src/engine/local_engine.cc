@@ -218,13 +218,26 @@ class LocalEngine final : public Engine {
     return experts_ != nullptr ? ExpertUsage::Of(experts_->Stats()) : ExpertUsage{};
   }
 
+  // Says how long a request may be instead: trying this one again would not help.
+  Error OutOfMemory(const Error& error) {
+    const backend::KvShape& kv = state_->kv().shape();
+    const uint64_t token_bytes = 2 * static_cast<uint64_t>(kv.layers) *
+                                 static_cast<uint64_t>(kv.kv_heads) *
+                                 static_cast<uint64_t>(kv.head_dim) * DTypeBytes(kv.dtype);
+    const uint64_t tokens = token_bytes > 0 ? state_->kv().bytes() / token_bytes : 0;
+    return {ErrorCode::kResourceLimit,
+            "there is memory for " + std::to_string(tokens) +
+                " tokens of prompt and answer, and this request needs more: " + error.what(),
+            "shorten the conversation or 'max_tokens', or raise the server's --memory-gb"};
+  }
+
   // Whatever goes wrong with one request, the engine goes on with the next.
   void RunGuarded(Job& job) {
     std::optional<Error> failure;
     try {
       RunJob(job);
     } catch (const Error& error) {
-      failure = error;
+      failure = error.code() == ErrorCode::kResourceLimit ? OutOfMemory(error) : error;
     } catch (const std::exception& error) {
       failure = Error(ErrorCode::kInternal, error.what());
     }

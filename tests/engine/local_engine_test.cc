@@ -56,7 +56,8 @@ class LocalEngineTest : public testing::Test {
     return sink->Wait();
   }
 
-  MemoryBudget budget_;
+  static constexpr uint64_t kCeiling = uint64_t{16} << 30;
+  MemoryBudget budget_{kCeiling};
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::unique_ptr<WordTokenizer> tokenizer_;
   std::unique_ptr<Engine> engine_;
@@ -239,6 +240,22 @@ TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
   EXPECT_EQ(outcome.error->code(), ErrorCode::kCancelled);
   EXPECT_LT(watch.ElapsedSeconds(), 1);
   EXPECT_EQ(Run(Request(3)).usage->completion_tokens, 3);
+}
+
+TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
+  ASSERT_TRUE(Run(Request(20)).usage);  // one block of 32 tokens
+  // Room for one more: 2 layers, keys and values of 2 heads of 64 in BF16.
+  const uint64_t block = 2 * 2 * 2 * 64 * 2 * 32;
+  const uint64_t rest = kCeiling - budget_.TotalBytes() - block;
+  budget_.Take("test", rest);
+  const Outcome outcome = Run(Request(190));
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kResourceLimit);
+  EXPECT_THAT(outcome.error->what(), testing::HasSubstr("there is memory for 64 tokens"));
+  EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
+  EXPECT_TRUE(Run(Request(50)).usage) << "a shorter one still runs";
+  budget_.Give("test", rest);
+  EXPECT_TRUE(Run(Request(190)).usage);
 }
 
 TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {

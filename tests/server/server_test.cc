@@ -623,6 +623,29 @@ TEST_F(ServerAppTest, AnUnreadableRecordFailsItsRequestAlone) {
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 200);
 }
 
+// Clients send what got a 503 again, for ever: that is for a full queue alone.
+TEST_F(ServerAppTest, WhatDoesNotFitIsNotToBeTriedAgain) {
+  Start();
+  const Reply whole = Call("POST", kChat, ChatBody("[[memory]]"));
+  EXPECT_EQ(whole.status, 400);
+  EXPECT_EQ(whole.head.find("Retry-After"), std::string::npos);
+  const Json error = whole.json()["error"];
+  EXPECT_EQ(error["type"], "invalid_request_error");
+  EXPECT_EQ(error["code"], "context_length_exceeded");
+  EXPECT_EQ(error["message"], "there is memory for 64 tokens (raise the server's --memory-gb)");
+  const auto events = Stream(kChat, ChatBody("[[memory]]", R"({"stream":true})"));
+  EXPECT_EQ(Json::parse(events.at(events.size() - 2))["error"], error);
+
+  Reply reply = Call("POST", kChat, ChatBody("[[giveup]]"));
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["type"], "invalid_request_error");
+  EXPECT_TRUE(reply.json()["error"]["code"].is_null());
+  EXPECT_EQ(reply.json()["error"]["param"], "messages");
+  reply = Call("POST", "/v1/completions", R"({"prompt":["a","[[giveup]]"]})");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["param"], "prompt[1]");
+}
+
 TEST(Startup, LinesHaveTheirKeysInOrder) {
   const auto model = mach::testing::MakeFakeModel({});
   const auto lines = StartupLines(model->info, DescribeServing(model->info, Profile::kOpenAi));

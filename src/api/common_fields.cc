@@ -92,6 +92,11 @@ void ParseStop(const Fields& fields, const RequestLimits& limits, StopFields& st
     }
   }
   if (const Json* ids = fields.Array("stop_token_ids")) {
+    if (ids->size() > static_cast<size_t>(limits.max_stop_token_ids)) {
+      Reject("'stop_token_ids' has " + std::to_string(ids->size()) + " ids; the maximum is " +
+                 std::to_string(limits.max_stop_token_ids) + ".",
+             "stop_token_ids");
+    }
     for (size_t i = 0; i < ids->size(); ++i) {
       const Json& id = (*ids)[i];
       const std::string path = "stop_token_ids[" + std::to_string(i) + "]";

@@ -35,6 +35,10 @@ ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int
               kInvalidRequestType, "", "context_length_exceeded");
 }
 
+ErrorInfo OutOfMemory(std::string message) {
+  return Make(400, std::move(message), kInvalidRequestType, "", "context_length_exceeded");
+}
+
 ErrorInfo InvalidApiKey() {
   return Make(401, "Missing or incorrect API key. Send it as 'Authorization: Bearer KEY'.",
               kInvalidRequestType, "", "invalid_api_key");
@@ -86,13 +90,13 @@ ErrorInfo FromError(const Error& error) {
     case ErrorCode::kNotFound:
       return Make(404, error.Describe(), kInvalidRequestType, "", "");
     case ErrorCode::kResourceLimit:
+      return OutOfMemory(error.Describe());
     case ErrorCode::kUnavailable:
       return ServerBusy(error.Describe());
     case ErrorCode::kCancelled:
       return ServerBusy("The request was cancelled: the server is shutting down.");
     case ErrorCode::kCorruptFile:
     case ErrorCode::kIo:
-      return Make(500, error.Describe(), kServerErrorType, "", "storage_error");
     case ErrorCode::kInternal:
       break;
   }

@@ -33,6 +33,9 @@ class RequestError : public std::runtime_error {
 // The rows of the contract's error table (openai-api.md section 7).
 ErrorInfo InvalidRequest(std::string message, std::string param = "");
 ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens);
+// The ceiling of memory ends a request: for its client, a smaller context. Not a 503, which clients
+// would send again for ever.
+ErrorInfo OutOfMemory(std::string message);
 ErrorInfo InvalidApiKey();
 ErrorInfo ModelNotFound(std::string_view model);
 ErrorInfo UnknownRoute(std::string_view method, std::string_view path);

@@ -21,6 +21,7 @@ struct RequestLimits {
   int32_t max_choices = 8;   // n
   int32_t max_prompts = 32;  // prompts of one /v1/completions request
   int32_t max_stop_strings = 64;
+  int32_t max_stop_token_ids = 1024;
   int32_t max_top_logprobs = 20;
 };
 

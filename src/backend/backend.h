@@ -9,6 +9,7 @@
 // Shapes are [rows, cols]; a row is a token. Heads lie side by side in a row.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -104,6 +105,10 @@ class Backend {
   virtual uint64_t Mark() = 0;
   virtual void Release(uint64_t mark) = 0;
 
+  // Until called with null: once the flag turns true, operations stop between two blocks of their
+  // work and throw kCancelled. Use CancelScope.
+  virtual void WatchCancel(const std::atomic<bool>* cancel) = 0;
+
   // Row i is row ids[i] of `table` (a linear weight [vocab, hidden], often shared with the output).
   virtual Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) = 0;
 
@@ -167,6 +172,20 @@ class StepScope {
  private:
   Backend& backend_;
   uint64_t mark_;
+};
+
+// Lets `cancel` (null = nothing) stop the operations of a step.
+class CancelScope {
+ public:
+  CancelScope(Backend& backend, const std::atomic<bool>* cancel) : backend_(backend) {
+    backend_.WatchCancel(cancel);
+  }
+  CancelScope(const CancelScope&) = delete;
+  CancelScope& operator=(const CancelScope&) = delete;
+  ~CancelScope() { backend_.WatchCancel(nullptr); }
+
+ private:
+  Backend& backend_;
 };
 
 }  // namespace mach::backend

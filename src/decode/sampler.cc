@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <random>
 
 #include "base/error.h"
@@ -36,22 +37,29 @@ double UniformAt(int64_t seed, int64_t position) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-int32_t ArgMax(std::span<const float> logits) {
-  size_t best = 0;
+// Nothing if no logit is above minus infinity.
+std::optional<int32_t> ArgMax(std::span<const float> logits) {
+  std::optional<int32_t> best;
   float best_logit = -std::numeric_limits<float>::infinity();
-  bool found = false;
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] > best_logit) {  // false for NaN
       best_logit = logits[i];
-      best = i;
-      found = true;
+      best = static_cast<int32_t>(i);
     }
   }
-  if (!found) {
-    throw Error(ErrorCode::kInternal, "the model produced no finite logit",
-                "the checkpoint may be damaged: `mach convert` it again");
+  return best;
+}
+
+// `asked`: the request kept tokens from being chosen.
+[[noreturn]] void NothingToSample(std::span<const float> logits, bool asked) {
+  if (asked && std::none_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); })) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "no token of the vocabulary is left to choose: penalties, or stop tokens before "
+                "'min_tokens', exclude them all",
+                "give fewer 'stop_token_ids', or no 'min_tokens'");
   }
-  return static_cast<int32_t>(best);
+  throw Error(ErrorCode::kInternal, "the model produced no finite logit",
+              "the checkpoint may be damaged: `mach convert` it again");
 }
 
 std::vector<Candidate> Candidates(std::span<const float> logits, float best, float temperature) {
@@ -135,7 +143,11 @@ int32_t Sampler::Sample(std::span<float> logits, int64_t position,
       logits[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
     }
   }
-  const int32_t best = ArgMax(logits);
+  const std::optional<int32_t> found = ArgMax(logits);
+  if (!found) {
+    NothingToSample(logits, has_penalties_ || !banned.empty());
+  }
+  const int32_t best = *found;
   if (params_.temperature == 0) {
     return best;
   }

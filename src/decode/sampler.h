@@ -29,8 +29,8 @@ class Sampler {
   Sampler(const SamplingParams& params, int64_t seed, std::span<const int32_t> prompt);
 
   // The token for generated position `position` (0 = first). `logits` is [vocab] and is used as
-  // scratch. Tokens of `banned` are never chosen. NaN counts as minus infinity; throws kInternal if
-  // no token is left.
+  // scratch. Tokens of `banned` are never chosen. NaN counts as minus infinity. Throws if no
+  // token is left: kInvalidArgument where the request excluded them, else kInternal.
   int32_t Sample(std::span<float> logits, int64_t position, std::span<const int32_t> banned);
 
   // Tells the penalties what was generated.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,9 @@ namespace mach::decode {
 
 class TextStream {
  public:
-  TextStream(const text::Tokenizer& tokenizer, bool show_special,
+  // `prompt` is what the text continues: decoders of the SentencePiece kind drop the space before
+  // the first word of a text, and the first generated token is not that.
+  TextStream(const text::Tokenizer& tokenizer, std::span<const int32_t> prompt, bool show_special,
              std::vector<std::string> stop_strings, bool include_stop_string);
 
   // Appends a token and returns the text that became certain. With `may_stop` false stop strings
@@ -28,9 +31,13 @@ class TextStream {
   uint64_t shown_bytes() const { return shown_bytes_; }
 
  private:
+  void ReadPrompt(const text::Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                  bool show_special);
+  void Append(std::string piece);
   std::string Release(bool may_stop, bool at_end);
 
   text::StreamDecoder decoder_;
+  std::string prompt_rest_;  // text of the prompt that the decoder still holds back
   std::vector<std::string> stop_strings_;
   bool include_stop_string_;
   std::string pending_;

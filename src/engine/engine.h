@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct StopConditions {
   int64_t min_tokens = 0;            // end tokens and stop tokens are masked before this many
   std::vector<std::string> strings;  // matched on the detokenised output, cut off it
   std::vector<int32_t> token_ids;
+  // Stop strings that are one special token, which text never shows: that token ends the answer,
+  // and the string is the reason.
+  std::vector<std::pair<int32_t, std::string>> string_tokens;
   bool include_stop_string = false;  // keep the matched string in the output
   bool ignore_eos = false;
 };
@@ -69,6 +73,7 @@ struct Finish {
   FinishReason reason = FinishReason::kStop;
   // The stop string or stop token id that ended it; monostate for the model's own end token.
   std::variant<std::monostate, std::string, int32_t> stop;
+  int64_t generated_tokens = 0;  // of this choice, its end token and hidden ones included
 };
 
 // What a request cost in experts. All misses and reads while it ran are its own.
@@ -111,7 +116,8 @@ class GenerationSink {
   virtual void OnDelta(Delta delta) = 0;
   virtual void OnFinish(Finish finish) = 0;      // once for each choice
   virtual void OnDone(const Usage& usage) = 0;   // last event of a request that ran to its end
-  virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel
+  virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel,
+                                                 // kResourceLimit if its context outgrew memory
 };
 
 // Cancels its request when destroyed or told to; harmless after the last event, and so after

@@ -19,11 +19,14 @@ Generation::Generation(const GenerationRequest& request, int32_t choice, int64_t
       end_tokens_(end_tokens),
       choice_(choice),
       sampler_(request.sampling, seed, request.prompt_tokens),
-      text_(tokenizer, request.show_special, request.stop.strings,
+      text_(tokenizer, request.prompt_tokens, request.show_special, request.stop.strings,
             request.stop.include_stop_string) {
   if (request.stop.min_tokens > 0) {
     banned_ = request.stop.token_ids;
     banned_.insert(banned_.end(), end_tokens.begin(), end_tokens.end());
+    for (const auto& [token, unused] : request.stop.string_tokens) {
+      banned_.push_back(token);
+    }
   }
 }
 
@@ -39,6 +42,11 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
 
   if (Contains(request_.stop.token_ids, token)) {
     End({.choice = choice_, .reason = FinishReason::kStop, .stop = token}, sink);
+    return std::nullopt;
+  }
+  if (const std::string* stop = StopStringOf(token)) {
+    End({.choice = choice_, .reason = FinishReason::kStop, .stop = *stop}, sink,
+        request_.stop.include_stop_string ? *stop : "");
     return std::nullopt;
   }
   if (!request_.stop.ignore_eos && Contains(end_tokens_, token)) {
@@ -60,7 +68,10 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
   }
   if (text_.stop()) {
     Emit(std::move(text), sink);
-    sink.OnFinish({.choice = choice_, .reason = FinishReason::kStop, .stop = *text_.stop()});
+    sink.OnFinish({.choice = choice_,
+                   .reason = FinishReason::kStop,
+                   .stop = *text_.stop(),
+                   .generated_tokens = tokens_});
     return std::nullopt;
   }
   Emit(std::move(text), sink);
@@ -90,12 +101,23 @@ void Generation::Emit(std::string text, GenerationSink& sink) {
   }
 }
 
-void Generation::End(Finish finish, GenerationSink& sink) {
+const std::string* Generation::StopStringOf(int32_t token) const {
+  for (const auto& [stop_token, text] : request_.stop.string_tokens) {
+    if (stop_token == token) {
+      return &text;
+    }
+  }
+  return nullptr;
+}
+
+void Generation::End(Finish finish, GenerationSink& sink, const std::string& last) {
   std::string rest = text_.Finish();
   if (text_.stop() && finish.reason == FinishReason::kLength) {
     finish.reason = FinishReason::kStop;
     finish.stop = *text_.stop();
   }
+  rest += last;
+  finish.generated_tokens = tokens_;
   Emit(std::move(rest), sink);
   sink.OnFinish(std::move(finish));
 }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "decode/sampler.h"
@@ -35,7 +36,10 @@ class Generation {
   };
 
   void Emit(std::string text, GenerationSink& sink);
-  void End(Finish finish, GenerationSink& sink);
+  // The stop string that `token` stands for; null if none.
+  const std::string* StopStringOf(int32_t token) const;
+  // `last` is shown after what is held back.
+  void End(Finish finish, GenerationSink& sink, const std::string& last = "");
 
   const GenerationRequest& request_;
   const text::Tokenizer& tokenizer_;

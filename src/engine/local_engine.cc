@@ -138,7 +138,7 @@ class LocalEngine final : public Engine {
     std::deque<std::shared_ptr<Job>> waiting;
     waiting.swap(queue_);
     stats_.requests_cancelled += static_cast<int64_t>(waiting.size());
-    // A cancelled step ends within a layer; afterwards no event comes any more.
+    // A cancelled step ends within a moment; afterwards no event comes any more.
     idle_.wait(lock, [&] { return !running_; });
     lock.unlock();
     for (const auto& job : waiting) {
@@ -147,7 +147,7 @@ class LocalEngine final : public Engine {
     }
   }
 
-  // A running job stops at its next step; a waiting one leaves the queue at once.
+  // A running job stops within its step; a waiting one leaves the queue at once.
   void CancelJob(const std::shared_ptr<Job>& job) {
     if (job->cancelled.exchange(true)) {
       return;
@@ -218,13 +218,26 @@ class LocalEngine final : public Engine {
     return experts_ != nullptr ? ExpertUsage::Of(experts_->Stats()) : ExpertUsage{};
   }
 
+  // Says how long a request may be instead: trying this one again would not help.
+  Error OutOfMemory(const Error& error) {
+    const backend::KvShape& kv = state_->kv().shape();
+    const uint64_t token_bytes = 2 * static_cast<uint64_t>(kv.layers) *
+                                 static_cast<uint64_t>(kv.kv_heads) *
+                                 static_cast<uint64_t>(kv.head_dim) * DTypeBytes(kv.dtype);
+    const uint64_t tokens = token_bytes > 0 ? state_->kv().bytes() / token_bytes : 0;
+    return {ErrorCode::kResourceLimit,
+            "there is memory for " + std::to_string(tokens) +
+                " tokens of prompt and answer, and this request needs more: " + error.what(),
+            "shorten the conversation or 'max_tokens', or raise the server's --memory-gb"};
+  }
+
   // Whatever goes wrong with one request, the engine goes on with the next.
   void RunGuarded(Job& job) {
     std::optional<Error> failure;
     try {
       RunJob(job);
     } catch (const Error& error) {
-      failure = error;
+      failure = error.code() == ErrorCode::kResourceLimit ? OutOfMemory(error) : error;
     } catch (const std::exception& error) {
       failure = Error(ErrorCode::kInternal, error.what());
     }
@@ -309,9 +322,6 @@ class LocalEngine final : public Engine {
     const models::SequenceRows rows{
         .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
     const backend::StepScope scope(model_->backend());
-    if (job.cancelled.load()) {
-      throw CancelledError();
-    }
     const backend::Tensor out = model_->Forward(std::span(&rows, 1), &job.cancelled);
     if (logits != nullptr) {
       const std::span<const float> values = model_->backend().Read(out);

@@ -14,14 +14,6 @@
 namespace mach::engine {
 namespace {
 
-std::string ServedName(const LoadOptions& options) {
-  if (!options.served_name.empty()) {
-    return options.served_name;
-  }
-  const std::filesystem::path path = std::filesystem::absolute(options.checkpoint);
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
   GenerationDefaults defaults;
   const auto to_float = [](const std::optional<double>& value) -> std::optional<float> {
@@ -49,6 +41,11 @@ std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::filesystem::path& dir)
 }
 
 }  // namespace
+
+std::string DirectoryName(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
 
 ServedModel::ServedModel() = default;
 ServedModel::~ServedModel() = default;
@@ -85,18 +82,19 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
 
   const formats::Checkpoint& checkpoint = *runnable.checkpoint;
   const models::ArchInfo* arch = models::FindArch(checkpoint.model_type());
-  served->info = {.id = ServedName(options),
-                  .arch = arch != nullptr ? std::optional(*arch) : std::nullopt,
-                  .max_context = runnable.plan.max_context,
-                  .layers = shape.layers,
-                  .experts = shape.experts,
-                  .vocab_size = shape.vocab_size,
-                  .weight_bytes = runnable.model->ActiveWeightBytes(),
-                  .prefill_chunk = runnable.plan.prefill_chunk,
-                  .experts_serving = runnable.serving,
-                  .threads = runnable.backend->threads(),
-                  .isa = runnable.backend->isa(),
-                  .created_unix_s = UnixSeconds()};
+  served->info = {
+      .id = options.served_name.empty() ? DirectoryName(options.checkpoint) : options.served_name,
+      .arch = arch != nullptr ? std::optional(*arch) : std::nullopt,
+      .max_context = runnable.plan.max_context,
+      .layers = shape.layers,
+      .experts = shape.experts,
+      .vocab_size = shape.vocab_size,
+      .weight_bytes = runnable.model->ActiveWeightBytes(),
+      .prefill_chunk = runnable.plan.prefill_chunk,
+      .experts_serving = runnable.serving,
+      .threads = runnable.backend->threads(),
+      .isa = runnable.backend->isa(),
+      .created_unix_s = UnixSeconds()};
   served->engine = MakeLocalEngine(
       std::move(runnable.model), served->experts.get(), *served->tokenizer, *served->budget,
       {.max_context = runnable.plan.max_context,

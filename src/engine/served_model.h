@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,6 +64,9 @@ struct ServedModel {
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the checkpoint has none
   std::unique_ptr<Engine> engine;
 };
+
+// The last part of a path, as `ls` would show it: of ".", the working directory's.
+std::string DirectoryName(const std::filesystem::path& path);
 
 // Throws mach::Error naming the file and field.
 std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress);

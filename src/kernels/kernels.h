@@ -40,6 +40,9 @@ struct QuantizedRows {
 //   value block [kv_heads, kKvBlockTokens, head_dim]
 inline constexpr int64_t kKvBlockTokens = 32;
 
+// Attention works on tiles of this many (query, head) rows that share a kv head.
+inline constexpr int64_t kAttentionTileRows = 72;
+
 struct KvLayerView {
   void* const* key_blocks = nullptr;  // one pointer for each block
   void* const* value_blocks = nullptr;

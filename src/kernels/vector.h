@@ -55,9 +55,6 @@ extern const VectorTable kVectorAvx512;
 extern const VectorTable kVectorNeon;
 #endif
 
-// Attention works on tiles of this many (query, head) rows that share a kv head.
-inline constexpr int64_t kAttentionTileRows = 72;
-
 // The parts of the attention scratch, all fp32. The layout is the same for every set.
 struct AttentionScratch {
   float* q;        // [tile rows, head_dim], interleaved by row group

@@ -15,6 +15,7 @@
 namespace mach::models {
 namespace {
 
+using backend::CancelScope;
 using backend::LinearWeight;
 using backend::RowSpan;
 using backend::StepScope;
@@ -64,11 +65,9 @@ class Decoder final : public Model {
 
   Tensor Forward(std::span<const SequenceRows> batch, const std::atomic<bool>* cancel) override {
     const StepRows step = Prepare(batch);
+    const CancelScope cancellable(*backend_, cancel);
     const Tensor x = backend_->Embed(*embedding_, step.ids);
     for (const Layer& layer : layers_) {
-      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
-        throw Error(ErrorCode::kCancelled, "the request was cancelled");
-      }
       const StepScope scope(*backend_);
       layer.mixer->Run(x, step.spans);
       layer.feed_forward->Run(x, step.spans);

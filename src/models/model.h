@@ -47,7 +47,7 @@ class Model {
 
   // Runs the new tokens of all sequences through the model. Returns [sum of logit_rows, vocab],
   // valid until the caller's StepScope ends, and commits every state. If `cancel` turns true the
-  // step stops within a layer and throws kCancelled; the states are then as before.
+  // step stops within an operation and throws kCancelled; the states are then as before.
   virtual backend::Tensor Forward(std::span<const SequenceRows> batch,
                                   const std::atomic<bool>* cancel) = 0;
 

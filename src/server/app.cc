@@ -340,7 +340,7 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
   } catch (const Error& e) {
     refuse(api::FromError(e));
   } catch (const std::bad_alloc&) {
-    refuse(api::ServerBusy("Not enough memory for this request."));
+    refuse(api::Internal("Not enough memory for this request."));
   } catch (const std::exception& e) {
     LogError("request failed", {{"id", exchange->request().id}, {"error", e.what()}});
     refuse(api::Internal("Internal error."));

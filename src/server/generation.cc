@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,7 +14,14 @@ namespace {
 constexpr size_t kHighWaterBytes = 16 << 10;
 // What a stream may hold back for a client that reads slowly.
 constexpr size_t kMaxInboxBytes = 4 << 20;
+// What leaves as one write: even where its JSON is several times as large, it stays below what the
+// connection may have waiting.
+constexpr size_t kWriteBytes = 32 << 10;
+// What an event, a token with its logprob, and an alternative take beside their text; as JSON or
+// in memory, which is about the same.
 constexpr size_t kEventBytes = 96;
+constexpr size_t kTokenBytes = 80;
+constexpr size_t kAlternativeBytes = 56;
 
 const char* FinishName(engine::FinishReason reason) {
   return reason == engine::FinishReason::kLength ? "length" : "stop";
@@ -31,9 +39,7 @@ class Generation::Part : public engine::GenerationSink {
     TextEvent event;
     event.choice = first_choice_ + delta.choice;
     event.text = std::move(delta.text);
-    int64_t& counted = counted_[delta.choice];
-    event.token_count = delta.generated_tokens - counted;
-    counted = delta.generated_tokens;
+    event.token_count = CountNew(delta.choice, delta.generated_tokens);
     if (owner_->options_.logprobs) {
       event.tokens = std::move(delta.tokens);
     }
@@ -41,7 +47,8 @@ class Generation::Part : public engine::GenerationSink {
   }
   void OnFinish(engine::Finish finish) override {
     const int32_t choice = first_choice_ + finish.choice;
-    owner_->Push(FinishEvent{choice, std::move(finish)});
+    const int64_t count = CountNew(finish.choice, finish.generated_tokens);
+    owner_->Push(FinishEvent{choice, count, std::move(finish)});
   }
   void OnDone(const engine::Usage& usage) override { owner_->Push(DoneEvent{usage}); }
   void OnError(const Error& error) override {
@@ -49,6 +56,12 @@ class Generation::Part : public engine::GenerationSink {
   }
 
  private:
+  // How many of a choice's `generated` tokens no event has counted yet.
+  int64_t CountNew(int32_t choice, int64_t generated) {
+    const int64_t before = std::exchange(counted_[choice], generated);
+    return generated - before;
+  }
+
   const std::shared_ptr<Generation> owner_;
   const int32_t first_choice_;
   std::map<int32_t, int64_t> counted_;  // tokens of each choice so far; engine's thread
@@ -95,6 +108,20 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
   exchange_->Post([self] { self->Begin(); });
 }
 
+size_t Generation::SizeOf(const Event& event) {
+  size_t bytes = kEventBytes;
+  if (const auto* text = std::get_if<TextEvent>(&event)) {
+    bytes += text->text.size();
+    for (const engine::GeneratedToken& token : text->tokens) {
+      bytes += kTokenBytes + token.bytes.size();
+      for (const engine::TokenAlternative& alternative : token.top) {
+        bytes += kAlternativeBytes + alternative.bytes.size();
+      }
+    }
+  }
+  return bytes;
+}
+
 void Generation::Push(Event event) {
   bool cancel = false;
   {
@@ -104,14 +131,13 @@ void Generation::Push(Event event) {
     }
     auto* text = std::get_if<TextEvent>(&event);
     auto* last = inbox_.empty() ? nullptr : std::get_if<TextEvent>(&inbox_.back());
-    if (text != nullptr) {
+    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs &&
+        last->text.size() < kWriteBytes) {
       inbox_bytes_ += text->text.size();
-    }
-    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs) {
       last->text += text->text;
       last->token_count += text->token_count;
     } else {
-      inbox_bytes_ += kEventBytes;
+      inbox_bytes_ += SizeOf(event);
       inbox_.push_back(std::move(event));
     }
     if (options_.stream && inbox_bytes_ > kMaxInboxBytes) {
@@ -120,6 +146,7 @@ void Generation::Push(Event event) {
       inbox_.clear();
       inbox_.emplace_back(
           ErrorEvent{api::Internal("The client does not read the stream."), /*cancelled=*/true});
+      inbox_bytes_ = kEventBytes;
     }
     if (!scheduled_) {
       scheduled_ = true;
@@ -167,6 +194,22 @@ void Generation::Begin() {
   Drain();
 }
 
+std::vector<Generation::Event> Generation::TakeEvents(bool* more) {
+  std::vector<Event> events;
+  const std::lock_guard lock(mutex_);
+  size_t taken = 0;
+  while (!inbox_.empty() && (!options_.stream || taken < kWriteBytes)) {
+    const size_t bytes = SizeOf(inbox_.front());
+    taken += bytes;
+    inbox_bytes_ -= bytes;
+    events.push_back(std::move(inbox_.front()));
+    inbox_.pop_front();
+  }
+  *more = !inbox_.empty();
+  scheduled_ = *more;
+  return events;
+}
+
 void Generation::Drain() {
   if (!begun_ || ended_) {
     return;
@@ -174,13 +217,8 @@ void Generation::Drain() {
   if (options_.stream && exchange_->backlog_bytes() > kHighWaterBytes) {
     return;  // `scheduled_` stays set; the exchange calls again once it has room
   }
-  std::vector<Event> events;
-  {
-    const std::lock_guard lock(mutex_);
-    events.swap(inbox_);
-    inbox_bytes_ = 0;
-    scheduled_ = false;
-  }
+  bool more = false;
+  std::vector<Event> events = TakeEvents(&more);
   std::string out;
   for (Event& event : events) {
     Handle(event, out);
@@ -189,12 +227,16 @@ void Generation::Drain() {
     }
   }
   exchange_->Write(out);
+  if (more) {
+    exchange_->Post([self = shared_from_this()] { self->Drain(); });
+  }
 }
 
 void Generation::Handle(Event& event, std::string& out) {
   if (auto* text = std::get_if<TextEvent>(&event)) {
     OnText(*text, out);
   } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
+    usage_.completion_tokens += finish->token_count;
     Choice& choice = choices_[static_cast<size_t>(finish->choice)];
     choice.result.finish_reason = FinishName(finish->finish.reason);
     choice.result.stop_reason = std::move(finish->finish.stop);

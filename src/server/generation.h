@@ -4,10 +4,12 @@
 //
 // Events arrive on the engine's thread and only join an inbox there; all else happens on the I/O
 // thread, so a token costs the engine a lock and a wake-up. Where several deltas have queued up
-// they leave as one write, and a slow reader gets fewer, larger chunks. Kept alive by the engine's
-// requests and by work posted to the I/O thread.
+// they leave as one write, up to a size; the rest waits in the inbox until the client has taken
+// that. So a slow reader gets larger chunks, and costs at most the inbox. Kept alive by the
+// engine's requests and by work posted to the I/O thread.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -65,6 +67,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   };
   struct FinishEvent {
     int32_t choice = 0;
+    int64_t token_count = 0;  // since the last delta: end tokens and others without text
     engine::Finish finish;
   };
   struct DoneEvent {
@@ -85,8 +88,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Push(Event event);
   void CancelAll();
 
+  static size_t SizeOf(const Event& event);
+
   // I/O thread.
   void Begin();
+  // Takes what leaves as one write; sets `more` if events are left.
+  std::vector<Event> TakeEvents(bool* more);
   void Drain();
   void Handle(Event& event, std::string& out);
   void OnText(TextEvent& event, std::string& out);
@@ -103,7 +110,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const api::StreamEncoder encoder_;
 
   std::mutex mutex_;  // guards the next six
-  std::vector<Event> inbox_;
+  std::deque<Event> inbox_;
   size_t inbox_bytes_ = 0;
   bool scheduled_ = true;  // a Drain is on its way; true until Begin runs it the first time
   bool cancelled_ = false;

@@ -11,7 +11,11 @@ void ModelHost::SetReady(std::unique_ptr<engine::ServedModel> model) {
 
 bool ModelHost::Answers(std::string_view name) const {
   const engine::ServedModel* model = ready();
-  return model != nullptr && (name.empty() || name == model->info.id || name == alias_);
+  if (model == nullptr) {
+    return false;
+  }
+  const std::string_view id = model->info.id;
+  return name.empty() || name == id || name == alias_ || name == id.substr(0, id.find('@'));
 }
 
 size_t ModelHost::LongestTokenBytes() const {

@@ -24,7 +24,8 @@ class ModelHost {
   // Null while loading. The model lives as long as the host.
   const engine::ServedModel* ready() const { return ready_.load(std::memory_order_acquire); }
 
-  // Whether a request that names `name` means the loaded model. An empty name does.
+  // Whether a request that names `name` means the loaded model. An empty name does, and so does a
+  // hub id without its @revision.
   bool Answers(std::string_view name) const;
 
   // An upper bound of the bytes that one token of the vocabulary stands for; found once, on first

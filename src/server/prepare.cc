@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -39,6 +40,18 @@ void CheckTextLength(const api::CommonFields& common, const ModelHost& host, siz
   const auto at_least = static_cast<int64_t>(bytes / host.LongestTokenBytes());
   if (at_least >= max_context) {
     throw api::RequestError(api::ContextOverflow(max_context, OutputTokens(common), at_least));
+  }
+}
+
+std::vector<int32_t> Tokenize(const engine::ServedModel& model, std::string_view text,
+                              bool add_special_tokens, const std::string& path) {
+  try {
+    return model.tokenizer->Encode(text, add_special_tokens);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kResourceLimit) {
+      throw;
+    }
+    Reject("'" + path + "' cannot be tokenised: " + e.Describe(), path);
   }
 }
 
@@ -86,6 +99,14 @@ engine::GenerationRequest MakeRequest(const api::CommonFields& common, const Mod
     Reject("'min_tokens' is more than the context has room for.", "min_tokens");
   }
   request.stop.strings = common.stop.strings;
+  if (common.skip_special_tokens) {
+    for (const std::string& text : common.stop.strings) {
+      const auto token = model.tokenizer->TokenToId(text);
+      if (token && model.tokenizer->IsSpecial(*token)) {
+        request.stop.string_tokens.emplace_back(*token, text);
+      }
+    }
+  }
   for (size_t i = 0; i < common.stop.token_ids.size(); ++i) {
     if (common.stop.token_ids[i] >= model.info.vocab_size) {
       const std::string path = "stop_token_ids[" + std::to_string(i) + "]";
@@ -131,7 +152,7 @@ std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::Common
   const engine::ServedModel& model = *host.ready();
   if (const auto* text = std::get_if<std::string>(&prompt)) {
     CheckTextLength(common, host, text->size());
-    std::vector<int32_t> tokens = model.tokenizer->Encode(*text, /*add_special_tokens=*/true);
+    std::vector<int32_t> tokens = Tokenize(model, *text, /*add_special_tokens=*/true, path);
     if (tokens.empty()) {
       Reject("'" + path + "' has no tokens.", path);
     }
@@ -158,7 +179,7 @@ engine::GenerationRequest PrepareChat(const api::ChatRequest& request, const Mod
   const std::string text = Render(request, model);
   CheckTextLength(request.common, host, text.size());
   // The template writes its own BOS and role markers.
-  std::vector<int32_t> tokens = model.tokenizer->Encode(text, /*add_special_tokens=*/false);
+  std::vector<int32_t> tokens = Tokenize(model, text, /*add_special_tokens=*/false, "messages");
   if (tokens.empty()) {
     Reject("The rendered conversation has no tokens.", "messages");
   }

@@ -85,7 +85,9 @@ std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig&
   serving["effective_decode_path_reason"] = config.effective_decode_path_reason;
   serving["continuous_batching"] = config.continuous_batching;
   serving["turboquant_kv"] = false;
-  serving["disk_kv"] = false;
+  if (config.profile == "openai") {
+    serving["disk_kv"] = false;
+  }
   serving["decode_policy"] = Json{{"mode", "sampled"}, {"engine_mode", "target_only"}};
   serving["speculation"] = Json{{"supported_presets", Json::array({"none"})},
                                 {"additive", true},

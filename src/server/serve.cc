@@ -18,11 +18,6 @@ void PrintLine(const std::string& line) {
   std::fflush(stdout);
 }
 
-std::string DirectoryName(const std::filesystem::path& path) {
-  const std::filesystem::path normal = path.lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
-}
-
 // Lets running requests end within the grace period; a second signal ends the wait.
 void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server, App& app,
               SignalWaiter& signals) {
@@ -54,7 +49,7 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
-  ModelHost host(DirectoryName(options.load.checkpoint));
+  ModelHost host(engine::DirectoryName(options.load.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
   http_options.make_error = &App::MakeHttpError;

@@ -172,6 +172,18 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
   }
 }
 
+TEST(ChatRequest, StopTokensAreBounded) {
+  const auto fields = [](size_t count) {
+    std::string ids = "0";
+    for (size_t i = 1; i < count; ++i) {
+      ids += "," + std::to_string(i);
+    }
+    return R"({"stop_token_ids":[)" + ids + "]}";
+  };
+  EXPECT_EQ(ParseChat(fields(1024).c_str()).common.stop.token_ids.size(), 1024U);
+  EXPECT_EQ(Rejection(fields(1025).c_str()).param, "stop_token_ids");
+}
+
 TEST(ChatRequest, ErrorsDoNotRepeatLongInput) {
   const std::string role(100000, 'r');
   const auto info =

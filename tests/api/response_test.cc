@@ -35,7 +35,12 @@ TEST(Errors, UserErrorsAreNeverServerErrors) {
   EXPECT_EQ(FromError(Error(ErrorCode::kInvalidArgument, "x")).status, 400);
   EXPECT_EQ(FromError(Error(ErrorCode::kUnavailable, "x")).status, 503);
   EXPECT_EQ(FromError(Error(ErrorCode::kUnavailable, "x")).code, "server_busy");
-  EXPECT_EQ(FromError(Error(ErrorCode::kInternal, "x")).code, "internal_error");
+  EXPECT_EQ(FromError(Error(ErrorCode::kResourceLimit, "x")).status, 400);
+  EXPECT_EQ(FromError(Error(ErrorCode::kResourceLimit, "x")).code, "context_length_exceeded");
+  for (const ErrorCode code : {ErrorCode::kInternal, ErrorCode::kIo, ErrorCode::kCorruptFile}) {
+    EXPECT_EQ(FromError(Error(code, "x")).status, 500);
+    EXPECT_EQ(FromError(Error(code, "x")).code, "internal_error");
+  }
 }
 
 TEST(Response, ChatHasTheShapeOfTheContract) {

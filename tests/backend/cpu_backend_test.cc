@@ -1,14 +1,19 @@
 #include "backend/cpu/cpu_backend.h"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "backend/cpu/arena.h"
+#include "backend/cpu/cpu_context.h"
 #include "base/error.h"
+#include "tests/backend/backend_test_util.h"
 
 namespace mach::backend {
 namespace {
@@ -132,6 +137,101 @@ TEST(CpuBackend, LinearGroupsGiveTheSameForAnyThreadCount) {
     }
   }
 }
+
+// Long operations are cut into blocks, so that they can be cancelled; no cut may change a bit.
+class LongSteps : public testing::TestWithParam<int> {
+ protected:
+  // Values in [-1, 1), the same ones for every call.
+  Tensor Values(int64_t rows, int64_t cols) {
+    std::mt19937 random(9);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    std::vector<float> values(static_cast<size_t>(rows * cols));
+    for (float& value : values) {
+      value = uniform(random);
+    }
+    return Upload(*backend_, values, cols);
+  }
+
+  // What is left of x once the rows before `first` and from `first + rows` on are gone.
+  Tensor Part(const Tensor& x, int64_t first, int64_t rows) {
+    std::vector<int64_t> wanted(static_cast<size_t>(rows));
+    std::iota(wanted.begin(), wanted.end(), first);
+    return backend_->TakeRows(x, wanted);
+  }
+
+  // f(x) equals f of its rows, 512 at a time.
+  template <typename Body>
+  void ExpectTheSameInParts(const Tensor& x, const Body& f) {
+    const std::vector<float> whole = Download(*backend_, f(x, 0));
+    std::vector<float> parts;
+    for (int64_t first = 0; first < x.rows; first += 512) {
+      const Tensor part = Part(x, first, std::min<int64_t>(512, x.rows - first));
+      const std::vector<float> values = Download(*backend_, f(part, first));
+      parts.insert(parts.end(), values.begin(), values.end());
+    }
+    ExpectSame(whole, parts, "parts");
+  }
+
+  MemoryBudget budget_;
+  std::unique_ptr<Backend> backend_ = MakeCpuBackend(budget_, {.threads = GetParam()});
+};
+
+TEST_P(LongSteps, LinearLayersGiveTheSameInParts) {
+  std::vector<float> weights(48 * 64);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = static_cast<float>(i % 13) - 6;
+  }
+  const auto weight = backend_->LoadLinear(
+      {.out_features = 48,
+       .in_features = 64,
+       .dense = TensorView{DType::kF32, {48, 64}, std::as_bytes(std::span(weights))}},
+      "weights");
+  ExpectTheSameInParts(Values(2500, 64), [&](const Tensor& x, int64_t) {
+    const LinearWeight* const one = weight.get();
+    Tensor out;
+    backend_->Linear(x, std::span(&one, 1), std::span(&out, 1));
+    return out;
+  });
+}
+
+TEST_P(LongSteps, AttentionGivesTheSameInParts) {
+  constexpr int64_t kRows = 4096;
+  const AttentionSpec spec{.q_heads = 6, .kv_heads = 2, .head_dim = 64, .scale = 0.125F};
+  const auto kv = backend_->NewKvStore({.layers = 1, .kv_heads = 2, .head_dim = 64});
+  kv->Reserve(kRows);
+  const Tensor keys = Values(kRows, 128);
+  // Of three threads the last one gets the fewest rows, over a sixth.
+  ASSERT_GE(kRows / 6.0 * 6 * 2 * kRows * 64, CpuContext::kWorkPerLook) << "nothing is cut";
+  ExpectTheSameInParts(Values(kRows, 384), [&](const Tensor& q, int64_t first) {
+    const Tensor k = Part(keys, first, q.rows);
+    const RowSpan span{.kv = kv.get(), .rows = q.rows, .first_position = first};
+    return backend_->Attention(q, k, k, 0, spec, std::span(&span, 1));
+  });
+}
+
+TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
+  const Tensor x = Values(64, 64);
+  const auto kv = backend_->NewKvStore({.layers = 1, .kv_heads = 2, .head_dim = 32});
+  kv->Reserve(64);
+  const RowSpan span{.kv = kv.get(), .rows = 64};
+  const auto attend = [&] {
+    return backend_->Attention(
+        x, x, x, 0, {.q_heads = 2, .kv_heads = 2, .head_dim = 32, .scale = 1}, std::span(&span, 1));
+  };
+  const std::atomic<bool> cancel{true};
+  {
+    const CancelScope cancellable(*backend_, &cancel);
+    try {
+      attend();
+      ADD_FAILURE() << "was not cancelled";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kCancelled);
+    }
+  }
+  attend();
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, LongSteps, testing::Values(1, 2, 3));
 
 }  // namespace
 }  // namespace mach::backend

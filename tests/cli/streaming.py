@@ -178,7 +178,7 @@ def refusals(checkpoint, directory):
             client.completions.create(model="", prompt="hello", max_tokens=4)
             check("a corrupt record fails its request", False)
         except openai.InternalServerError as error:
-            check("a corrupt record fails its request", error.code == "storage_error" and
+            check("a corrupt record fails its request", error.code == "internal_error" and
                   "layer_" in error.message, error)
         check("the server lives on", client.models.list().data)
     outcome = run("check", "--verify", checkpoint)

@@ -34,6 +34,20 @@ TEST(Sampler, GreedyTakesTheBestAndTheSmallerIdOfEquals) {
   EXPECT_EQ(Draw({.temperature = 1}, {0, kInf, 0}, 5), 1);
 }
 
+TEST(Sampler, SaysWhoseFaultItIsThatNothingIsLeft) {
+  const auto code = [](const std::vector<float>& logits, const std::vector<int32_t>& banned) {
+    try {
+      Draw({.temperature = 0}, logits, 5, 0, banned);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::kUnavailable;  // something was drawn
+  };
+  EXPECT_EQ(code({1, 2}, {0, 1}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code({1, NAN}, {0}), ErrorCode::kInternal);
+  EXPECT_EQ(code({-kInf, -kInf}, {}), ErrorCode::kInternal);
+}
+
 TEST(Sampler, DrawsTheSoftmax) {
   const std::vector<float> logits = {0, 1, 2, -50};
   const double z = 1 + std::exp(1) + std::exp(2);

@@ -1,9 +1,12 @@
 #include "decode/text_stream.h"
 
+#include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/word_tokenizer.h"
 
@@ -20,7 +23,7 @@ struct Shown {
 Shown Stream(const std::vector<std::string>& pieces, const std::vector<std::string>& stops,
              bool include = false) {
   const WordTokenizer tokenizer(pieces);
-  TextStream stream(tokenizer, false, stops, include);
+  TextStream stream(tokenizer, {}, false, stops, include);
   Shown shown;
   for (size_t i = 0; i < pieces.size() && !stream.stop(); ++i) {
     shown.text += stream.Push(static_cast<int32_t>(i), true);
@@ -56,7 +59,7 @@ TEST(TextStream, FirstMatchWinsAndFalseStartsAreReleased) {
 
 TEST(TextStream, HoldsBackOnlyAPossibleStart) {
   const WordTokenizer tokenizer({"hello wor", "ld", "!"});
-  TextStream stream(tokenizer, false, {"world peace"}, false);
+  TextStream stream(tokenizer, {}, false, {"world peace"}, false);
   EXPECT_EQ(stream.Push(0, true), "hello ");
   EXPECT_EQ(stream.Push(1, true), "");
   EXPECT_EQ(stream.Push(2, true), "world!");
@@ -64,11 +67,103 @@ TEST(TextStream, HoldsBackOnlyAPossibleStart) {
 
 TEST(TextStream, MinTokensLetsStopsPass) {
   const WordTokenizer tokenizer({"STOP", "a", "STOP"});
-  TextStream stream(tokenizer, false, {"STOP"}, false);
+  TextStream stream(tokenizer, {}, false, {"STOP"}, false);
   EXPECT_EQ(stream.Push(0, false), "STOP");
   EXPECT_EQ(stream.Push(1, true), "a");
   EXPECT_EQ(stream.Push(2, true), "");
   EXPECT_EQ(stream.stop(), "STOP");
+}
+
+// SentencePiece's kind of decoder. Tokens 0 to 255 are the bytes "<0x00>" ... "<0xFF>".
+constexpr int32_t kHello = 256;      // "▁Hello"
+constexpr int32_t kWorld = 257;      // "▁world"
+constexpr int32_t kBang = 258;       // "!"
+constexpr int32_t kAssistant = 259;  // "<|assistant|>", special
+
+std::unique_ptr<text::Tokenizer> SpaceTokenizer(const nlohmann::json& decoder) {
+  nlohmann::json vocab = nlohmann::json::object();
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned>(byte));
+    vocab[name] = byte;
+  }
+  vocab["▁Hello"] = kHello;
+  vocab["▁world"] = kWorld;
+  vocab["!"] = kBang;
+  const nlohmann::json file = {
+      {"added_tokens", nlohmann::json::array({{{"id", kAssistant},
+                                               {"content", "<|assistant|>"},
+                                               {"single_word", false},
+                                               {"lstrip", false},
+                                               {"rstrip", false},
+                                               {"normalized", false},
+                                               {"special", true}}})},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", nullptr},
+      {"post_processor", nullptr},
+      {"decoder", decoder},
+      {"model",
+       {{"type", "BPE"},
+        {"vocab", vocab},
+        {"merges", nlohmann::json::array()},
+        {"byte_fallback", true}}}};
+  return text::Tokenizer::FromJson(file.dump(), "test");
+}
+
+const nlohmann::json kStripDecoder = {
+    {"type", "Sequence"},
+    {"decoders",
+     {{{"type", "Replace"}, {"pattern", {{"String", "▁"}}}, {"content", " "}},
+      {{"type", "ByteFallback"}},
+      {{"type", "Fuse"}},
+      {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+const nlohmann::json kMetaspaceDecoder = {
+    {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}};
+
+std::string Continue(const text::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+                     const std::vector<int32_t>& tokens, bool show_special = false) {
+  TextStream stream(tokenizer, prompt, show_special, {}, false);
+  std::string text;
+  for (const int32_t token : tokens) {
+    text += stream.Push(token, true);
+  }
+  text += stream.Finish();
+  EXPECT_EQ(stream.decoded_bytes(), text.size());
+  return text;
+}
+
+TEST(TextStream, ContinuesThePromptWithItsSpace) {
+  for (const auto& decoder : {kStripDecoder, kMetaspaceDecoder}) {
+    const auto tokenizer = SpaceTokenizer(decoder);
+    const std::vector<int32_t> prompt = {kHello};
+    EXPECT_EQ(Continue(*tokenizer, prompt, {kWorld, kBang}), " world!");
+    // What text offsets of logprobs count.
+    EXPECT_EQ(tokenizer->TokenBytes(kWorld) + tokenizer->TokenBytes(kBang), " world!");
+    // However long the prompt is, prompt and text read as one.
+    const std::vector<int32_t> many(100, kHello);
+    EXPECT_EQ(Continue(*tokenizer, many, {kWorld}), " world");
+    // A text with nothing before it begins without a space.
+    EXPECT_EQ(Continue(*tokenizer, {}, {kWorld}), "world");
+    EXPECT_EQ(Continue(*tokenizer, {kAssistant}, {kWorld}), "world");
+    EXPECT_EQ(Continue(*tokenizer, {kBang, kAssistant}, {kWorld}), " world");
+    EXPECT_EQ(Continue(*tokenizer, {kAssistant}, {kWorld}, /*show_special=*/true), " world");
+  }
+}
+
+TEST(TextStream, WhatTheDecoderHoldsBackOfThePromptIsNotShown) {
+  const auto tokenizer = SpaceTokenizer(kStripDecoder);
+  // A newline as a byte token is certain only once another kind of token follows.
+  EXPECT_EQ(Continue(*tokenizer, {kHello, '\n'}, {kWorld}), " world");
+  EXPECT_EQ(Continue(*tokenizer, {kHello, '\n'}, {'\n', kWorld}), "\n world");
+  EXPECT_EQ(Continue(*tokenizer, {kHello, '\n'}, {}), "");
+  // The prompt's characters stay whole, however many of its bytes are looked at.
+  std::vector<int32_t> bytes = {kHello};
+  for (int i = 0; i < 10; ++i) {
+    bytes.insert(bytes.end(), {0xE4, 0xBD, 0xA0});
+  }
+  EXPECT_EQ(Continue(*tokenizer, bytes, {0xE5, 0xA5, 0xBD, kBang}), "\xE5\xA5\xBD!");
+  // A character that the prompt began and the answer completes.
+  EXPECT_EQ(Continue(*tokenizer, {kHello, 0xC3}, {0xA9, kBang}), "\xC3\xA9!");
 }
 
 }  // namespace

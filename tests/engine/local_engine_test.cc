@@ -5,11 +5,13 @@
 #include <future>
 #include <limits>
 #include <mutex>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/clock.h"
 #include "formats/checkpoint.h"
 #include "models/loader.h"
 #include "tests/engine/engine_support.h"
@@ -24,7 +26,8 @@ class LocalEngineTest : public testing::Test {
  protected:
   void SetUp() override { Start({}); }
 
-  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16) {
+  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16,
+             int64_t max_context = 200) {
     engine_.reset();
     checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
                                             "tests/golden/qwen3_q4_g64");
@@ -32,7 +35,7 @@ class LocalEngineTest : public testing::Test {
     auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
     tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
     engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_,
-                              {.max_context = 200,
+                              {.max_context = max_context,
                                .prefill_chunk = chunk,
                                .max_queue = max_queue,
                                .end_tokens = std::move(end_tokens)});
@@ -53,7 +56,8 @@ class LocalEngineTest : public testing::Test {
     return sink->Wait();
   }
 
-  MemoryBudget budget_;
+  static constexpr uint64_t kCeiling = uint64_t{16} << 30;
+  MemoryBudget budget_{kCeiling};
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::unique_ptr<WordTokenizer> tokenizer_;
   std::unique_ptr<Engine> engine_;
@@ -105,6 +109,7 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   EXPECT_EQ(outcome.finish.at(0).reason, FinishReason::kStop);
   EXPECT_EQ(std::get<int32_t>(outcome.finish.at(0).stop), fourth);
   EXPECT_EQ(outcome.usage->completion_tokens, first_at + 1);
+  EXPECT_EQ(outcome.finish.at(0).generated_tokens, first_at + 1);
 
   GenerationRequest by_string = Request(12);
   by_string.stop.strings = {tokenizer_->TokenBytes(fourth)};
@@ -112,10 +117,25 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   EXPECT_EQ(outcome.text[0], before);
   EXPECT_EQ(std::get<std::string>(outcome.finish.at(0).stop), tokenizer_->TokenBytes(fourth));
 
+  GenerationRequest by_named_token = Request(12);
+  by_named_token.stop.string_tokens = {{fourth, "<|end|>"}};
+  outcome = Run(by_named_token);
+  EXPECT_EQ(outcome.text[0], before);
+  EXPECT_EQ(std::get<std::string>(outcome.finish.at(0).stop), "<|end|>");
+  by_named_token.stop.include_stop_string = true;
+  EXPECT_EQ(Run(by_named_token).text.at(0), before + "<|end|>");
+  by_named_token.stop.min_tokens = 12;
+  EXPECT_EQ(Run(by_named_token).usage->completion_tokens, 12);
+
   Start({fourth});
+  outcome = Run(by_string);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
+  by_named_token.stop.min_tokens = 0;
+  EXPECT_EQ(std::get<std::string>(Run(by_named_token).finish.at(0).stop), "<|end|>");
   outcome = Run(Request(12));
   EXPECT_EQ(outcome.text[0], before);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
+  EXPECT_EQ(outcome.finish.at(0).generated_tokens, outcome.usage->completion_tokens);
   GenerationRequest ignoring = Request(12);
   ignoring.stop.ignore_eos = true;
   EXPECT_EQ(Run(ignoring).text.at(0), plain.text.at(0));
@@ -155,6 +175,18 @@ TEST_F(LocalEngineTest, RefusesWhatCannotRun) {
   EXPECT_EQ(Run(Request(195)).usage->completion_tokens, 195);
 }
 
+TEST_F(LocalEngineTest, StopTokensThatLeaveNothingToChooseAreTheRequestsFault) {
+  GenerationRequest request = Request(5);
+  for (int32_t token = 0; token < tokenizer_->vocab_size(); ++token) {
+    request.stop.token_ids.push_back(token);
+  }
+  EXPECT_EQ(Run(request).usage->completion_tokens, 1);
+  request.stop.min_tokens = 2;
+  const Outcome outcome = Run(request);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kInvalidArgument);
+}
+
 TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   Start({}, 2);
   const auto running = std::make_shared<RecordingSink>();
@@ -190,6 +222,40 @@ TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   const EngineStats stats = engine_->Snapshot();
   EXPECT_EQ(stats.requests_total, 3);
   EXPECT_EQ(stats.requests_cancelled, 2);
+}
+
+TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
+  constexpr int64_t kTokens = 65536;  // one chunk; attention of one layer takes seconds
+  Start({}, 8, kTokens, kTokens + 1);
+  GenerationRequest request = Request(1);
+  request.prompt_tokens.assign(kTokens, 5);
+  const auto sink = std::make_shared<RecordingSink>();
+  const auto handle = engine_->Submit(std::move(request), sink);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // what comes before attention
+  ASSERT_FALSE(sink->Ended());
+  const Stopwatch watch;
+  handle->Cancel();
+  const Outcome outcome = sink->Wait();
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kCancelled);
+  EXPECT_LT(watch.ElapsedSeconds(), 1);
+  EXPECT_EQ(Run(Request(3)).usage->completion_tokens, 3);
+}
+
+TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
+  ASSERT_TRUE(Run(Request(20)).usage);  // one block of 32 tokens
+  // Room for one more: 2 layers, keys and values of 2 heads of 64 in BF16.
+  const uint64_t block = 2 * 2 * 2 * 64 * 2 * 32;
+  const uint64_t rest = kCeiling - budget_.TotalBytes() - block;
+  budget_.Take("test", rest);
+  const Outcome outcome = Run(Request(190));
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code(), ErrorCode::kResourceLimit);
+  EXPECT_THAT(outcome.error->what(), testing::HasSubstr("there is memory for 64 tokens"));
+  EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
+  EXPECT_TRUE(Run(Request(50)).usage) << "a shorter one still runs";
+  budget_.Give("test", rest);
+  EXPECT_TRUE(Run(Request(190)).usage);
 }
 
 TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -55,11 +56,13 @@ class MemoryExperts final : public backend::ExpertSource {
       throw Error(ErrorCode::kIo, "layer_0001.bin: injected");
     }
     acquired.push_back({layer, {ids.begin(), ids.end()}, use});
-    return std::make_unique<Lease>(records_.at(layer), layout_.record_bytes, ids);
+    return std::make_unique<Lease>(*this, records_.at(layer), ids);
   }
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override {
     prefetched.push_back({layer, {ids.begin(), ids.end()}, backend::ExpertUse::kDecode});
   }
+
+  std::function<void()> on_next;  // called by each Next of a lease
 
   std::vector<Request> acquired;
   std::vector<Request> prefetched;
@@ -67,12 +70,17 @@ class MemoryExperts final : public backend::ExpertSource {
  private:
   class Lease final : public backend::ExpertLease {
    public:
-    Lease(const Buffer& records, uint64_t record_bytes, std::span<const int32_t> ids) {
+    Lease(const MemoryExperts& owner, const Buffer& records, std::span<const int32_t> ids)
+        : owner_(owner) {
       for (const int32_t id : ids) {
-        left_.push_back({id, records.data() + record_bytes * static_cast<uint64_t>(id)});
+        left_.push_back(
+            {id, records.data() + owner.layout_.record_bytes * static_cast<uint64_t>(id)});
       }
     }
     std::span<const backend::ReadyExpert> Next() override {
+      if (owner_.on_next) {
+        owner_.on_next();
+      }
       if (left_.empty()) {
         return {};
       }
@@ -82,6 +90,7 @@ class MemoryExperts final : public backend::ExpertSource {
     }
 
    private:
+    const MemoryExperts& owner_;
     std::vector<backend::ReadyExpert> left_;
     backend::ReadyExpert ready_;
   };

@@ -1,6 +1,7 @@
 // What Mixture-of-Experts models do beyond the golden tests: layouts of the same weights, how they
 // use their experts, and what they refuse.
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -131,6 +132,29 @@ TEST(Moe, AFailedReadLeavesTheStateAsItWas) {
   const auto got = runner.Forward(*state, std::span(prompt).subspan(10));
   const auto want = runner.Forward(*runner.NewSequence(), prompt);
   EXPECT_TRUE(std::equal(got.begin(), got.end(), want.end() - static_cast<ptrdiff_t>(got.size())));
+}
+
+TEST(Moe, ACancelledStepStopsBetweenExperts) {
+  const auto dir = GoldenDir() / "qwen3_moe_bf16";
+  const auto prompt = Prompt(dir);
+  Runner runner(dir, 2);
+  const auto state = runner.NewSequence();
+  std::atomic<bool> cancel{false};
+  int calls = 0;
+  runner.experts()->on_next = [&] { cancel.store(++calls == 2); };
+  const SequenceRows rows{.state = state.get(), .tokens = prompt};
+  try {
+    const backend::StepScope scope(runner.model().backend());
+    runner.model().Forward(std::span(&rows, 1), &cancel);
+    ADD_FAILURE() << "was not cancelled";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCancelled);
+  }
+  EXPECT_EQ(calls, 2) << "experts were asked for after the cancel";
+  // The state is as before, and the flag is no longer looked at.
+  EXPECT_EQ(state->length(), 0);
+  runner.experts()->on_next = nullptr;
+  EXPECT_EQ(runner.Forward(*state, prompt), runner.Forward(*runner.NewSequence(), prompt));
 }
 
 TEST(Moe, CountsTheExpertsOfOneToken) {

@@ -22,6 +22,9 @@ constexpr char kRecital[] =
 class ByteTokenizer : public text::Tokenizer {
  public:
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const override {
+    if (text.find("[[giveup]]") != std::string_view::npos) {
+      throw Error(ErrorCode::kResourceLimit, "the regular expression gave up");
+    }
     std::vector<int32_t> ids;
     if (add_special_tokens) {
       ids.push_back(kBosToken);
@@ -40,6 +43,9 @@ class ByteTokenizer : public text::Tokenizer {
   }
   int32_t vocab_size() const override { return kVocabSize; }
   std::optional<int32_t> TokenToId(std::string_view token) const override {
+    if (token == kEndText) {
+      return kEosToken;
+    }
     return token.size() == 1 ? std::optional<int32_t>(static_cast<uint8_t>(token[0]))
                              : std::nullopt;
   }
@@ -303,7 +309,7 @@ void FakeEngine::Run(Job& job) {
       return cancel();
     }
     DropCancelled();
-    if ((says("[[fail]]") || says("[[disk]]")) && total >= 3) {
+    if ((says("[[fail]]") || says("[[disk]]") || says("[[memory]]")) && total >= 3) {
       {
         const std::lock_guard lock(mutex_);
         ++stats_.requests_failed;
@@ -311,7 +317,9 @@ void FakeEngine::Run(Job& job) {
       return job.sink->OnError(
           says("[[disk]]")
               ? Error(ErrorCode::kIo, "cannot read layer_0001.bin, expert 3 at offset 49152")
-              : Error(ErrorCode::kInternal, "scripted failure"));
+          : says("[[memory]]") ? Error(ErrorCode::kResourceLimit, "there is memory for 64 tokens",
+                                       "raise the server's --memory-gb")
+                               : Error(ErrorCode::kInternal, "scripted failure"));
     }
     for (size_t c = 0; c < states.size(); ++c) {
       State& state = states[c];
@@ -364,11 +372,14 @@ void FakeEngine::Run(Job& job) {
         }
         state.waiting.clear();
         state.sent = end;
-        job.sink->OnDelta(std::move(delta));
+        if (!delta.text.empty() || !delta.tokens.empty()) {
+          job.sink->OnDelta(std::move(delta));
+        }
       }
       if (ended) {
         state.done = true;
         --running;
+        finish.generated_tokens = state.tokens;
         job.sink->OnFinish(std::move(finish));
       }
     }

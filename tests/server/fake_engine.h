@@ -6,6 +6,8 @@
 //   [[slow]]     20 ms a token        [[prefill]]  prefill takes a minute
 //   [[fail]]     an engine error after 3 tokens
 //   [[disk]]     a record that cannot be read, after 3 tokens
+//   [[memory]]   no room for more context, after 3 tokens
+//   [[giveup]]   the tokenizer gives up
 //   [[long]]     does not end before max_tokens
 #pragma once
 
@@ -23,6 +25,7 @@ namespace mach::testing {
 
 constexpr int32_t kBosToken = 256;
 constexpr int32_t kEosToken = 257;
+constexpr char kEndText[] = "<|end|>";  // the EOS token's name
 constexpr int32_t kVocabSize = 260;
 
 struct FakeOptions {

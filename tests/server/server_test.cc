@@ -1,7 +1,9 @@
 // The whole HTTP side on the scripted engine, through real sockets.
 #include "http/server.h"
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -186,6 +188,29 @@ TEST_F(ServerAppTest, NamesModels) {
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi", R"({"model":"dir-name"})")).status, 200);
 }
 
+TEST(ModelHost, AnswersToAHubIdWithoutItsRevision) {
+  ModelHost host("0a1b2c");
+  auto model = mach::testing::MakeFakeModel({});
+  model->info.id = "owner/name@main";
+  host.SetReady(std::move(model));
+  EXPECT_TRUE(host.Answers("owner/name@main"));
+  EXPECT_TRUE(host.Answers("owner/name"));
+  EXPECT_TRUE(host.Answers("0a1b2c"));
+  EXPECT_FALSE(host.Answers("owner/name@other"));
+  EXPECT_FALSE(host.Answers("owner"));
+}
+
+TEST(DirectoryName, IsTheLastPartOfThePath) {
+  const std::string here = std::filesystem::current_path().filename().string();
+  for (const char* path : {".", "./", "x/..", "x/../", "./."}) {
+    EXPECT_EQ(engine::DirectoryName(path), here) << path;
+  }
+  EXPECT_EQ(engine::DirectoryName("/models/a"), "a");
+  EXPECT_EQ(engine::DirectoryName("/models/a/"), "a");
+  EXPECT_EQ(engine::DirectoryName("/models/b/../a/."), "a");
+  EXPECT_EQ(engine::DirectoryName("a.gguf"), "a.gguf");
+}
+
 TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
   Start();
   const Reply local = Call("OPTIONS", kChat, "", "Origin: http://localhost:3000\r\n");
@@ -205,17 +230,68 @@ TEST_F(ServerAppTest, ReportsWhatThePageShows) {
   EXPECT_EQ(capabilities["backend"], "openai");
   EXPECT_EQ(capabilities["serving"]["decode_path"], "target-only");
   EXPECT_EQ(capabilities["arch"]["model_type"], "llama");
-  for (const char* key :
-       {"expert_residency", "serving_mode", "decode_path", "effective_decode_path",
-        "effective_decode_path_reason", "continuous_batching", "turboquant_kv", "disk_kv",
-        "decode_policy", "speculation", "rho_gate"}) {
-    EXPECT_TRUE(capabilities["serving"].contains(key)) << key;
-  }
   EXPECT_EQ(Call("GET", "/v1/cache/stats").json()["prefix_cache"]["enabled"], false);
   EXPECT_EQ(Call("GET", "/v1/cache/warm_prefix").json()["enabled"], false);
   EXPECT_EQ(Call("POST", "/v1/cache/warm_prefix", "{}").status, 400);
   EXPECT_EQ(Call("POST", "/v1/models").status, 405);
   EXPECT_EQ(Call("GET", "/v2").status, 404);
+}
+
+// Names and order of the object's keys, one level down too.
+std::vector<std::string> Keys(const Json& object) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object.items()) {
+    keys.push_back(key);
+    for (const std::string& inner : value.is_object() ? Keys(value) : std::vector<std::string>{}) {
+      keys.push_back(key + "." + inner);
+    }
+  }
+  return keys;
+}
+
+TEST(Capabilities, HaveThePagesKeysOnBothPaths) {
+  const auto model = mach::testing::MakeFakeModel({});
+  const auto keys = [&](Profile profile) {
+    return Keys(Json::parse(CapabilitiesJson(model->info, DescribeServing(model->info, profile))));
+  };
+  std::vector<std::string> page = {"model",
+                                   "backend",
+                                   "supported",
+                                   "arch",
+                                   "arch.model_type",
+                                   "arch.swiglu_variant",
+                                   "arch.stacked_supported",
+                                   "arch.has_expert_bias",
+                                   "arch.text_config_wrapped",
+                                   "arch.model_module",
+                                   "arch.default_bits",
+                                   "arch.default_group_size",
+                                   "arch.kv_cache_kind",
+                                   "arch.specdec_kind",
+                                   "arch.continuous_batching",
+                                   "serving",
+                                   "serving.expert_residency",
+                                   "serving.serving_mode",
+                                   "serving.decode_path",
+                                   "serving.effective_decode_path",
+                                   "serving.effective_decode_path_reason",
+                                   "serving.continuous_batching",
+                                   "serving.turboquant_kv",
+                                   "serving.decode_policy",
+                                   "serving.decode_policy.mode",
+                                   "serving.decode_policy.engine_mode",
+                                   "serving.speculation",
+                                   "serving.speculation.supported_presets",
+                                   "serving.speculation.additive",
+                                   "serving.speculation.exactness_preserving",
+                                   "serving.rho_gate",
+                                   "grammar",
+                                   "grammar.xgrammar",
+                                   "grammar.lm_format_enforcer"};
+  EXPECT_EQ(keys(Profile::kProduction), page);
+  // The generic backend adds its flag.
+  page.insert(std::find(page.begin(), page.end(), "serving.decode_policy"), "serving.disk_kv");
+  EXPECT_EQ(keys(Profile::kOpenAi), page);
 }
 
 TEST_F(ServerAppTest, StatsAnswerDuringAGeneration) {
@@ -252,6 +328,17 @@ TEST_F(ServerAppTest, StreamAndWholeAgree) {
   EXPECT_EQ(Json::parse(events[events.size() - 2])["choices"][0]["finish_reason"], "stop");
 }
 
+TEST_F(ServerAppTest, RunningUsageCountsTheEndTokenToo) {
+  Start();
+  const auto events = Stream(kChat, ChatBody("hi", R"({"stream":true,"stream_options":
+                                      {"include_usage":true,"continuous_usage_stats":true}})"));
+  ASSERT_GT(events.size(), 4U);
+  const Json finish = Json::parse(events[events.size() - 3]);
+  EXPECT_EQ(finish["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(finish["usage"]["completion_tokens"], fake_.eos_after_tokens + 1);
+  EXPECT_EQ(Json::parse(events[events.size() - 2])["usage"], finish["usage"]);
+}
+
 TEST_F(ServerAppTest, FieldsReachTheEngine) {
   Start();
   Call("POST", kChat, ChatBody("hi", R"({"max_tokens":5,"seed":9,"top_k":3,"n":2,"top_p":0.5,
@@ -270,6 +357,18 @@ TEST_F(ServerAppTest, FieldsReachTheEngine) {
   EXPECT_EQ(prompt, "<user>hi\n<nothink><assistant>");
   Call("POST", kChat, ChatBody("hi"));
   EXPECT_EQ(engine().last_request().stop.max_tokens, fake_.max_context - 20);
+}
+
+TEST_F(ServerAppTest, AStopStringThatIsASpecialTokenStopsAtTheToken) {
+  using Stops = std::vector<std::pair<int32_t, std::string>>;
+  Start();
+  Call("POST", kChat, ChatBody("hi", R"({"stop":["zz","<|end|>","q"]})"));
+  EXPECT_EQ(engine().last_request().stop.string_tokens,
+            (Stops{{mach::testing::kEosToken, mach::testing::kEndText}}));
+  EXPECT_EQ(engine().last_request().stop.strings.size(), 3U);
+  // Where special tokens are shown, the text matches.
+  Call("POST", kChat, ChatBody("hi", R"({"stop":"<|end|>","skip_special_tokens":false})"));
+  EXPECT_EQ(engine().last_request().stop.string_tokens, Stops{});
 }
 
 TEST_F(ServerAppTest, EngineErrorsEndStreamsProperly) {
@@ -388,6 +487,21 @@ TEST_F(ServerAppTest, SlowReadersCostLittle) {
   EXPECT_TRUE(WaitFor([&] { return server_->connections() == 0; }, 10));
 }
 
+TEST_F(ServerAppTest, AReaderOfLogprobsThatNeverReadsIsToldAndStopped) {
+  fake_.flood = true;
+  fake_.max_context = 100'000;
+  Start();
+  RawClient reader(server_->port(), 4096);
+  reader.Send(Request("POST", kChat, ChatBody("[[long]]", R"({"stream":true,"max_tokens":20000,
+                                      "logprobs":true,"top_logprobs":20})")));
+  // 20,000 tokens would be 26 MB.
+  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_cancelled == 1; }, 10));
+  reader.ReadUntil("\r\n\r\n");
+  const std::string text = Unchunk(reader.ReadUntil("\r\n0\r\n\r\n", 20000));
+  EXPECT_NE(text.find("The client does not read the stream."), std::string::npos);
+  EXPECT_NE(text.find("data: [DONE]"), std::string::npos);
+}
+
 TEST_F(ServerAppTest, FastStreamsArriveWhole) {
   fake_.flood = true;
   fake_.max_context = 300'000;
@@ -503,10 +617,33 @@ TEST_F(ServerAppTest, AnUnreadableRecordFailsItsRequestAlone) {
   Start();
   const Reply reply = Call("POST", kChat, ChatBody("[[disk]]"));
   EXPECT_EQ(reply.status, 500);
-  EXPECT_EQ(reply.json()["error"]["code"], "storage_error");
+  EXPECT_EQ(reply.json()["error"]["code"], "internal_error");
   EXPECT_EQ(reply.json()["error"]["message"],
             "cannot read layer_0001.bin, expert 3 at offset 49152");
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 200);
+}
+
+// Clients send what got a 503 again, for ever: that is for a full queue alone.
+TEST_F(ServerAppTest, WhatDoesNotFitIsNotToBeTriedAgain) {
+  Start();
+  const Reply whole = Call("POST", kChat, ChatBody("[[memory]]"));
+  EXPECT_EQ(whole.status, 400);
+  EXPECT_EQ(whole.head.find("Retry-After"), std::string::npos);
+  const Json error = whole.json()["error"];
+  EXPECT_EQ(error["type"], "invalid_request_error");
+  EXPECT_EQ(error["code"], "context_length_exceeded");
+  EXPECT_EQ(error["message"], "there is memory for 64 tokens (raise the server's --memory-gb)");
+  const auto events = Stream(kChat, ChatBody("[[memory]]", R"({"stream":true})"));
+  EXPECT_EQ(Json::parse(events.at(events.size() - 2))["error"], error);
+
+  Reply reply = Call("POST", kChat, ChatBody("[[giveup]]"));
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["type"], "invalid_request_error");
+  EXPECT_TRUE(reply.json()["error"]["code"].is_null());
+  EXPECT_EQ(reply.json()["error"]["param"], "messages");
+  reply = Call("POST", "/v1/completions", R"({"prompt":["a","[[giveup]]"]})");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["param"], "prompt[1]");
 }
 
 TEST(Startup, LinesHaveTheirKeysInOrder) {

@@ -62,6 +62,7 @@ class CpuBackend final : public Backend {
   void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
   uint64_t Mark() override { return context_.arena.Mark(); }
   void Release(uint64_t mark) override { context_.arena.Release(mark); }
+  void WatchCancel(const std::atomic<bool>* cancel) override { context_.cancel = cancel; }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     const PackedView& packed = Packed(table);
@@ -241,13 +242,35 @@ class CpuBackend final : public Backend {
   void AttendSpan(const kernels::KvLayerView& kv, const kernels::AttentionShape& shape,
                   const RowSpan& span, const Tensor& q, const Tensor& out, std::byte* scratch,
                   uint64_t scratch_stride) {
-    const auto attend = [&](int64_t row_begin, int64_t row_end, int32_t head_begin,
-                            int32_t head_end, int worker) {
+    const auto run = [&](int64_t row_begin, int64_t row_end, int32_t head_begin, int32_t head_end,
+                         int worker) {
+      context_.CheckCancelled();
       const int64_t row = span.first_row + row_begin;
       table_.attention(kv, shape, span.first_position + row_begin, row_end - row_begin,
                        Data(q) + row * q.cols, q.cols, head_begin, head_end,
                        Data(out) + row * out.cols, out.cols,
                        scratch + scratch_stride * static_cast<uint64_t>(worker));
+    };
+    // The kernel takes the heads of a key head together, and their rows in tiles: cut there, its
+    // work goes on in the same order.
+    const int32_t group = shape.q_heads / kv.kv_heads;
+    const auto attend = [&](int64_t row_begin, int64_t row_end, int32_t head_begin,
+                            int32_t head_end, int worker) {
+      const int64_t row_work = 2 * (span.first_position + row_end) * kv.head_dim;  // of one head
+      if ((row_end - row_begin) * (head_end - head_begin) * row_work <= CpuContext::kWorkPerLook) {
+        run(row_begin, row_end, head_begin, head_end, worker);
+        return;
+      }
+      for (int32_t head = head_begin; head < head_end;) {
+        const int32_t end = std::min((head / group + 1) * group, head_end);
+        const int64_t tile = std::max<int64_t>(kernels::kAttentionTileRows / (end - head), 1);
+        const int64_t tile_work = tile * (end - head) * row_work;
+        const int64_t rows = tile * std::max<int64_t>(CpuContext::kWorkPerLook / tile_work, 1);
+        for (int64_t begin = row_begin; begin < row_end; begin += rows) {
+          run(begin, std::min(begin + rows, row_end), head, end, worker);
+        }
+        head = end;
+      }
     };
     const int64_t team = threads();
     const int64_t keys = span.first_position + span.rows;

@@ -4,6 +4,7 @@
 // The inference thread's own; only the bodies given to ForRows and to the pool run elsewhere.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "backend/cpu/arena.h"
 #include "backend/tensor.h"
 #include "backend/weights.h"
+#include "base/error.h"
 #include "kernels/kernels.h"
 #include "platform/thread_pool.h"
 #include "tensor/memory.h"
@@ -61,12 +63,22 @@ struct CpuContext {
   // Work below this many elements is done by the calling thread: a parallel loop costs about as
   // much.
   static constexpr int64_t kSerialElements = 16384;
+  // Multiply-adds that a thread may do between two looks at the cancel flag: tens of milliseconds.
+  // Hardly any operation of a decoding step has more.
+  static constexpr int64_t kWorkPerLook = int64_t{1} << 31;
 
   CpuContext(MemoryBudget& memory, const kernels::KernelTable& kernel_table, int threads)
       : budget(memory), table(kernel_table), pool(threads), arena(memory) {}
 
   Tensor New(int64_t rows, int64_t cols) {
     return {rows, cols, reinterpret_cast<uintptr_t>(arena.Allocate<float>(rows * cols))};
+  }
+
+  // Any thread; thrown on a worker it ends the loop it is in.
+  void CheckCancelled() const {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+      throw Error(ErrorCode::kCancelled, "the request was cancelled");
+    }
   }
 
   // body(row) for each row of x, shared among the threads if that is worth it.
@@ -93,6 +105,7 @@ struct CpuContext {
   const kernels::KernelTable& table;
   ThreadPool pool;
   Arena arena;
+  const std::atomic<bool>* cancel = nullptr;  // of the running step; null = nothing stops it
 };
 
 }  // namespace mach::backend

@@ -58,7 +58,12 @@ class Mixture {
 
   Tensor Run(ExpertLease& lease) {
     Prepare();
-    for (auto ready = lease.Next(); !ready.empty(); ready = lease.Next()) {
+    while (true) {
+      context_.CheckCancelled();  // before what may wait for the disk
+      const auto ready = lease.Next();
+      if (ready.empty()) {
+        break;
+      }
       Compute(ready);
     }
     MACH_CHECK(next_ == experts_.size());
@@ -166,6 +171,7 @@ class Mixture {
   }
 
   void RunBatch(std::span<Job> jobs, int64_t rows) {
+    context_.CheckCancelled();
     if (x_.rows > 1) {
       context_.ForRows(rows, x_.cols / 16, [&](int64_t row) { Gather(jobs, row); });
     }
@@ -210,16 +216,6 @@ class Mixture {
     std::copy_n(all.scaled_sums + from * groups, groups, input.quantized.scaled_sums + to * groups);
   }
 
-  static QuantizedRows Rows(const QuantizedRows& all, int64_t first, int64_t count) {
-    const int64_t groups = all.cols / all.group_size;
-    QuantizedRows rows = all;
-    rows.rows = count;
-    rows.codes += first * all.cols;
-    rows.scales += first * groups;
-    rows.scaled_sums += first * groups;
-    return rows;
-  }
-
   // Outputs of gate and up that a thread takes at a time: a group of the quantisation that follows.
   int64_t UnitOutputs() const {
     return layout_.down.spec.is_affine ? layout_.down.spec.scheme.group_size : kStripOutputs;
@@ -256,7 +252,7 @@ class Mixture {
       float* gate = Data(gate_) + row * intermediate_ + begin;
       context_.table.swiglu(gate, Data(up_) + row * intermediate_ + begin, end - begin, gate);
       if (layout_.down.spec.is_affine) {
-        QuantizedRows part = Rows(hidden_codes_, row, 1);
+        QuantizedRows part = RowsOf(hidden_codes_, row, 1);
         part.cols = end - begin;
         part.codes += begin;
         part.scales += begin / part.group_size;
@@ -276,7 +272,7 @@ class Mixture {
     if (weight.spec.is_affine) {
       const QuantizedRows& rows =
           gathered ? input.quantized : quantized_.Get(weight.spec.scheme.group_size);
-      context_.table.linear_affine(weight, Rows(rows, first_row, job.expert->uses), first_strip,
+      context_.table.linear_affine(weight, RowsOf(rows, first_row, job.expert->uses), first_strip,
                                    last_strip, y, intermediate_, scratch_->Of(worker));
     } else {
       const float* rows = gathered ? Data(input.floats) : Data(x_);
@@ -311,7 +307,7 @@ class Mixture {
   void Down(const Job& job, int64_t begin, int64_t end, int worker) {
     const PackedView weight = View(layout_.down, job.record);
     if (weight.spec.is_affine) {
-      context_.table.linear_affine(weight, Rows(hidden_codes_, job.first_row, job.expert->uses),
+      context_.table.linear_affine(weight, RowsOf(hidden_codes_, job.first_row, job.expert->uses),
                                    begin, end, job.result, hidden_, scratch_->Of(worker));
     } else {
       context_.table.linear_float(weight, Data(gate_) + job.first_row * intermediate_,

@@ -83,6 +83,7 @@ class SpanWork {
       // The q and k channels are kept by the thread that has the first v head of their group.
       const bool owns_keys = head == k_head * group;
       for (int64_t token = 0; token < span_.rows; token += kChunkTokens) {
+        call_.context.CheckCancelled();
         const int64_t tokens = std::min(kChunkTokens, span_.rows - token);
         Keys(k_head, token, tokens, owns_keys);
         for (int64_t v_head = head; v_head < group_end; ++v_head) {

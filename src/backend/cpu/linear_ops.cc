@@ -9,6 +9,10 @@ namespace {
 
 using kernels::QuantizedRows;
 
+// Rows of a linear layer between two looks at the cancel flag: a multiple of the blocks in which
+// kernels take them, and many enough that reading the weights again for each costs nothing.
+constexpr int64_t kRowsPerLook = 2048;
+
 // The first strip of a weight, whose bytes begin at `weight_at` of all, that begins at or after
 // `position`.
 int64_t FirstStripFrom(const PackedView& packed, uint64_t weight_at, uint64_t position) {
@@ -30,6 +34,16 @@ kernels::QuantizedRows NewQuantizedRows(Arena& arena, int64_t rows, int64_t cols
           .codes = arena.Allocate<int8_t>(rows * cols),
           .scales = arena.Allocate<float>(rows * groups),
           .scaled_sums = arena.Allocate<float>(rows * groups)};
+}
+
+QuantizedRows RowsOf(const QuantizedRows& all, int64_t first, int64_t count) {
+  const int64_t groups = all.cols / all.group_size;
+  QuantizedRows rows = all;
+  rows.rows = count;
+  rows.codes += first * all.cols;
+  rows.scales += first * groups;
+  rows.scaled_sums += first * groups;
+  return rows;
 }
 
 void QuantizedInput::Prepare(int32_t group_size) {
@@ -97,12 +111,18 @@ void LinearGroup(CpuContext& context, const Tensor& x, std::span<const LinearWei
       if (first >= last) {
         continue;
       }
-      if (packed.spec.is_affine) {
-        context.table.linear_affine(packed, quantized.Get(packed.spec.scheme.group_size), first,
-                                    last, Data(out[i]), out[i].cols, scratch.Of(worker));
-      } else {
-        context.table.linear_float(packed, Data(x), x.cols, x.rows, first, last, Data(out[i]),
-                                   out[i].cols);
+      for (int64_t row = 0; row < x.rows; row += kRowsPerLook) {
+        context.CheckCancelled();
+        const int64_t rows = std::min(kRowsPerLook, x.rows - row);
+        float* y = Data(out[i]) + row * out[i].cols;
+        if (packed.spec.is_affine) {
+          const QuantizedRows& all = quantized.Get(packed.spec.scheme.group_size);
+          context.table.linear_affine(packed, RowsOf(all, row, rows), first, last, y, out[i].cols,
+                                      scratch.Of(worker));
+        } else {
+          context.table.linear_float(packed, Data(x) + row * x.cols, x.cols, rows, first, last, y,
+                                     out[i].cols);
+        }
       }
     }
   };

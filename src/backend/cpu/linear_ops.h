@@ -31,6 +31,9 @@ class QuantizedInput {
 kernels::QuantizedRows NewQuantizedRows(Arena& arena, int64_t rows, int64_t cols,
                                         int32_t group_size);
 
+// Rows [first, first + count) of `all`.
+kernels::QuantizedRows RowsOf(const kernels::QuantizedRows& all, int64_t first, int64_t count);
+
 // Scratch of the linear kernels, one piece for each thread of the pool.
 class LinearScratch {
  public:

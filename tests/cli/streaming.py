@@ -162,7 +162,7 @@ def refusals(checkpoint, directory):
         check(f"mach check: {name}", outcome.returncode in (0, 1, 3) and
               file in outcome.stdout + outcome.stderr, outcome)
 
-    # A flipped bit shows only when the record is read; the first one is read at the start.
+    # A flipped bit shows only when the record is read: the first one and the hottest are at the start.
     copy = damaged("flipped bit", lambda _: None)
     for path in (copy / "expert_sidecar").glob("layer_*.bin"):
         data = bytearray(path.read_bytes())
@@ -172,6 +172,13 @@ def refusals(checkpoint, directory):
     outcome = run("check", "--verify", copy)
     check("--verify finds flipped bits", outcome.returncode == 1 and "layer_" in outcome.stderr,
           outcome)
+    heat = copy / "expert_sidecar" / "heat.bin"
+    check("the checkpoint has a heat map", heat.exists())
+    server = Server(MACH, copy, "--streaming", BUFFERED)
+    code, errors = server.stop(), "".join(server.errors)
+    check("a corrupt record of the warm start", code == 1 and server.url is None and
+          "layer_" in errors and "mach convert" in errors, f"exit {code}: {errors}")
+    heat.unlink()
     with Server(MACH, copy, "--streaming", BUFFERED) as server:
         client = client_of(server)
         try:

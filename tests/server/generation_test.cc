@@ -23,7 +23,10 @@ class SlowExchange : public http::Exchange {
     backlog_bytes_ += data.size();
     most_backlog_bytes = std::max(most_backlog_bytes, backlog_bytes_);
   }
-  void Finish() override { finished = true; }
+  void Finish() override {
+    finished = true;
+    on_drained_ = {};  // which holds the generation
+  }
   size_t backlog_bytes() const override { return backlog_bytes_; }
   void OnDrained(std::function<void()> callback) override { on_drained_ = std::move(callback); }
   void OnClose(std::function<void()> /*callback*/) override {}
@@ -40,7 +43,8 @@ class SlowExchange : public http::Exchange {
   }
   void Take() {
     backlog_bytes_ = 0;
-    on_drained_();
+    const auto drained = on_drained_;  // it may end the exchange
+    drained();
     RunPosted();
   }
 

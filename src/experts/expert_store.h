@@ -76,7 +76,7 @@ struct StreamOptions {
 
 // What a streamed store takes from the budget: slots of the bank ("expert_bank") and of the arena
 // ("expert_arena"), each of layout.record_bytes. The bank never has more slots than there are
-// experts; the arena has an eighth of that unless told, between a quarter of a layer and one
+// experts; the arena has a sixteenth of that unless told, between a quarter of a layer and one
 // layer, and never less than 4. Throw kInvalidArgument.
 int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);
 int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& options);

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kMinArenaRecords = 4;
 // Without a size: a share of the bank, at least a quarter of a layer and at most one, beyond which
 // prefill does not read ahead. What a larger one gains is in docs/benchmarks.md.
-constexpr int64_t kArenaShareOfBank = 8;
+constexpr int64_t kArenaShareOfBank = 16;
 constexpr int64_t kLeastShareOfLayer = 4;
 // Guesses hold at most this share of the bank.
 constexpr int32_t kGuessShare = 4;

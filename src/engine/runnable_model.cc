@@ -78,10 +78,11 @@ RunnableModel LoadRunnable(ServableCheckpoint source, const RunnableOptions& opt
                               .ceiling_bytes = budget.ceiling_bytes(),
                               .available_bytes = ReadMachineMemory().available_bytes});
   if (budget.ceiling_bytes() > 0 && runnable.plan.total_bytes > budget.ceiling_bytes()) {
-    LogWarning("more memory may be needed than --memory-gb allows; requests that do will fail",
-               {{"predicted_mib", runnable.plan.total_bytes >> 20},
-                {"ceiling_mib", budget.ceiling_bytes() >> 20},
-                {"context", runnable.plan.context}});
+    LogWarning(
+        "more memory may be needed than --memory-gb allows; such requests are refused or fail",
+        {{"predicted_mib", runnable.plan.total_bytes >> 20},
+         {"ceiling_mib", budget.ceiling_bytes() >> 20},
+         {"context", runnable.plan.context}});
   }
   const int64_t own_context = models::ReadModelShape(*runnable.checkpoint).max_context;
   if (options.max_context == 0 && runnable.plan.max_context < own_context) {

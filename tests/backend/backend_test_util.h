@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
+#include "tests/support/random_floats.h"
 
 namespace mach::backend {
 
@@ -33,14 +34,7 @@ inline std::string Describe(const CpuOptions& options) {
   return std::string(IsaName(options.isa)) + ", " + std::to_string(options.threads) + " threads";
 }
 
-inline std::vector<float> RandomFloats(int64_t count, float spread, std::mt19937& random) {
-  std::normal_distribution<float> normal(0.0F, spread);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& x : out) {
-    x = normal(random);
-  }
-  return out;
-}
+using testing_support::RandomFloats;
 
 // A tensor with these values; `values` is [rows, cols].
 inline Tensor Upload(Backend& backend, const std::vector<float>& values, int64_t cols) {

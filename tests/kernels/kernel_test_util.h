@@ -12,20 +12,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/random_floats.h"
+
 namespace mach::kernels {
 
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 inline constexpr float kGuard = -12345.0F;
 
-inline std::vector<float> RandomFloats(int64_t count, float spread, std::mt19937& random) {
-  std::normal_distribution<float> normal(0.0F, spread);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& x : out) {
-    x = normal(random);
-  }
-  return out;
-}
+using testing_support::RandomFloats;
 
 // Bit equality, any NaN equal to any other.
 inline void ExpectSame(const std::vector<float>& got, const std::vector<float>& want,

@@ -217,7 +217,8 @@ int RunBench(BenchOptions& options) {
   options.load.experts.keep_heat = false;
   options.load.experts.observe_routing = true;
   const Stopwatch load_watch;
-  engine::RunnableModel runnable = engine::LoadRunnable(options.load, budget, nullptr);
+  engine::RunnableModel runnable = engine::LoadRunnable(
+      engine::PlanLoading(options.load, budget.ceiling_bytes()), budget, nullptr);
   const double load_s = load_watch.ElapsedSeconds();
   const formats::Checkpoint* const checkpoint = runnable.checkpoint.get();
   const backend::Backend* const backend = runnable.backend.get();
@@ -330,7 +331,7 @@ Command AddBench(CLI::App& root) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory);
+  options->residency.Register(*app, memory, engine::Residency::kFitting);
   app->add_option("--memory-gb", options->memory_gb,
                   "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
       ->check(GigabytesRange())

@@ -8,6 +8,7 @@
 #include "app/command.h"
 #include "app/progress_bar.h"
 #include "app/residency_flags.h"
+#include "base/gigabytes.h"
 #include "engine/preflight.h"
 #include "formats/hub.h"
 #include "server/reports.h"
@@ -49,14 +50,17 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
               {"effective_decode_path_reason", serving.effective_decode_path_reason},
               {"verdict", path.runnable ? Json(engine::VerdictName(path.verdict)) : Json()}};
   if (path.runnable) {
+    out["least_bytes"] = path.plan.least_bytes;
     out["predicted_bytes"] = PlanJson(path.plan);
     out["context_tokens"] = path.plan.context;
     out["max_context_tokens"] = path.plan.max_context;
     out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
     out["expert_cache_bytes"] = path.plan.expert_bank_bytes;
-    out["advice"] = Json{{"command", path.advice},
-                         {"verdict", engine::VerdictName(path.advised_verdict)},
-                         {"total_bytes", path.advised.total_bytes}};
+    out["advice"] = path.advice.empty()
+                        ? Json()
+                        : Json{{"command", path.advice},
+                               {"verdict", engine::VerdictName(path.advised_verdict)},
+                               {"total_bytes", path.advised.total_bytes}};
   }
   return out;
 }
@@ -67,23 +71,35 @@ server::ServingConfig Serving(const engine::PathReport& path) {
       {}, path.name == "openai" ? server::Profile::kOpenAi : server::Profile::kProduction);
 }
 
+// Who names a size of the bank asks about streaming; else any path that can run will do.
+std::optional<engine::Verdict> Judged(const CheckOptions& options,
+                                      const engine::Preflight& report) {
+  if (!options.expert_cache_gb) {
+    return report.Best();
+  }
+  const engine::PathReport& streaming = report.streaming();
+  return streaming.runnable ? std::optional(streaming.verdict) : std::nullopt;
+}
+
 void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
   Json paths = Json::array();
   for (const engine::PathReport& path : report.paths) {
     paths.push_back(PathJson(path, Serving(path)));
   }
-  const auto best = report.Best();
+  const auto verdict = Judged(options, report);
   const Json out = {{"checkpoint", options.load.checkpoint.string()},
+                    {"error", report.error ? Json(report.error->Describe()) : Json()},
                     {"model_type", report.model_type},
                     {"arch", server::ArchJson(report.arch)},
                     {"weights", report.quantisation},
                     {"layers", report.layers},
                     {"experts", report.experts},
                     {"file_bytes", report.file_bytes},
+                    {"left_out_tensors", report.left_out},
                     {"machine", Json{{"total_bytes", report.machine.total_bytes},
                                      {"available_bytes", report.machine.available_bytes}}},
                     {"memory_ceiling_bytes", GigabytesToBytes(options.memory_gb)},
-                    {"verdict", best ? Json(engine::VerdictName(*best)) : Json()},
+                    {"verdict", verdict ? Json(engine::VerdictName(*verdict)) : Json()},
                     {"paths", std::move(paths)}};
   std::printf("%s\n", out.dump(2).c_str());
 }
@@ -113,13 +129,27 @@ void PrintPath(const engine::PathReport& path) {
     }
     std::printf("\n");
   }
-  std::printf("  %s%s\n", path.advised_verdict == path.verdict ? "" : "smaller, ",
-              path.advised_verdict == path.verdict
-                  ? path.advice.c_str()
-                  : (engine::VerdictName(path.advised_verdict) + ": " + path.advice).c_str());
+  if (path.advice.empty()) {
+    std::printf("  no flags make it fit: it needs at least %s\n",
+                GigabytesText(path.advised.least_bytes).c_str());
+  } else {
+    std::printf("  %s%s\n",
+                path.advised_verdict == path.verdict
+                    ? ""
+                    : ("smaller, " + engine::VerdictName(path.advised_verdict) + ": ").c_str(),
+                path.advice.c_str());
+  }
 }
 
 void PrintText(const CheckOptions& options, const engine::Preflight& report) {
+  if (report.error) {
+    std::printf("%s cannot be served: %s\n", options.load.checkpoint.c_str(),
+                report.error->Describe().c_str());
+    for (const std::string& file : report.streaming().missing) {
+      std::printf("  missing: %s\n", file.c_str());
+    }
+    return;
+  }
   std::printf("%s  %s%s  %s  %d layers", options.load.checkpoint.c_str(), report.model_type.c_str(),
               report.arch ? "" : " (not registered)", report.quantisation.c_str(), report.layers);
   if (report.experts > 0) {
@@ -132,6 +162,9 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
     std::printf("; ceiling %.2f GB", options.memory_gb);
   }
   std::printf("\n");
+  for (const auto& [reason, tensors] : report.left_out) {
+    std::printf("left out: %lld tensors (%s)\n", static_cast<long long>(tensors), reason.c_str());
+  }
   for (const engine::PathReport& path : report.paths) {
     PrintPath(path);
   }
@@ -165,11 +198,11 @@ int RunCheck(CheckOptions& options) {
   } else {
     PrintText(options, report);
   }
-  const auto best = report.Best();
-  if (!best) {
+  const auto verdict = Judged(options, report);
+  if (!verdict) {
     return kExitFailed;
   }
-  return *best == engine::Verdict::kWontFit ? kExitWontFit : kExitOk;
+  return *verdict == engine::Verdict::kWontFit ? kExitWontFit : kExitOk;
 }
 
 }  // namespace
@@ -181,7 +214,8 @@ Command AddCheck(CLI::App& root) {
   app->footer(
       "Reads headers only. For each path (streaming, resident, openai): whether it can run, its\n"
       "memory by owner, a verdict, and the command that serves it on this machine. Exit: 0 fits\n"
-      "or is tight, 3 will not fit, 1 cannot be served at all.");
+      "or is tight, 3 will not fit, 1 cannot be served at all; with --expert-cache-gb that is\n"
+      "said of streaming alone.");
   app->add_option("checkpoint", options->checkpoint, "Checkpoint directory or cached hub id")
       ->required();
   app->add_option("--expert-cache-gb", options->expert_cache_gb,

@@ -96,7 +96,8 @@ int RunGenerate(GenerateOptions& options) {
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
   options.load.memory_ceiling_bytes = GigabytesToBytes(options.memory_gb);
   options.residency.Apply(options.load);
-  const auto model = engine::LoadModel(options.load, nullptr);
+  const auto model = engine::LoadModel(
+      engine::PlanLoading(options.load, options.load.memory_ceiling_bytes), options.load, nullptr);
   engine::GenerationRequest request;
   request.id = "terminal";
   const bool chat = !options.raw && model->chat_template;
@@ -173,7 +174,7 @@ Command AddGenerate(CLI::App& root) {
       ->group(sampling);
   app->add_option("--seed", options->seed, "Same seed, same text")->group(sampling);
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory);
+  options->residency.Register(*app, memory, engine::Residency::kFitting);
   app->add_option("--max-context", options->load.max_context,
                   "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
                   "has room for")

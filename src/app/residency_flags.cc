@@ -9,10 +9,15 @@
 
 namespace mach::app {
 
-void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
+void ResidencyFlags::Register(CLI::App& app, const std::string& group,
+                              engine::Residency when_neither) {
+  neither = when_neither;
   app.add_flag("--streaming", streaming, "Experts streamed from the SSD, a bank of them in memory")
       ->group(group);
-  app.add_flag("--no-streaming", no_streaming, "All experts resident")->group(group);
+  app.add_flag("--no-streaming", no_streaming,
+               std::string("All experts resident") +
+                   (neither == engine::Residency::kFitting ? " (default if memory has room)" : ""))
+      ->group(group);
   app.add_option("--expert-cache-gb", expert_cache_gb,
                  "Bank of streamed experts in GB (1e9 bytes). Default: what is left of --memory-gb "
                  "or of 90 % of the available memory beside weights, context and activations; "
@@ -27,7 +32,10 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
              (defaults.prefetch ? "yes" : "no") + ")")
       ->group(group);
   app.add_option("--expert-policy", expert_policy,
-                 "Which expert leaves a full bank (default: " + defaults.policy + ")")
+                 "Which expert leaves a full bank: the least recently used (lru), the least "
+                 "frequently used lately (lfu), or the one whose next use is expected last "
+                 "(next_use). Default: " +
+                     defaults.policy)
       ->check(CLI::IsMember(experts::CachePolicyNames()))
       ->group(group);
   app.add_option("--io", io,
@@ -38,8 +46,10 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group) {
                "Diagnostic: read through the page cache where direct reads are refused, instead of "
                "failing")
       ->group(group);
-  app.add_option("--expert-trace", expert_trace,
-                 "Record the experts of every decode step in this file, for bench/cache_policy_sim")
+  app.add_option(
+         "--expert-trace", expert_trace,
+         "Record the experts of every decode step in this file; bench/cache_policy_sim (built "
+         "with -DMACH_BENCH=ON) replays it against every policy")
       ->group(group);
   app.add_option("--prefill-chunk", prefill_chunk,
                  "Tokens of one forward of prefill. 0 = the largest power of two from 512 to 8192 "
@@ -72,7 +82,7 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
   engine::ExpertOptions& experts = options.experts;
   experts.residency = streaming      ? engine::Residency::kStreaming
                       : no_streaming ? engine::Residency::kResident
-                                     : engine::Residency::kAny;
+                                     : neither;
   if (expert_cache_gb) {
     experts.cache_bytes = GigabytesToBytes(*expert_cache_gb);
   }

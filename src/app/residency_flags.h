@@ -21,9 +21,11 @@ struct ResidencyFlags {
   bool allow_buffered_io = false;
   std::string expert_trace;
   int64_t prefill_chunk = 0;
+  engine::Residency neither = engine::Residency::kAny;
 
-  // Registers all of them; `group` is their heading in --help. `app` keeps references to this.
-  void Register(CLI::App& app, const std::string& group);
+  // Registers all of them; `group` is their heading in --help, `when_neither` what is done without
+  // --streaming and --no-streaming. `app` keeps references to this.
+  void Register(CLI::App& app, const std::string& group, engine::Residency when_neither);
 
   // Throws kInvalidArgument for flags that contradict each other.
   void Apply(engine::RunnableOptions& options) const;

@@ -25,6 +25,7 @@ struct ServeFlags {
   uint64_t max_body_mb = 64;
   std::string log_format = "text";
   std::string log_level = "info";
+  engine::LoadOptions load;
   server::ServeOptions options;
 };
 
@@ -52,15 +53,22 @@ int RunServe(ServeFlags& flags) {
                                               : LogLevel::kInfo,
                flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   server::ServeOptions& options = flags.options;
-  options.load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
-  flags.residency.Apply(options.load);
+  engine::LoadOptions& load = flags.load;
+  load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
+  flags.residency.Apply(load);
   options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
   // A hub id is what clients know the model by; a path is known by its last part.
-  if (options.load.served_name.empty() && options.load.checkpoint.string() != flags.checkpoint) {
-    options.load.served_name = flags.checkpoint;
+  if (load.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
+    load.served_name = flags.checkpoint;
   }
-  options.load.memory_ceiling_bytes = GigabytesToBytes(flags.memory_gb);
-  options.loader = engine::LoadModel;
+  load.memory_ceiling_bytes = GigabytesToBytes(flags.memory_gb);
+  // What cannot be served as asked is refused before a port is taken.
+  auto plan =
+      std::make_shared<engine::LoadPlan>(engine::PlanLoading(load, load.memory_ceiling_bytes));
+  options.checkpoint = load.checkpoint;
+  options.loader = [plan, load](engine::LoadProgress* progress) {
+    return engine::LoadModel(std::move(*plan), load, progress);
+  };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
   return server::Serve(std::move(options));
@@ -71,6 +79,7 @@ int RunServe(ServeFlags& flags) {
 Command AddServe(CLI::App& root) {
   auto flags = std::make_shared<ServeFlags>();
   server::ServeOptions& options = flags->options;
+  engine::LoadOptions& load = flags->load;
   CLI::App* app = root.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   app->add_option("checkpoint", flags->checkpoint,
                   "Checkpoint directory, or a hub id in the local Hugging Face cache")
@@ -83,13 +92,13 @@ Command AddServe(CLI::App& root) {
       ->check(CLI::IsMember({"production", "dflash", "openai"}))
       ->capture_default_str()
       ->group(path);
-  flags->residency.Register(*app, path);
+  flags->residency.Register(*app, path, engine::Residency::kAny);
 
   const auto* model = "Model";
-  app->add_option("--served-model-name", options.load.served_name,
+  app->add_option("--served-model-name", load.served_name,
                   "Model id that clients see (default: the hub id or the directory's name)")
       ->group(model);
-  app->add_option("--max-context", options.load.max_context,
+  app->add_option("--max-context", load.max_context,
                   "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
                   "has room for")
       ->check(CLI::NonNegativeNumber)
@@ -100,7 +109,7 @@ Command AddServe(CLI::App& root) {
       ->check(GigabytesRange())
       ->capture_default_str()
       ->group(model);
-  app->add_option("--threads", options.load.threads, "Compute threads; 0 = physical cores")
+  app->add_option("--threads", load.threads, "Compute threads; 0 = physical cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str()
       ->group(model);
@@ -121,7 +130,7 @@ Command AddServe(CLI::App& root) {
       ->group(network);
 
   const auto* limits = "Limits";
-  app->add_option("--max-queue", options.load.max_queue,
+  app->add_option("--max-queue", load.max_queue,
                   "Requests that may wait; more get 503 with Retry-After")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str()

@@ -21,6 +21,7 @@ namespace mach::engine {
 
 enum class Residency {
   kAny,        // all resident, whatever the checkpoint is made of; dense models too
+  kFitting,    // kAny where that fits into memory; else kStreaming, if there is a sidecar
   kStreaming,  // a bounded bank over the expert sidecar
   kResident,   // all resident, Mixture-of-Experts checkpoints only
 };

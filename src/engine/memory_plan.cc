@@ -16,7 +16,6 @@ constexpr int64_t kMinChunk = 512;
 constexpr int64_t kMaxChunk = 8192;
 constexpr int64_t kUsualChunk = 2048;
 constexpr int64_t kUsualContext = 32768;
-constexpr int64_t kLeastContext = 2048;
 constexpr int64_t kContextStep = 256;  // what a context that was chosen is a multiple of
 
 // The program, its libraries and threads, and what a tokenizer becomes for each byte of its
@@ -105,7 +104,8 @@ class Planner {
         model_(checkpoint, inventory, options.threads) {}
 
   MemoryPlan Run() {
-    plan_.max_context = ContextLimit(options_.max_context, model_.shape().max_context);
+    plan_.model_context = model_.shape().max_context;
+    plan_.max_context = ContextLimit(options_.max_context, plan_.model_context);
     plan_.context =
         options_.max_context > 0 ? plan_.max_context : std::min(plan_.max_context, kUsualContext);
     SetLimits();
@@ -115,6 +115,7 @@ class Planner {
     }
     SizeChunk();
     plan_.total_bytes = Sum(plan_.bytes);
+    plan_.least_bytes = TotalWithContext(std::min(plan_.context, kLeastContext));
     if (options_.max_context == 0 && plan_.limit_bytes > 0) {
       LimitContext();
     }
@@ -246,6 +247,13 @@ class Planner {
 };
 
 }  // namespace
+
+Verdict MemoryPlan::Judge() const {
+  if (limit_bytes == 0 || total_bytes <= target_bytes) {
+    return Verdict::kFits;
+  }
+  return total_bytes <= limit_bytes ? Verdict::kTight : Verdict::kWontFit;
+}
 
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
                       const std::optional<ExpertInventory>& inventory, const PlanOptions& options) {

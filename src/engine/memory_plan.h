@@ -14,6 +14,11 @@
 
 namespace mach::engine {
 
+// The shortest context that a server promises of its own accord, in tokens.
+inline constexpr int64_t kLeastContext = 2048;
+
+enum class Verdict { kFits, kTight, kWontFit };
+
 struct PlanOptions {
   ExpertOptions experts;
   int threads = 0;             // 0 = physical cores
@@ -29,8 +34,10 @@ struct MemoryPlan {
   // "process": the program itself, its tokenizer and its threads.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
+  uint64_t least_bytes = 0;   // total_bytes with at most kLeastContext tokens in use
   uint64_t limit_bytes = 0;   // what there is: ceiling or available memory; 0 = not known
   uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
+  int64_t model_context = 0;  // the model's own limit, in tokens
   // Tokens that a request may have: what the user asked for, else the model's own limit or what
   // limit_bytes has room for, in which case it is at least 2,048.
   int64_t max_context = 0;
@@ -43,6 +50,8 @@ struct MemoryPlan {
     const auto it = bytes.find(owner);
     return it == bytes.end() ? 0 : it->second;
   }
+  // With `context` tokens: within target_bytes, within limit_bytes, or neither.
+  Verdict Judge() const;
 };
 
 // Reads headers only. The context planned for is the one that the user asked for, else the model's

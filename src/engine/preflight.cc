@@ -1,31 +1,17 @@
 #include "engine/preflight.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/error.h"
+#include "base/gigabytes.h"
 #include "base/shell.h"
 #include "formats/manifest.h"
 #include "platform/direct_reader.h"
 
 namespace mach::engine {
 namespace {
-
-constexpr int64_t kLeastAdvisedContext = 4096;
-
-Verdict Judge(const MemoryPlan& plan) {
-  if (plan.limit_bytes == 0 || plan.total_bytes <= plan.target_bytes) {
-    return Verdict::kFits;
-  }
-  return plan.total_bytes <= plan.limit_bytes ? Verdict::kTight : Verdict::kWontFit;
-}
-
-// In units of 1e9 bytes, to the byte: what a flag says must hold what the plan holds.
-std::string Gigabytes(uint64_t bytes) {
-  std::string decimals = std::to_string(1'000'000'000 + bytes % 1'000'000'000).substr(1);
-  decimals.erase(decimals.find_last_not_of('0') + 1);
-  return std::to_string(bytes / 1'000'000'000) + (decimals.empty() ? "" : "." + decimals);
-}
 
 std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
                          const PathReport& path) {
@@ -35,7 +21,7 @@ std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
              : path.name == "resident" ? " --no-streaming"
                                        : " --backend openai";
   if (plan.expert_bank_bytes > 0) {
-    command += " --expert-cache-gb " + Gigabytes(plan.expert_bank_bytes);
+    command += " --expert-cache-gb " + GigabytesExact(plan.expert_bank_bytes);
   }
   if (path.name == "streaming" && options.experts.allow_buffered) {
     command += " --allow-buffered-io";
@@ -45,7 +31,7 @@ std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
     command += " --prefill-chunk " + std::to_string(plan.prefill_chunk);
   }
   if (ceiling_bytes > 0) {
-    command += " --memory-gb " + Gigabytes(ceiling_bytes);
+    command += " --memory-gb " + GigabytesExact(ceiling_bytes);
   }
   if (options.threads > 0) {
     command += " --threads " + std::to_string(options.threads);
@@ -53,13 +39,52 @@ std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
   return command;
 }
 
+constexpr std::array<std::pair<const char*, Residency>, 3> kPaths = {
+    {{"streaming", Residency::kStreaming},
+     {"resident", Residency::kResident},
+     {"openai", Residency::kAny}}};
+
+// Files that mach.json lists and that are not there; none if it cannot be read either.
+std::vector<std::string> MissingFiles(const std::filesystem::path& dir) {
+  std::vector<std::string> missing;
+  try {
+    if (const auto manifest = formats::Manifest::Find(dir)) {
+      for (const formats::ManifestFile& file : manifest->files) {
+        std::error_code ignored;
+        if (!std::filesystem::exists(dir / file.name, ignored)) {
+          missing.push_back(file.name);
+        }
+      }
+    }
+  } catch (const Error&) {
+    // That is what `error` of the report says already.
+  }
+  return missing;
+}
+
+Preflight Unopened(const std::filesystem::path& dir, const Error& error,
+                   const MachineMemory& machine) {
+  Preflight report;
+  report.error = error;
+  report.machine = machine;
+  for (const auto& [name, residency] : kPaths) {
+    PathReport path;
+    path.name = name;
+    path.reason = error.Describe();
+    path.missing = MissingFiles(dir);
+    report.paths.push_back(std::move(path));
+  }
+  return report;
+}
+
 class Checker {
  public:
-  Checker(const RunnableOptions& options, uint64_t ceiling_bytes, const MachineMemory& machine)
+  Checker(std::unique_ptr<formats::Checkpoint> checkpoint, const RunnableOptions& options,
+          uint64_t ceiling_bytes, const MachineMemory& machine)
       : options_(options),
         ceiling_bytes_(ceiling_bytes),
         machine_(machine),
-        checkpoint_(formats::Checkpoint::Open(options.checkpoint)) {
+        checkpoint_(std::move(checkpoint)) {
     try {
       inventory_ = FindExperts(*checkpoint_);
     } catch (const Error& error) {
@@ -81,9 +106,11 @@ class Checker {
     if (inventory_ && inventory_->sidecar) {
       report.file_bytes += inventory_->sidecar->TotalBytes();
     }
+    report.left_out = LeftOut(*checkpoint_);
     report.machine = machine_;
-    report.paths = {Check("streaming", Residency::kStreaming),
-                    Check("resident", Residency::kResident), Check("openai", Residency::kAny)};
+    for (const auto& [name, residency] : kPaths) {
+      report.paths.push_back(Check(name, residency));
+    }
     return report;
   }
 
@@ -122,7 +149,7 @@ class Checker {
       return path;
     }
     path.runnable = true;
-    path.verdict = Judge(path.plan);
+    path.verdict = path.plan.Judge();
     Advise(residency, path);
     return path;
   }
@@ -157,15 +184,19 @@ class Checker {
       Consider(path, Plan(residency, std::nullopt, options_.max_context));
     }
     for (int64_t context = path.plan.context / 2;
-         path.advised_verdict != Verdict::kFits && context >= kLeastAdvisedContext; context /= 2) {
+         path.advised_verdict != Verdict::kFits && context >= kLeastContext; context /= 2) {
       Consider(path, Plan(residency, std::nullopt, context));
     }
-    path.advice = ServeCommand(options_, ceiling_bytes_, path);
+    if (path.advised_verdict != Verdict::kWontFit) {
+      path.advice = ServeCommand(options_, ceiling_bytes_, path);
+    }
   }
 
   static void Consider(PathReport& path, MemoryPlan plan) {
-    const Verdict verdict = Judge(plan);
-    if (verdict < path.advised_verdict) {
+    const Verdict verdict = plan.Judge();
+    const bool less = verdict == Verdict::kWontFit && path.advised_verdict == verdict &&
+                      plan.least_bytes < path.advised.least_bytes;
+    if (verdict < path.advised_verdict || less) {
       path.advised = std::move(plan);
       path.advised_verdict = verdict;
     }
@@ -205,7 +236,17 @@ std::optional<Verdict> Preflight::Best() const {
 
 Preflight RunPreflight(const RunnableOptions& options, uint64_t ceiling_bytes,
                        const MachineMemory& machine) {
-  return Checker(options, ceiling_bytes, machine).Run();
+  std::unique_ptr<formats::Checkpoint> checkpoint;
+  try {
+    checkpoint = formats::Checkpoint::Open(options.checkpoint);
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(options.checkpoint / "config.json", ignored)) {
+      throw;
+    }
+    return Unopened(options.checkpoint, error, machine);
+  }
+  return Checker(std::move(checkpoint), options, ceiling_bytes, machine).Run();
 }
 
 }  // namespace mach::engine

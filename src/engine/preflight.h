@@ -3,18 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "engine/memory_plan.h"
-#include "engine/runnable_model.h"
+#include "engine/load_plan.h"
 #include "models/registry.h"
 #include "platform/machine_memory.h"
 
 namespace mach::engine {
-
-enum class Verdict { kFits, kTight, kWontFit };
 
 // "fits", "tight", "wont_fit".
 std::string VerdictName(Verdict verdict);
@@ -28,28 +26,34 @@ struct PathReport {
   // The rest only if it is runnable.
   MemoryPlan plan;  // with the options given
   Verdict verdict = Verdict::kWontFit;
-  // The command that serves it here, with a smaller bank or context where those given do not fit.
+  // The command that serves it here, with a smaller bank or context where those given do not fit;
+  // empty if nothing does.
   std::string advice;
   MemoryPlan advised;
   Verdict advised_verdict = Verdict::kWontFit;
 };
 
 struct Preflight {
+  // Why nothing but the paths' reasons and missing files is known: it does not open as a
+  // checkpoint.
+  std::optional<Error> error;
   std::string model_type;
   std::optional<models::ArchInfo> arch;
   std::string quantisation;
   int32_t layers = 0;
   int32_t experts = 0;
-  uint64_t file_bytes = 0;  // weights and sidecar
+  uint64_t file_bytes = 0;                  // weights and sidecar
+  std::map<std::string, int64_t> left_out;  // tensors that are not of the language model, by reason
   MachineMemory machine;
   std::vector<PathReport> paths;
 
+  const PathReport& streaming() const { return paths.front(); }
   // The best verdict of the paths that can run; nothing if none can.
   std::optional<Verdict> Best() const;
 };
 
-// `options.experts.residency` is ignored: all are tried. Throws mach::Error if the directory is no
-// readable checkpoint.
+// `options.experts.residency` is ignored: all are tried. Throws kNotFound if the directory holds no
+// model at all.
 Preflight RunPreflight(const RunnableOptions& options, uint64_t ceiling_bytes,
                        const MachineMemory& machine);
 

@@ -3,9 +3,7 @@
 #include <utility>
 
 #include "backend/cpu/cpu_backend.h"
-#include "base/log.h"
 #include "models/loader.h"
-#include "platform/machine_memory.h"
 
 namespace mach::engine {
 namespace {
@@ -42,53 +40,12 @@ ExpertServing ServingOf(const experts::ExpertStore& store, const ExpertInventory
 
 }  // namespace
 
-Error NoTokenizer(const std::filesystem::path& dir) {
-  return {ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
-          "fetch the model's tokenizer.json into that directory"};
-}
-
-ServableCheckpoint OpenServable(const RunnableOptions& options) {
-  ServableCheckpoint source;
-  source.checkpoint = formats::Checkpoint::Open(options.checkpoint);
-  source.experts = FindExperts(*source.checkpoint);
-  RequireServable(*source.checkpoint, source.experts, options.experts.residency);
-  if (!source.experts && !options.experts.trace_file.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "--expert-trace " +
-                                                 options.experts.trace_file.string() + ": " +
-                                                 options.checkpoint.string() + " has no experts");
-  }
-  return source;
-}
-
-RunnableModel LoadRunnable(const RunnableOptions& options, MemoryBudget& budget,
-                           LoadProgress* progress) {
-  return LoadRunnable(OpenServable(options), options, budget, progress);
-}
-
-RunnableModel LoadRunnable(ServableCheckpoint source, const RunnableOptions& options,
-                           MemoryBudget& budget, LoadProgress* progress) {
+RunnableModel LoadRunnable(LoadPlan plan, MemoryBudget& budget, LoadProgress* progress) {
+  const RunnableOptions& options = plan.options;
+  const std::optional<ExpertInventory>& inventory = plan.inventory;
   RunnableModel runnable;
-  runnable.checkpoint = std::move(source.checkpoint);
-  const std::optional<ExpertInventory>& inventory = source.experts;
-  runnable.plan = PlanMemory(*runnable.checkpoint, inventory,
-                             {.experts = options.experts,
-                              .threads = options.threads,
-                              .max_context = options.max_context,
-                              .prefill_chunk = options.prefill_chunk,
-                              .ceiling_bytes = budget.ceiling_bytes(),
-                              .available_bytes = ReadMachineMemory().available_bytes});
-  if (budget.ceiling_bytes() > 0 && runnable.plan.total_bytes > budget.ceiling_bytes()) {
-    LogWarning(
-        "more memory may be needed than --memory-gb allows; such requests are refused or fail",
-        {{"predicted_mib", runnable.plan.total_bytes >> 20},
-         {"ceiling_mib", budget.ceiling_bytes() >> 20},
-         {"context", runnable.plan.context}});
-  }
-  const int64_t own_context = models::ReadModelShape(*runnable.checkpoint).max_context;
-  if (options.max_context == 0 && runnable.plan.max_context < own_context) {
-    LogInfo("requests are limited to the context that memory has room for; --max-context overrides",
-            {{"max_context", runnable.plan.max_context}, {"model_max_context", own_context}});
-  }
+  runnable.checkpoint = std::move(plan.checkpoint);
+  runnable.plan = std::move(plan.memory);
   // The ceiling is the process's, so what is not in buffers counts too.
   budget.Take("process", runnable.plan.Of("process"));
 

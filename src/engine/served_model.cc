@@ -50,10 +50,9 @@ std::string DirectoryName(const std::filesystem::path& path) {
 ServedModel::ServedModel() = default;
 ServedModel::~ServedModel() = default;
 
-std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress) {
+std::unique_ptr<ServedModel> LoadModel(LoadPlan plan, const LoadOptions& options,
+                                       LoadProgress* progress) {
   const Stopwatch watch;
-  // First: what cannot be served this way shows itself before anything large is read.
-  ServableCheckpoint source = OpenServable(options);
   auto served = std::make_unique<ServedModel>();
   served->budget = std::make_unique<MemoryBudget>(options.memory_ceiling_bytes);
   served->tokenizer = LoadTokenizer(options.checkpoint);
@@ -69,7 +68,7 @@ std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress*
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(options.checkpoint);
   served->defaults = ToDefaults(generation);
 
-  RunnableModel runnable = LoadRunnable(std::move(source), options, *served->budget, progress);
+  RunnableModel runnable = LoadRunnable(std::move(plan), *served->budget, progress);
   served->experts = std::move(runnable.experts);
   const models::ModelShape shape = runnable.model->shape();
   if (served->tokenizer->vocab_size() > shape.vocab_size) {

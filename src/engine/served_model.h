@@ -68,7 +68,8 @@ struct ServedModel {
 // The last part of a path, as `ls` would show it: of ".", the working directory's.
 std::string DirectoryName(const std::filesystem::path& path);
 
-// Throws mach::Error naming the file and field.
-std::unique_ptr<ServedModel> LoadModel(const LoadOptions& options, LoadProgress* progress);
+// Carries out a plan for `options`. Throws mach::Error naming the file and field.
+std::unique_ptr<ServedModel> LoadModel(LoadPlan plan, const LoadOptions& options,
+                                       LoadProgress* progress);
 
 }  // namespace mach::engine

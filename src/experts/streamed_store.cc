@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/gigabytes.h"
 #include "base/log.h"
 #include "experts/streamed_lease.h"
 
@@ -18,10 +19,6 @@ constexpr int64_t kArenaShareOfBank = 16;
 constexpr int64_t kLeastShareOfLayer = 4;
 // Guesses hold at most this share of the bank.
 constexpr int32_t kGuessShare = 4;
-
-std::string MiB(uint64_t bytes) {
-  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
-}
 
 }  // namespace
 
@@ -37,11 +34,11 @@ int64_t BankRecords(const formats::ExpertSidecar& sidecar, const StreamOptions& 
   }
   if (records < options.top_k) {
     throw Error(ErrorCode::kInvalidArgument,
-                "an expert cache of " + MiB(options.bank_bytes) + " holds " +
+                "an expert cache of " + GigabytesText(options.bank_bytes) + " holds " +
                     std::to_string(records) + " experts, but one token needs " +
                     std::to_string(options.top_k) + " in a layer",
-                "--expert-cache-gb of at least " +
-                    MiB(static_cast<uint64_t>(options.top_k) * record_bytes));
+                "give --expert-cache-gb at least " +
+                    GigabytesText(static_cast<uint64_t>(options.top_k) * record_bytes));
   }
   return records;
 }
@@ -54,10 +51,10 @@ int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions&
   }
   const auto records = static_cast<int64_t>(options.arena_bytes / sidecar.layout.record_bytes);
   if (records < kMinArenaRecords) {
-    throw Error(ErrorCode::kInvalidArgument, "a prefill arena of " + MiB(options.arena_bytes) +
-                                                 " holds " + std::to_string(records) +
-                                                 " experts; expected at least " +
-                                                 std::to_string(kMinArenaRecords));
+    throw Error(ErrorCode::kInvalidArgument,
+                "a prefill arena of " + GigabytesText(options.arena_bytes) + " holds " +
+                    std::to_string(records) + " experts; expected at least " +
+                    std::to_string(kMinArenaRecords));
   }
   return records;
 }

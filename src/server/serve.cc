@@ -49,7 +49,7 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
-  ModelHost host(engine::DirectoryName(options.load.checkpoint));
+  ModelHost host(engine::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
   http_options.make_error = &App::MakeHttpError;
@@ -71,7 +71,7 @@ int Serve(ServeOptions options) {
   std::string failure;
   std::thread loader([&] {
     try {
-      auto model = options.loader(options.load, &host.progress());
+      auto model = options.loader(&host.progress());
       const ServingConfig serving = DescribeServing(model->info, options.app.profile);
       for (const auto& line : StartupLines(model->info, serving)) {
         PrintLine(line);

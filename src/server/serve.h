@@ -3,6 +3,7 @@
 // start.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,11 +16,9 @@
 namespace mach::server {
 
 struct ServeOptions {
-  engine::LoadOptions load;
-  // How a checkpoint becomes a model: engine::LoadModel, or a test's.
-  std::function<std::unique_ptr<engine::ServedModel>(const engine::LoadOptions&,
-                                                     engine::LoadProgress*)>
-      loader;
+  std::filesystem::path checkpoint;  // what clients may call the model, beside its id
+  // Loads the model, or a test's; called once, on a thread of its own.
+  std::function<std::unique_ptr<engine::ServedModel>(engine::LoadProgress*)> loader;
   // The socket side: host, port, limits, timeouts. Its callbacks are filled in by Serve.
   http::ServerOptions http;
   // api_key, cors_origins, request limits, what the process says about itself.

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/gigabytes.h"
 
 namespace mach {
 namespace {
@@ -21,18 +22,15 @@ bool UsesHugePages(uint64_t bytes) {
   return bytes >= 2 * kHugePageBytes;
 }
 
-std::string MiB(uint64_t bytes) {
-  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
-}
-
 }  // namespace
 
 void MemoryBudget::Take(std::string_view owner, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   if (ceiling_bytes_ != 0 && (bytes > ceiling_bytes_ || total_bytes_ > ceiling_bytes_ - bytes)) {
     throw Error(ErrorCode::kResourceLimit,
-                std::string(owner) + " needs " + MiB(bytes) + ", but " + MiB(total_bytes_) +
-                    " of the ceiling of " + MiB(ceiling_bytes_) + " are taken",
+                std::string(owner) + " needs " + GigabytesText(bytes) + ", but " +
+                    GigabytesText(total_bytes_) + " of the ceiling of " +
+                    GigabytesText(ceiling_bytes_) + " are taken",
                 "raise --memory-gb or choose smaller caches");
   }
   total_bytes_ += bytes;
@@ -80,7 +78,7 @@ Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : o
   if (address == MAP_FAILED) {
     budget.Give(owner, wanted);
     throw Error(ErrorCode::kResourceLimit,
-                "the system has no " + MiB(wanted) + " of memory for " + owner_);
+                "the system has no " + GigabytesText(wanted) + " of memory for " + owner_);
   }
   auto* base = static_cast<std::byte*>(address);
   if (huge) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/gigabytes.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/shell.h"
@@ -37,6 +38,21 @@ TEST(Shell, QuotesOnlyWhatNeedsIt) {
   EXPECT_EQ(ShellWord("it's"), "'it'\\''s'");
   EXPECT_EQ(ShellWord("~/$HOME"), "'~/$HOME'");
   EXPECT_EQ(ShellWord(""), "''");
+}
+
+TEST(Gigabytes, TextIsRoundedUpToThreeDigits) {
+  EXPECT_EQ(GigabytesText(0), "0 GB");
+  EXPECT_EQ(GigabytesText(1), "0.000000001 GB");
+  EXPECT_EQ(GigabytesText(14'155'776), "0.0142 GB");
+  EXPECT_EQ(GigabytesText(999'000'001), "1 GB");
+  EXPECT_EQ(GigabytesText(19'499'999'999), "19.5 GB");
+  EXPECT_EQ(GigabytesText(123'456'789'012), "124 GB");
+}
+
+TEST(Gigabytes, ExactIsExact) {
+  EXPECT_EQ(GigabytesExact(4'000'000'000), "4");
+  EXPECT_EQ(GigabytesExact(72'548'352), "0.072548352");
+  EXPECT_EQ(GigabytesExact(1'500'000'000), "1.5");
 }
 
 TEST(Log, TextQuotesOnlyWhatNeedsIt) {

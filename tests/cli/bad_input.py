@@ -136,7 +136,8 @@ def wrong_usage(directory):
     expect_error("no tokenizer", run("serve", SOURCE, "--backend", "openai", "--port", 0),
                  "tokenizer.json")
     expect_error("memory ceiling", run("serve", SOURCE, "--backend", "openai", "--port", 0,
-                                       "--memory-gb", 0.000001), codes=(1,))
+                                       "--memory-gb", 0.000001),
+                 "needs at least", "--memory-gb allows 0.000001 GB", "mach check", codes=(1,))
     expect_error("unknown instruction set",
                  subprocess.run([MACH, "bench", SOURCE], env={"MACH_ISA": "mmx"},
                                 capture_output=True, timeout=60), "MACH_ISA", codes=(2,))

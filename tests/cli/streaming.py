@@ -157,7 +157,11 @@ def refusals(checkpoint, directory):
         server = Server(MACH, copy, "--streaming", BUFFERED)
         code, errors = server.stop(), "".join(server.errors)
         check(name, code == 1 and server.url is None and file in errors and
-              "mach convert" in errors, f"exit {code}: {errors}")
+              "mach convert" in errors and "listening" not in errors, f"exit {code}: {errors}")
+        outcome = run("check", "--json", copy)
+        paths = json.loads(outcome.stdout)["paths"]
+        check(f"mach check --json: {name}", not paths[0]["runnable"] and
+              file in paths[0]["reason"] + "".join(paths[0]["missing"]), outcome)
         outcome = run("check", copy)
         check(f"mach check: {name}", outcome.returncode in (0, 1, 3) and
               file in outcome.stdout + outcome.stderr, outcome)

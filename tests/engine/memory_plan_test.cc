@@ -49,10 +49,11 @@ TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
   for (const int64_t chunk : {1, 40, 100}) {
     SCOPED_TRACE(chunk);
     MemoryBudget budget;
-    RunnableModel runnable = LoadRunnable({.checkpoint = kGoldenDir / GetParam(),
-                                           .threads = 2,
-                                           .max_context = 150,
-                                           .prefill_chunk = chunk},
+    RunnableModel runnable = LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(),
+                                                       .threads = 2,
+                                                       .max_context = 150,
+                                                       .prefill_chunk = chunk},
+                                                      0),
                                           budget, nullptr);
     const auto state = runnable.model->NewSequence();
     for (int64_t rows = 1; state->length() + rows <= 150 && rows <= chunk; rows += 13) {
@@ -132,7 +133,7 @@ TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
   options.experts.residency = Residency::kStreaming;
   options.experts.cache_bytes = inventory_->TotalBytes() / 2;
   options.experts.allow_buffered = true;
-  RunnableModel runnable = LoadRunnable(options, budget, nullptr);
+  RunnableModel runnable = LoadRunnable(PlanLoading(options, 0), budget, nullptr);
   const auto state = runnable.model->NewSequence();
   Step(*runnable.model, *state, 70);
   Step(*runnable.model, *state, 30);
@@ -192,6 +193,37 @@ TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
   EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options).max_context, 2048);
 }
 
+TEST_F(StreamingPlanTest, WhatCannotFitIsRefusedBeforeLoading) {
+  RunnableOptions options = Anywhere();
+  options.experts.residency = Residency::kStreaming;
+  const uint64_t least = PlanLoading(options, 0).memory.least_bytes;
+  EXPECT_LE(PlanLoading(options, least).memory.least_bytes, least);
+  try {
+    PlanLoading(options, 1 << 20);
+    FAIL() << "it was not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kResourceLimit);
+    const std::string text = error.Describe();
+    EXPECT_NE(text.find("--memory-gb allows 0.00105 GB"), std::string::npos) << text;
+    EXPECT_NE(text.find("mach check " + dir_.string()), std::string::npos) << text;
+  }
+  // With a longer context than fits the requests fail, not the start.
+  options.max_context = 100;
+  options.experts.residency = Residency::kResident;
+  EXPECT_NO_THROW(PlanLoading(options, PlanLoading(options, 0).memory.least_bytes));
+}
+
+TEST_F(StreamingPlanTest, ResidentWhereThatFitsElseStreamed) {
+  RunnableOptions options = Anywhere();
+  options.experts.residency = Residency::kFitting;
+  const LoadPlan roomy = PlanLoading(options, 0);
+  EXPECT_EQ(roomy.options.experts.residency, Residency::kAny);
+  EXPECT_EQ(roomy.memory.expert_bank_bytes, 0U);
+  const LoadPlan tight = PlanLoading(options, roomy.memory.total_bytes - 1);
+  EXPECT_EQ(tight.options.experts.residency, Residency::kStreaming);
+  EXPECT_LE(tight.memory.total_bytes, roomy.memory.total_bytes - 1);
+}
+
 TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
   const Preflight report = RunPreflight(Anywhere(), 0, machine);
@@ -206,8 +238,13 @@ TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   EXPECT_GT(report.paths[0].plan.Of("expert_bank"), 0U);
   EXPECT_GT(report.paths[1].plan.Of("experts"), 0U);
 
-  // Too little for anything.
-  EXPECT_EQ(RunPreflight(Anywhere(), 1 << 20, machine).Best(), Verdict::kWontFit);
+  // Too little for anything: nothing is advised, but the least is named.
+  const Preflight hopeless = RunPreflight(Anywhere(), 1 << 20, machine);
+  EXPECT_EQ(hopeless.Best(), Verdict::kWontFit);
+  for (const PathReport& path : hopeless.paths) {
+    EXPECT_EQ(path.advice, "") << path.name;
+    EXPECT_GT(path.advised.least_bytes, 1U << 20) << path.name;
+  }
   // Room for the ceiling, but not much more in the machine.
   const MachineMemory small{.total_bytes = 16ULL << 30,
                             .available_bytes = report.paths[1].plan.total_bytes + (1 << 20)};
@@ -252,10 +289,30 @@ TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
             (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
   EXPECT_NE(unconverted.paths[0].reason.find("mach convert"), std::string::npos);
 
+  const Preflight raw =
+      RunPreflight({.checkpoint = kGoldenDir / "qwen3_5_moe_bf16_hf", .threads = 2}, 0, machine);
+  EXPECT_EQ(raw.left_out, (std::map<std::string, int64_t>{{"multi-token prediction head", 1},
+                                                          {"vision tower", 1}}));
+
   const Preflight dense =
       RunPreflight({.checkpoint = kGoldenDir / "llama_f32", .threads = 2}, 0, machine);
   EXPECT_NE(dense.paths[0].reason.find("--backend openai"), std::string::npos);
   EXPECT_NE(dense.paths[1].reason.find("--backend openai"), std::string::npos);
+}
+
+TEST_F(StreamingPlanTest, PreflightReportsWhatDoesNotOpen) {
+  const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
+  std::filesystem::remove(dir_ / "expert_sidecar" / "layer_0001.bin");
+  const Preflight report = RunPreflight(Anywhere(), 0, machine);
+  ASSERT_TRUE(report.error);
+  EXPECT_FALSE(report.Best());
+  for (const PathReport& path : report.paths) {
+    EXPECT_FALSE(path.runnable);
+    EXPECT_NE(path.reason.find("layer_0001.bin"), std::string::npos);
+    EXPECT_EQ(path.missing, std::vector<std::string>{"expert_sidecar/layer_0001.bin"});
+  }
+  std::filesystem::remove(dir_ / "config.json");
+  EXPECT_THROW(RunPreflight(Anywhere(), 0, machine), Error);
 }
 
 }  // namespace

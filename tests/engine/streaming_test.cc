@@ -71,11 +71,12 @@ class StreamingTest : public testing::TestWithParam<std::string> {
 
   std::unique_ptr<Loaded> Load(const ExpertOptions& experts, int64_t chunk = 16) const {
     auto loaded = std::make_unique<Loaded>();
-    loaded->runnable = LoadRunnable({.checkpoint = checkpoint_,
-                                     .threads = 2,
-                                     .max_context = 200,
-                                     .prefill_chunk = chunk,
-                                     .experts = experts},
+    loaded->runnable = LoadRunnable(PlanLoading({.checkpoint = checkpoint_,
+                                                 .threads = 2,
+                                                 .max_context = 200,
+                                                 .prefill_chunk = chunk,
+                                                 .experts = experts},
+                                                0),
                                     loaded->budget, nullptr);
     loaded->tokenizer =
         std::make_unique<WordTokenizer>(Pieces(loaded->runnable.model->shape().vocab_size));
@@ -176,8 +177,9 @@ TEST_P(StreamingTest, AMeasurementLeavesTheHeatMapAlone) {
 TEST_P(StreamingTest, LoadingCountsEveryByteOnce) {
   MemoryBudget budget;
   LoadProgress progress;
-  (void)LoadRunnable({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}, budget,
-                     &progress);
+  (void)LoadRunnable(
+      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}, 0), budget,
+      &progress);
   EXPECT_GE(progress.bytes_done.load(), inventory_.TotalBytes());
   EXPECT_LE(progress.bytes_done.load(), progress.bytes_total.load());
 }

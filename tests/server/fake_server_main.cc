@@ -23,8 +23,8 @@ int main(int argc, char** argv) {
   cli.add_flag("--streaming", fake.streaming);
   CLI11_PARSE(cli, argc, argv);
   fake.step_s = step_ms / 1000;
-  options.load.checkpoint = "fake";
-  options.loader = [fake](const mach::engine::LoadOptions&, mach::engine::LoadProgress* progress) {
+  options.checkpoint = "fake";
+  options.loader = [fake](mach::engine::LoadProgress* progress) {
     progress->bytes_total.store(100);
     for (int i = 0; i < 100; ++i) {
       progress->bytes_done.store(static_cast<uint64_t>(i));

@@ -1,0 +1,117 @@
+#include "engine/load_plan.h"
+
+#include <string>
+#include <utility>
+
+#include "base/gigabytes.h"
+#include "base/log.h"
+#include "base/shell.h"
+#include "platform/machine_memory.h"
+
+namespace mach::engine {
+namespace {
+
+MemoryPlan PlanFor(const LoadPlan& plan, Residency residency, uint64_t ceiling_bytes,
+                   uint64_t available_bytes) {
+  const RunnableOptions& options = plan.options;
+  PlanOptions memory{.experts = options.experts,
+                     .threads = options.threads,
+                     .max_context = options.max_context,
+                     .prefill_chunk = options.prefill_chunk,
+                     .ceiling_bytes = ceiling_bytes,
+                     .available_bytes = available_bytes};
+  memory.experts.residency = residency;
+  return PlanMemory(*plan.checkpoint, plan.inventory, memory);
+}
+
+// Without a ceiling, what is available is the limit. With one, the user knows better: memory may
+// become free, or be swapped.
+void RequireRoom(const LoadPlan& plan, uint64_t ceiling_bytes, uint64_t available_bytes) {
+  const uint64_t limit = ceiling_bytes > 0 ? ceiling_bytes : available_bytes;
+  const uint64_t least = plan.memory.least_bytes;
+  if (limit == 0 || least <= limit) {
+    return;
+  }
+  const std::string dir = plan.checkpoint->dir().string();
+  const std::string check = "`mach check " + ShellWord(dir) +
+                            (ceiling_bytes > 0 ? " --memory-gb " + GigabytesExact(limit) : "") +
+                            "` prints what would fit";
+  throw Error(ErrorCode::kResourceLimit,
+              dir +
+                  (plan.options.experts.residency == Residency::kStreaming
+                       ? " with its experts streamed (a bank of " +
+                             GigabytesText(plan.memory.expert_bank_bytes) + ")"
+                   : plan.inventory ? " with all experts resident"
+                                    : "") +
+                  " needs at least " + GigabytesText(least) + " of memory, and " +
+                  (ceiling_bytes > 0 ? "--memory-gb allows " + GigabytesText(limit)
+                                     : GigabytesText(limit) + " are available"),
+              ceiling_bytes > 0
+                  ? check
+                  : check + "; --memory-gb with a larger value loads it all the same");
+}
+
+void ReportContext(const LoadPlan& plan) {
+  const MemoryPlan& memory = plan.memory;
+  if (plan.options.max_context > 0) {
+    if (memory.Judge() == Verdict::kWontFit) {
+      LogWarning("requests near --max-context need more memory than there is",
+                 {{"predicted_mib", memory.total_bytes >> 20},
+                  {"limit_mib", memory.limit_bytes >> 20},
+                  {"max_context", memory.max_context}});
+    }
+  } else if (memory.max_context < memory.model_context) {
+    LogInfo("requests are limited to the context that memory has room for; --max-context overrides",
+            {{"max_context", memory.max_context}, {"model_max_context", memory.model_context}});
+  }
+}
+
+}  // namespace
+
+LoadPlan PlanLoading(const RunnableOptions& options, uint64_t ceiling_bytes) {
+  LoadPlan plan;
+  plan.options = options;
+  plan.checkpoint = formats::Checkpoint::Open(options.checkpoint);
+  plan.inventory = FindExperts(*plan.checkpoint);
+  Residency& residency = plan.options.experts.residency;
+  RequireServable(*plan.checkpoint, plan.inventory, residency);
+  if (!plan.inventory && !options.experts.trace_file.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "--expert-trace " +
+                                                 options.experts.trace_file.string() + ": " +
+                                                 options.checkpoint.string() + " has no experts");
+  }
+  const uint64_t available_bytes = ReadMachineMemory().available_bytes;
+  if (residency == Residency::kFitting) {
+    plan.memory = PlanFor(plan, Residency::kAny, ceiling_bytes, available_bytes);
+    const bool streams = plan.memory.Judge() != Verdict::kFits && plan.inventory &&
+                         plan.inventory->sidecar.has_value();
+    residency = streams ? Residency::kStreaming : Residency::kAny;
+  }
+  plan.memory = PlanFor(plan, residency, ceiling_bytes, available_bytes);
+  RequireRoom(plan, ceiling_bytes, available_bytes);
+  ReportContext(plan);
+  for (const auto& [reason, tensors] : LeftOut(*plan.checkpoint)) {
+    LogInfo("tensors left out", {{"reason", reason}, {"tensors", tensors}});
+  }
+  return plan;
+}
+
+std::map<std::string, int64_t> LeftOut(const formats::Checkpoint& checkpoint) {
+  std::map<std::string, int64_t> tensors;
+  if (formats::IsMoeFamily(checkpoint.model_type())) {
+    for (const std::string& name : checkpoint.TensorNames()) {
+      const std::string reason = formats::SkippedTensorReason(name);
+      if (!reason.empty()) {
+        ++tensors[reason];
+      }
+    }
+  }
+  return tensors;
+}
+
+Error NoTokenizer(const std::filesystem::path& dir) {
+  return {ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
+          "fetch the model's tokenizer.json into that directory"};
+}
+
+}  // namespace mach::engine

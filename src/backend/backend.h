@@ -57,7 +57,7 @@ struct GatedDeltaSpec {
 };
 
 struct GatedDeltaWeights {
-  const VectorWeight* conv = nullptr;     // [channels, taps], the last tap is the current row
+  const VectorWeight* conv = nullptr;     // [taps, channels], the last tap is the current row
   const VectorWeight* a_log = nullptr;    // [v_heads]
   const VectorWeight* dt_bias = nullptr;  // [v_heads]
   const VectorWeight* norm = nullptr;     // [v_dim], a plain gain

@@ -12,7 +12,8 @@ int32_t RequireInt32(const formats::ConfigReader& config, const char* field, int
   return static_cast<int32_t>(config.RequireInt(field, 1, max));
 }
 
-AttentionConfig ReadAttention(const formats::ConfigReader& config, int32_t hidden_size) {
+AttentionConfig ReadAttention(const formats::ConfigReader& config, int32_t hidden_size,
+                              double default_rotary_factor) {
   AttentionConfig attention;
   attention.q_heads = RequireInt32(config, "num_attention_heads", 4096);
   attention.kv_heads =
@@ -27,12 +28,13 @@ AttentionConfig ReadAttention(const formats::ConfigReader& config, int32_t hidde
     config.Fail(config.Has("head_dim") ? "head_dim" : "num_attention_heads",
                 "heads of a multiple of 16 dimensions, not " + std::to_string(attention.head_dim));
   }
-  attention.rope = ReadRope(config, attention.head_dim);
+  attention.rope = ReadRope(config, attention.head_dim, default_rotary_factor);
   return attention;
 }
 
 // Everything but the feed-forward.
-DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string& lm_head) {
+DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string& lm_head,
+                       double default_rotary_factor) {
   const formats::ConfigReader& config = checkpoint.config();
   DecoderConfig decoder;
   decoder.lm_head = lm_head;
@@ -45,7 +47,7 @@ DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string&
   if (const auto act = config.OptionalString("hidden_act"); act && *act != "silu") {
     config.Fail("hidden_act", "\"silu\"");
   }
-  decoder.attention = ReadAttention(config, decoder.hidden_size);
+  decoder.attention = ReadAttention(config, decoder.hidden_size, default_rotary_factor);
   return decoder;
 }
 
@@ -90,15 +92,16 @@ ModelShape DecoderConfig::Shape() const {
 }
 
 DecoderConfig ReadDecoderConfig(const formats::Checkpoint& checkpoint) {
-  DecoderConfig decoder = ReadBase(checkpoint, "lm_head");
+  DecoderConfig decoder = ReadBase(checkpoint, "lm_head", 1.0);
   decoder.mlp = ReadMlpConfig(checkpoint.config());
   return decoder;
 }
 
-DecoderConfig ReadMoeDecoderConfig(const formats::Checkpoint& checkpoint) {
+DecoderConfig ReadMoeDecoderConfig(const formats::Checkpoint& checkpoint,
+                                   double default_rotary_factor) {
   const formats::ConfigReader& config = checkpoint.config();
   const formats::MoeLayout layout = formats::MoeLayout::Of(checkpoint);
-  DecoderConfig decoder = ReadBase(checkpoint, layout.lm_head);
+  DecoderConfig decoder = ReadBase(checkpoint, layout.lm_head, default_rotary_factor);
   decoder.prefix = layout.prefix;
   decoder.zero_centred_norms = layout.raw;
   for (size_t i = 0; i < decoder.layers.size(); ++i) {

@@ -87,7 +87,9 @@ DecoderConfig ReadDecoderConfig(const formats::Checkpoint& checkpoint);
 
 // The same for a Mixture-of-Experts family: names and kinds of layers as the layout has them, MLP
 // sizes where a layer has one, experts and router but for RouterSpec::normalise.
-DecoderConfig ReadMoeDecoderConfig(const formats::Checkpoint& checkpoint);
+// `default_rotary_factor`: see ReadRope.
+DecoderConfig ReadMoeDecoderConfig(const formats::Checkpoint& checkpoint,
+                                   double default_rotary_factor);
 
 // intermediate_size
 MlpConfig ReadMlpConfig(const formats::ConfigReader& config);

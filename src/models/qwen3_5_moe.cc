@@ -2,7 +2,6 @@
 // attention, experts with a gated shared expert in every layer. The text model only: with text
 // alone the three position axes of its rotary embedding are one.
 #include "models/families.h"
-#include "models/rope.h"
 
 namespace mach::models {
 namespace {
@@ -27,12 +26,11 @@ GatedDeltaConfig ReadGatedDelta(const formats::ConfigReader& config) {
 
 DecoderConfig ReadQwen35Moe(const formats::Checkpoint& checkpoint) {
   const formats::ConfigReader& config = checkpoint.config();
-  DecoderConfig decoder = ReadMoeDecoderConfig(checkpoint);
+  DecoderConfig decoder = ReadMoeDecoderConfig(checkpoint, 0.25);
   decoder.attention.qk_norm = true;
   decoder.attention.output_gate = config.BoolOr("attn_output_gate", true);
   decoder.attention.qkv_bias = config.BoolOr("attention_bias", false);
   decoder.attention.o_bias = decoder.attention.qkv_bias;
-  decoder.attention.rope = ReadRope(config, decoder.attention.head_dim, 0.25);
   if (decoder.CountLayers(MixerKind::kGatedDelta) > 0) {
     decoder.gated_delta = ReadGatedDelta(config);
   }

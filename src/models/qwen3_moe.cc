@@ -7,7 +7,7 @@ namespace mach::models {
 DecoderConfig ReadQwen3Moe(const formats::Checkpoint& checkpoint) {
   const formats::ConfigReader& config = checkpoint.config();
   RequireFullAttention(config);
-  DecoderConfig decoder = ReadMoeDecoderConfig(checkpoint);
+  DecoderConfig decoder = ReadMoeDecoderConfig(checkpoint, 1.0);
   decoder.attention.qk_norm = true;
   decoder.attention.qkv_bias = config.BoolOr("attention_bias", false);
   decoder.attention.o_bias = decoder.attention.qkv_bias;

@@ -12,6 +12,6 @@ namespace mach::models {
 // Unknown scaling types are kInvalidArgument, naming the field.
 // Sources: Hugging Face modeling_rope_utils; YaRN: arXiv 2309.00071.
 backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim,
-                           double default_rotary_factor = 1.0);
+                           double default_rotary_factor);
 
 }  // namespace mach::models

@@ -53,7 +53,17 @@ std::unique_ptr<backend::VectorWeight> WeightLoader::DepthwiseConv(const std::st
   const std::string name = module + ".weight";
   const std::optional<TensorView> found = context_.checkpoint.FindTensor(name);
   const bool taps_last = found && found->shape == Shape{channels, 1, taps};
-  return Vector(name, taps_last ? Shape{channels, 1, taps} : Shape{channels, taps, 1});
+  const TensorView stored = context_.checkpoint.RequireFloat(
+      name, taps_last ? Shape{channels, 1, taps} : Shape{channels, taps, 1});
+  std::vector<float> transposed(static_cast<size_t>(taps * channels));
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      transposed[static_cast<size_t>(tap * channels + channel)] =
+          FloatElement(stored, channel * taps + tap);
+    }
+  }
+  return backend().LoadVector(
+      {DType::kF32, Shape{taps, channels}, std::as_bytes(std::span(transposed))});
 }
 
 }  // namespace mach::models

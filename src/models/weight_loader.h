@@ -33,8 +33,8 @@ class WeightLoader {
   std::unique_ptr<backend::VectorWeight> Norm(const std::string& module, int64_t size);
   // As stored; `name` is the tensor's.
   std::unique_ptr<backend::VectorWeight> Vector(const std::string& name, const Shape& shape);
-  // MODULE.weight of a depthwise convolution, [channels, 1, taps] or [channels, taps, 1]: both are
-  // [channels, taps] in memory.
+  // MODULE.weight of a depthwise convolution, [channels, 1, taps] or [channels, taps, 1], as
+  // [taps, channels].
   std::unique_ptr<backend::VectorWeight> DepthwiseConv(const std::string& module, int64_t channels,
                                                        int64_t taps);
 

@@ -210,7 +210,7 @@ TEST(GatedDelta, AgreesWithDoublePrecision) {
     for (size_t c = 0; c < channels; ++c) {
       for (size_t tap = 0; tap < taps; ++tap) {
         if (t + tap + 1 >= taps) {
-          x[c] += static_cast<double>(layers.conv_values[c * taps + tap]) *
+          x[c] += static_cast<double>(layers.conv_values[tap * channels + c]) *
                   tokens.qkv[(t + tap + 1 - taps) * channels + c];
         }
       }

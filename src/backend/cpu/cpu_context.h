@@ -39,12 +39,8 @@ class CpuVector final : public VectorWeight {
   int64_t size() const override { return static_cast<int64_t>(values_.size()); }
   const float* data() const { return values_.data(); }
 
-  // The values as a matrix [size / columns, columns], transposed. Made at the first call.
-  const float* Transposed(int64_t columns) const;
-
  private:
   std::vector<float> values_;
-  mutable std::vector<float> transposed_;
 };
 
 inline const PackedView& Packed(const LinearWeight& weight) {

@@ -10,6 +10,7 @@
 
 #include "app/bandwidth_probe.h"
 #include "app/command.h"
+#include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/clock.h"
 #include "engine/engine.h"
@@ -206,6 +207,13 @@ void PrintRouting(const experts::RoutingSummary& routing) {
       routing.effective, "", 100 * routing.top, 100 * routing.repeated);
 }
 
+engine::RunnableModel Load(const engine::RunnableOptions& options, MemoryBudget& budget) {
+  engine::LoadPlan plan = engine::PlanLoading(options, budget.ceiling_bytes());
+  engine::LoadProgress progress;
+  const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
+  return engine::LoadRunnable(std::move(plan), budget, &progress);
+}
+
 int RunBench(BenchOptions& options) {
   MemoryBudget budget(GigabytesToBytes(options.memory_gb));
   const int64_t longest =
@@ -217,8 +225,7 @@ int RunBench(BenchOptions& options) {
   options.load.experts.keep_heat = false;
   options.load.experts.observe_routing = true;
   const Stopwatch load_watch;
-  engine::RunnableModel runnable = engine::LoadRunnable(
-      engine::PlanLoading(options.load, budget.ceiling_bytes()), budget, nullptr);
+  engine::RunnableModel runnable = Load(options.load, budget);
   const double load_s = load_watch.ElapsedSeconds();
   const formats::Checkpoint* const checkpoint = runnable.checkpoint.get();
   const backend::Backend* const backend = runnable.backend.get();

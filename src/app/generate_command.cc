@@ -10,6 +10,7 @@
 
 #include "app/command.h"
 #include "app/interrupt.h"
+#include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -60,6 +61,13 @@ class TerminalSink final : public engine::GenerationSink {
   double first_token_s_ = 0;
 };
 
+std::unique_ptr<engine::ServedModel> Load(const engine::LoadOptions& options) {
+  engine::LoadPlan plan = engine::PlanLoading(options, options.memory_ceiling_bytes);
+  engine::LoadProgress progress;
+  const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
+  return engine::LoadModel(std::move(plan), options, &progress);
+}
+
 std::string Prompt(const GenerateOptions& options, const engine::ServedModel& model) {
   if (options.raw || !model.chat_template) {
     return options.prompt;
@@ -96,8 +104,7 @@ int RunGenerate(GenerateOptions& options) {
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
   options.load.memory_ceiling_bytes = GigabytesToBytes(options.memory_gb);
   options.residency.Apply(options.load);
-  const auto model = engine::LoadModel(
-      engine::PlanLoading(options.load, options.load.memory_ceiling_bytes), options.load, nullptr);
+  const auto model = Load(options.load);
   engine::GenerationRequest request;
   request.id = "terminal";
   const bool chat = !options.raw && model->chat_template;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "app/command.h"
+#include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/log.h"
 #include "formats/hub.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kProductionPort = 8080;
 constexpr int kGenericPort = 8000;
+constexpr double kLoadingLogSeconds = 5;
 
 struct ServeFlags {
   std::string checkpoint;
@@ -67,6 +69,7 @@ int RunServe(ServeFlags& flags) {
       std::make_shared<engine::LoadPlan>(engine::PlanLoading(load, load.memory_ceiling_bytes));
   options.checkpoint = load.checkpoint;
   options.loader = [plan, load](engine::LoadProgress* progress) {
+    const LoadWatch watch(*progress, kLoadingLogSeconds, LoadingLog());
     return engine::LoadModel(std::move(*plan), load, progress);
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);

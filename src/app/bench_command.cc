@@ -260,7 +260,7 @@ int RunBench(BenchOptions& options) {
         {"depth_tokens", options.depth_tokens},
         {"prefill_chunk", runnable.plan.prefill_chunk},
         {"expert_residency", residency},
-        {"expert_cache_bytes", runnable.plan.expert_bank_bytes},
+        {"expert_cache_bytes", runnable.plan.streaming.bank_bytes},
         {"load_s", load_s},
         {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
         {"decode_tok_s", SpreadJson(result.decode_tok_s)},
@@ -284,7 +284,7 @@ int RunBench(BenchOptions& options) {
     std::printf("  experts %s", residency);
     if (runnable.serving->streaming) {
       std::printf(" (bank %.2f GB, %s, %s%s)",
-                  static_cast<double>(runnable.plan.expert_bank_bytes) / 1e9,
+                  static_cast<double>(runnable.plan.streaming.bank_bytes) / 1e9,
                   runnable.serving->policy.c_str(), runnable.serving->io.c_str(),
                   runnable.serving->prefetch ? ", prefetch" : "");
     }

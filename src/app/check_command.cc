@@ -55,7 +55,7 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
     out["context_tokens"] = path.plan.context;
     out["max_context_tokens"] = path.plan.max_context;
     out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
-    out["expert_cache_bytes"] = path.plan.expert_bank_bytes;
+    out["expert_cache_bytes"] = path.plan.streaming.bank_bytes;
     out["advice"] = path.advice.empty()
                         ? Json()
                         : Json{{"command", path.advice},

@@ -135,9 +135,10 @@ void RequireServable(const formats::Checkpoint& checkpoint,
 }
 
 experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
-                                         const ExpertOptions& options, uint64_t bank_bytes) {
+                                         const ExpertOptions& options, const StreamMemory& memory) {
   experts::StreamOptions stream;
-  stream.bank_bytes = bank_bytes;
+  stream.bank_bytes = memory.bank_bytes;
+  stream.arena_bytes = memory.arena_bytes;
   stream.top_k = inventory.top_k;
   stream.policy = options.policy.empty() ? stream.policy : options.policy;
   stream.prefetch = options.prefetch.value_or(stream.prefetch);
@@ -149,13 +150,14 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
 }
 
 std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
-                                            const ExpertOptions& options, uint64_t bank_bytes) {
+                                            const ExpertOptions& options,
+                                            const StreamMemory& memory) {
   const uint64_t record_bytes = inventory.layout.record_bytes;
   const auto booked = [record_bytes](int64_t records) {
     return Buffer::BookedBytes(static_cast<uint64_t>(records) * record_bytes);
   };
   if (options.residency == Residency::kStreaming) {
-    const experts::StreamOptions stream = MakeStreamOptions(inventory, options, bank_bytes);
+    const experts::StreamOptions stream = MakeStreamOptions(inventory, options, memory);
     return {{"expert_bank", booked(experts::BankRecords(*inventory.sidecar, stream))},
             {"expert_arena", booked(experts::ArenaRecords(*inventory.sidecar, stream))}};
   }
@@ -167,12 +169,13 @@ namespace {
 
 std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& checkpoint,
                                                 const ExpertInventory& inventory,
-                                                const ExpertOptions& options, uint64_t bank_bytes,
-                                                int threads, MemoryBudget& budget,
+                                                const ExpertOptions& options,
+                                                const StreamMemory& memory, int threads,
+                                                MemoryBudget& budget,
                                                 const std::function<void(uint64_t)>& progress) {
   if (options.residency == Residency::kStreaming) {
     return experts::MakeStreamedStore(*inventory.sidecar,
-                                      MakeStreamOptions(inventory, options, bank_bytes), budget,
+                                      MakeStreamOptions(inventory, options, memory), budget,
                                       InSteps(progress));
   }
   if (inventory.sidecar) {
@@ -196,8 +199,9 @@ std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& check
 
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
-                                                  const ExpertOptions& options, uint64_t bank_bytes,
-                                                  int threads, MemoryBudget& budget,
+                                                  const ExpertOptions& options,
+                                                  const StreamMemory& memory, int threads,
+                                                  MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress) {
   std::optional<experts::TraceWriter> trace;  // first: a bad path shows itself before loading
   if (!options.trace_file.empty()) {
@@ -205,7 +209,7 @@ std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& che
                   experts::CacheShape{static_cast<int32_t>(inventory.moe_layers.size()),
                                       inventory.experts()});
   }
-  auto store = MakeStore(checkpoint, inventory, options, bank_bytes, threads, budget, progress);
+  auto store = MakeStore(checkpoint, inventory, options, memory, threads, budget, progress);
   if (options.observe_routing || trace) {
     return experts::MakeObservedStore(std::move(store), inventory.moe_layers, std::move(trace));
   }

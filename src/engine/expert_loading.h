@@ -64,19 +64,27 @@ std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint
 void RequireServable(const formats::Checkpoint& checkpoint,
                      const std::optional<ExpertInventory>& inventory, Residency residency);
 
+// What a streamed store may take (experts/expert_store.h).
+struct StreamMemory {
+  uint64_t bank_bytes = 0;
+  uint64_t arena_bytes = 0;  // 0 = by the size of the bank
+};
+
 experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
-                                         const ExpertOptions& options, uint64_t bank_bytes);
+                                         const ExpertOptions& options, const StreamMemory& memory);
 
 // What LoadExperts will book, by owner. Throws kInvalidArgument if the bank is too small.
 std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
-                                            const ExpertOptions& options, uint64_t bank_bytes);
+                                            const ExpertOptions& options,
+                                            const StreamMemory& memory);
 
 // `progress` gets the bytes of each step. `threads` pack where there is no sidecar. Blocks; throws
 // as the stores do (experts/expert_store.h).
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
-                                                  const ExpertOptions& options, uint64_t bank_bytes,
-                                                  int threads, MemoryBudget& budget,
+                                                  const ExpertOptions& options,
+                                                  const StreamMemory& memory, int threads,
+                                                  MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress);
 
 }  // namespace mach::engine

@@ -40,7 +40,7 @@ void RequireRoom(const LoadPlan& plan, uint64_t ceiling_bytes, uint64_t availabl
               dir +
                   (plan.options.experts.residency == Residency::kStreaming
                        ? " with its experts streamed (a bank of " +
-                             GigabytesText(plan.memory.expert_bank_bytes) + ")"
+                             GigabytesText(plan.memory.streaming.bank_bytes) + ")"
                    : plan.inventory ? " with all experts resident"
                                     : "") +
                   " needs at least " + GigabytesText(least) + " of memory, and " +

@@ -111,7 +111,8 @@ class Planner {
     SetLimits();
     if (inventory_ && options_.experts.residency == Residency::kStreaming) {
       SizeBank();
-      plan_.expert_bank_bytes = WholeRecords(plan_.expert_bank_bytes);
+      plan_.streaming.bank_bytes = WholeRecords(plan_.streaming.bank_bytes);
+      SizeArena();
     }
     SizeChunk();
     plan_.total_bytes = Sum(plan_.bytes);
@@ -145,13 +146,13 @@ class Planner {
     bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
     bytes["process"] = process_bytes_;
     if (inventory_) {
-      bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.expert_bank_bytes));
+      bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.streaming));
     }
     return bytes;
   }
 
   void SizeBank() {
-    plan_.expert_bank_bytes = options_.experts.cache_bytes.value_or(LeastBank());
+    plan_.streaming.bank_bytes = options_.experts.cache_bytes.value_or(LeastBank());
     if (options_.experts.cache_bytes) {
       return;
     }
@@ -162,16 +163,31 @@ class Planner {
       const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
       const bool last = options_.prefill_chunk > 0 || chunk <= kMinChunk;
       if (last || room >= bytes.at("activations")) {
-        plan_.expert_bank_bytes = BankWithin(room);
+        plan_.streaming.bank_bytes = BankWithin(room);
         return;
       }
       chunk /= 2;
     }
   }
 
+  // With room for a layer, prefill waits for nothing but the disk. Taken where memory is left
+  // beside a chunk of the usual size; else the bank's size decides.
+  void SizeArena() {
+    const uint64_t layer =
+        static_cast<uint64_t>(inventory_->experts()) * inventory_->layout.record_bytes;
+    const int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
+    const auto bytes = BytesWithChunk(chunk);
+    const uint64_t others = Sum(bytes) - bytes.at("expert_arena");
+    if (bytes.at("expert_arena") < layer &&
+        others + Buffer::BookedBytes(layer) <= plan_.target_bytes) {
+      plan_.streaming.arena_bytes = layer;
+    }
+  }
+
   // What a store makes of it. Throws kInvalidArgument if that is too little.
   uint64_t WholeRecords(uint64_t bank_bytes) const {
-    const auto stream = MakeStreamOptions(*inventory_, options_.experts, bank_bytes);
+    const auto stream =
+        MakeStreamOptions(*inventory_, options_.experts, {.bank_bytes = bank_bytes});
     return static_cast<uint64_t>(experts::BankRecords(*inventory_->sidecar, stream)) *
            inventory_->layout.record_bytes;
   }
@@ -187,7 +203,7 @@ class Planner {
     uint64_t most = std::max(least, std::min(room, inventory_->TotalBytes()) / record);
     while (least < most) {
       const uint64_t half = (least + most + 1) / 2;
-      if (Sum(ExpertBytes(*inventory_, options_.experts, half * record)) <= room) {
+      if (Sum(ExpertBytes(*inventory_, options_.experts, {.bank_bytes = half * record})) <= room) {
         least = half;
       } else {
         most = half - 1;

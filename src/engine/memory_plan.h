@@ -41,10 +41,10 @@ struct MemoryPlan {
   // Tokens that a request may have: what the user asked for, else the model's own limit or what
   // limit_bytes has room for, in which case it is at least 2,048.
   int64_t max_context = 0;
-  int64_t context = 0;             // tokens that were planned for
-  int64_t prefill_chunk = 0;       // tokens of one forward
-  uint64_t activation_bytes = 0;   // for Backend::ReserveActivations
-  uint64_t expert_bank_bytes = 0;  // whole records, at most all; streamed only
+  int64_t context = 0;            // tokens that were planned for
+  int64_t prefill_chunk = 0;      // tokens of one forward
+  uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
+  StreamMemory streaming;         // of whole records; only where experts are streamed
 
   uint64_t Of(const std::string& owner) const {
     const auto it = bytes.find(owner);
@@ -57,7 +57,8 @@ struct MemoryPlan {
 // Reads headers only. The context planned for is the one that the user asked for, else the model's
 // own up to 32,768 tokens. Without a size of the bank it gets what is left beside that context and
 // a chunk of 2,048 tokens (fewer, down to 512, where the bank would be smaller than the chunk's
-// activations), at least one layer's top_k experts and at most all. Without a
+// activations), at least one layer's top_k experts and at most all. The arena gets a whole layer
+// where memory has room for it beside that, else what follows from the bank. Without a
 // prefill_chunk a Mixture-of-Experts model gets the largest power of two from 512 to 8,192 that
 // fits beside all that, a dense one 512. Throws mach::Error for a checkpoint that cannot be loaded.
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,

@@ -20,8 +20,8 @@ std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
   command += path.name == "streaming"  ? " --streaming"
              : path.name == "resident" ? " --no-streaming"
                                        : " --backend openai";
-  if (plan.expert_bank_bytes > 0) {
-    command += " --expert-cache-gb " + GigabytesExact(plan.expert_bank_bytes);
+  if (plan.streaming.bank_bytes > 0) {
+    command += " --expert-cache-gb " + GigabytesExact(plan.streaming.bank_bytes);
   }
   if (path.name == "streaming" && options.experts.allow_buffered) {
     command += " --allow-buffered-io";

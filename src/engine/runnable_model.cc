@@ -19,7 +19,7 @@ uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertIn
     return bytes + inventory->TotalBytes();
   }
   const bool warm = options.keep_heat && std::filesystem::exists(inventory->HeatFile());
-  return bytes + (warm ? runnable.plan.expert_bank_bytes : 0);
+  return bytes + (warm ? runnable.plan.streaming.bank_bytes : 0);
 }
 
 ExpertServing ServingOf(const experts::ExpertStore& store, const ExpertInventory& inventory,
@@ -62,8 +62,8 @@ RunnableModel LoadRunnable(LoadPlan plan, MemoryBudget& budget, LoadProgress* pr
   if (inventory) {
     // First, because a bad sidecar or a disk without direct reads shows itself here.
     runnable.experts =
-        LoadExperts(*runnable.checkpoint, *inventory, options.experts,
-                    runnable.plan.expert_bank_bytes, runnable.backend->threads(), budget, on_bytes);
+        LoadExperts(*runnable.checkpoint, *inventory, options.experts, runnable.plan.streaming,
+                    runnable.backend->threads(), budget, on_bytes);
     runnable.serving = ServingOf(*runnable.experts, *inventory, options.experts);
   }
   runnable.model = models::BuildModel({.checkpoint = *runnable.checkpoint,

@@ -110,7 +110,7 @@ void Serve(Fixture& fixture, mach::http::Request request) {
   }
   const auto exchange = std::make_shared<MemoryExchange>(fixture.loop, std::move(request));
   fixture.app.Handle(exchange);
-  const double deadline_s = mach::NowSeconds() + 20;
+  const double deadline_s = mach::NowSeconds() + 100;
   while (!exchange->finished()) {
     if (!fixture.loop.RunOne()) {
       std::this_thread::yield();

@@ -3,7 +3,8 @@
 #
 # Inputs: fuzz/corpus/TARGET/ (small files in the repository), what tools/make_fuzz_seeds.py makes
 # from the golden checkpoints, and what earlier runs found (build/fuzz-corpus/TARGET/). An optional
-# fuzz/dict/TARGET.dict is used. Crashing inputs land in build/fuzz-artifacts/.
+# fuzz/dict/TARGET.dict is used. Crashing inputs land in build/fuzz-artifacts/, and so do those that
+# take more than 10 seconds of the processor.
 #
 # usage: tools/fuzz_all.sh [SECONDS] [TARGET ...]       (60 seconds each is the scheduled run)
 set -euo pipefail
@@ -23,9 +24,23 @@ run_one() {
     [[ ! -d $dir ]] || inputs+=("$dir")
   done
   [[ ! -f fuzz/dict/$target.dict ]] || options+=("-dict=fuzz/dict/$target.dict")
-  "$binary" "${inputs[@]}" "${options[@]}" -max_total_time="$seconds" -timeout=10 \
-    -rss_limit_mb=3072 -print_final_stats=1 -verbosity=1 \
-    -artifact_prefix="build/fuzz-artifacts/$target-" >"$log" 2>&1 </dev/null || status=$?
+  local artifacts=build/fuzz-artifacts/$target-
+  rm -f "$artifacts"slow-unit-*
+  # By the clock an input may be slow because the machine is busy.
+  "$binary" "${inputs[@]}" "${options[@]}" -max_total_time="$seconds" -timeout=120 \
+    -report_slow_units=10 -rss_limit_mb=3072 -print_final_stats=1 -verbosity=1 \
+    -artifact_prefix="$artifacts" >"$log" 2>&1 </dev/null || status=$?
+  local input
+  for input in "$artifacts"slow-unit-*; do
+    [[ -f $input ]] || continue
+    if (ulimit -t 10 && "$binary" -timeout=1200 -artifact_prefix="$artifacts" "$input") \
+      >>"$log" 2>&1 </dev/null; then
+      rm "$input"
+    else
+      echo "$input takes more than 10 s of the processor" >>"$log"
+      status=1
+    fi
+  done
   local runs
   runs=$(awk '/^stat::number_of_executed_units/ { print $2 }' "$log")
   if ((status != 0)) || [[ -z $runs || $runs == 0 ]]; then

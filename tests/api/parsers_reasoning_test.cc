@@ -1,10 +1,11 @@
 // Reasoning, marker holding and special tokens: openai-api.md section 9.
+#include <algorithm>
 #include <array>
-#include <ctime>
 
 #include <gtest/gtest.h>
 
 #include "tests/api/parsers_support.h"
+#include "tests/support/cpu_time.h"
 
 namespace mach::api {
 namespace {
@@ -251,13 +252,6 @@ TEST(Corpus, TruncatedAnywhere) {
   }
 }
 
-// Processor time of this thread: what neighbours on the machine do does not count.
-double CpuSeconds() {
-  timespec now = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
 // Eight times the text may cost eight times as much, not sixty-four times.
 TEST(Corpus, LinearTime) {
   constexpr size_t kSmallBytes = 16'000;
@@ -284,20 +278,25 @@ TEST(Corpus, LinearTime) {
       whole += text.repeated;
     }
     const std::vector<std::string> pieces = Cut(whole, in_one_piece ? whole.size() : 1);
-    const double begin = CpuSeconds();
+    const double begin = testing_support::ThreadCpuSeconds();
     ParsePieces(Case(format, ReasoningFormat::kQwen3), pieces);
-    return CpuSeconds() - begin;
+    return testing_support::ThreadCpuSeconds() - begin;
   };
   for (const CallFormat format :
        {CallFormat::kNone, CallFormat::kQwen3Coder, CallFormat::kHermes, CallFormat::kHarmony,
         CallFormat::kDeepseekV4, CallFormat::kDeepseekV32}) {
     for (const Text& text : texts) {
       for (const bool in_one_piece : {false, true}) {
-        const double small = seconds(format, text, kSmallBytes, in_one_piece);
-        const double large = seconds(format, text, kFactor * kSmallBytes, in_one_piece);
-        // The constant is for caches and page faults of runs that take next to nothing.
-        EXPECT_LT(large, 3 * kFactor * small + 0.02)
-            << static_cast<int>(format) << ' ' << text.start << text.repeated;
+        // The constant is for caches and page faults of runs that take next to nothing. What
+        // disturbs a run only makes it longer, so the shortest of some are compared.
+        double small = seconds(format, text, kSmallBytes, in_one_piece);
+        double large = seconds(format, text, kFactor * kSmallBytes, in_one_piece);
+        const auto limit = [&] { return 3 * kFactor * small + 0.02; };
+        for (int tries = 1; tries < 5 && large >= limit(); ++tries) {
+          small = std::min(small, seconds(format, text, kSmallBytes, in_one_piece));
+          large = std::min(large, seconds(format, text, kFactor * kSmallBytes, in_one_piece));
+        }
+        EXPECT_LT(large, limit()) << static_cast<int>(format) << ' ' << text.start << text.repeated;
       }
     }
   }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The memory that `mach check` predicts against what a server takes at its peak, on a synthetic
-checkpoint of some hundred megabytes: within 5 %, and never above --memory-gb.
+checkpoint of some hundred megabytes: at most 5 % above it, not far below, and never above
+--memory-gb.
 
 usage: memory.py MACH_BINARY [CHECKPOINT]
 """
@@ -29,7 +30,7 @@ def request(server, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     call = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with opener.open(call, timeout=300) as reply:
+    with opener.open(call, timeout=600) as reply:
         return json.loads(reply.read())
 
 
@@ -59,8 +60,10 @@ def compare(checkpoint, path, serve_flags, shared, check_flags=()):
     plan = predicted(checkpoint, path, [*shared, *check_flags])
     process = measured(checkpoint, [*serve_flags, *check_flags, *shared])
     want, got = plan["predicted_bytes"]["total"], process["peak_rss_bytes"]
+    # What the program itself takes is an estimate, made not to be too low; all else is counted.
+    least = (1 - TOLERANCE) * (want - plan["predicted_bytes"]["process"])
     accounted = {owner: megabytes(size) for owner, size in process["accounted_bytes"].items()}
-    check(f"{path} {' '.join(check_flags)}", abs(got - want) <= TOLERANCE * want,
+    check(f"{path} {' '.join(check_flags)}", least <= got <= (1 + TOLERANCE) * want,
           f"predicted {megabytes(want)}, peak {megabytes(got)} ({got / want - 1:+.1%}); {accounted}")
     return got
 

@@ -58,7 +58,7 @@ class RecordingSink final : public GenerationSink {
 
   Outcome Wait() {
     std::unique_lock lock(mutex_);
-    const bool ended = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ended_; });
+    const bool ended = changed_.wait_for(lock, std::chrono::seconds(300), [&] { return ended_; });
     EXPECT_TRUE(ended) << "no last event";
     return outcome_;
   }

@@ -194,15 +194,14 @@ TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
   options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
-    // A record that failed is read well the next time.
-    const auto failed = std::make_shared<std::set<std::pair<int32_t, uint64_t>>>();
+    // What failed is read well the second time, which has the tag of the first.
+    const auto failed = std::make_shared<std::set<uint64_t>>();
     return InjectFaults(std::move(reader), [failed](uint64_t index, const ReadRequest& request) {
-      const std::pair record(request.file, request.offset_bytes);
-      if (failed->erase(record) > 0) {
+      if (failed->erase(request.tag) > 0) {
         return ReadFault::kNone;
       }
       if (index % 8 == 3 || index % 8 == 5) {
-        failed->insert(record);
+        failed->insert(request.tag);
       }
       switch (index % 8) {
         case 1:

@@ -17,6 +17,9 @@ namespace mach::testing {
 
 class RawClient {
  public:
+  // Far more than anything takes that is well: a busy machine is no failure.
+  static constexpr int kPatienceMs = 60000;
+
   explicit RawClient(int port, int receive_buffer_bytes = 0) {
     fd_ = socket(AF_INET, SOCK_STREAM, 0);
     if (receive_buffer_bytes > 0) {
@@ -43,7 +46,7 @@ class RawClient {
   void ShutdownWrite() { shutdown(fd_, SHUT_WR); }
 
   // False once the server has closed or does not take more for `timeout_ms`.
-  bool Send(std::string_view data, int timeout_ms = 5000) {
+  bool Send(std::string_view data, int timeout_ms = kPatienceMs) {
     while (!data.empty()) {
       pollfd waiting{fd_, POLLOUT, 0};
       if (poll(&waiting, 1, timeout_ms) != 1) {
@@ -60,7 +63,7 @@ class RawClient {
 
   // Reads until `text` has arrived; returns and removes everything up to its end. Empty if the
   // server closed or stayed silent for `timeout_ms` before.
-  std::string ReadUntil(std::string_view text, int timeout_ms = 5000) {
+  std::string ReadUntil(std::string_view text, int timeout_ms = kPatienceMs) {
     while (true) {
       const size_t at = received_.find(text);
       if (at != std::string::npos) {
@@ -75,7 +78,7 @@ class RawClient {
   }
 
   // Everything until the server closes; `closed` says whether it did so in time.
-  std::string ReadAll(bool* closed = nullptr, int timeout_ms = 5000) {
+  std::string ReadAll(bool* closed = nullptr, int timeout_ms = kPatienceMs) {
     while (ReadSome(timeout_ms)) {
     }
     if (closed != nullptr) {
@@ -85,7 +88,7 @@ class RawClient {
   }
 
   // One response with a Content-Length: head and body.
-  std::string ReadResponse(int timeout_ms = 5000) {
+  std::string ReadResponse(int timeout_ms = kPatienceMs) {
     std::string out = ReadUntil("\r\n\r\n", timeout_ms);
     const size_t at = out.find("Content-Length: ");
     if (at == std::string::npos) {

@@ -12,6 +12,7 @@
 #include "formats/convert.h"
 #include "golden_runner.h"
 #include "models/registry.h"
+#include "tests/formats/test_files.h"
 
 namespace mach::models {
 namespace {
@@ -42,13 +43,12 @@ TEST(MoeLayouts, EngineCheckpointsGiveTheBitsOfTheirSource) {
   for (const char* name : {"qwen3_moe_bf16_hf", "qwen3_moe_q4_g64", "qwen3_5_moe_bf16_hf",
                            "qwen3_5_moe_bf16", "qwen3_5_moe_q4_g32"}) {
     SCOPED_TRACE(name);
-    const auto out = std::filesystem::path(testing::TempDir()) / ("mach_moe_" + std::string(name));
-    std::filesystem::remove_all(out);
+    const formats::ScratchDir scratch;
+    const std::filesystem::path out = scratch.path() / name;
     formats::Convert({.source = GoldenDir() / name, .out = out, .threads = 1}, nullptr);
     ASSERT_TRUE(formats::ExpertSidecar::Find(out).has_value());
     const auto prompt = Prompt(GoldenDir() / name);
     EXPECT_EQ(AllLogits(out, prompt), AllLogits(GoldenDir() / name, prompt));
-    std::filesystem::remove_all(out);
   }
 }
 

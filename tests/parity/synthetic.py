@@ -1,7 +1,6 @@
 """Small tokenizer.json files for the components that the real tokenisers do not use."""
 import json
 import pathlib
-import tempfile
 
 from corpus import SAMPLES
 
@@ -153,8 +152,8 @@ def make_all():
     return files
 
 
-def write_all():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="mach-parity-"))
+def write_all(folder):
+    folder = pathlib.Path(folder)
     for name, content in make_all().items():
         path = folder / f"{name}.json"
         path.write_text(json.dumps(content), encoding="utf-8")

@@ -14,6 +14,7 @@ import random
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 from tokenizers import Tokenizer
@@ -120,11 +121,12 @@ def main():
     if not real:
         raise SystemExit(f"no tokenizers under {args.modules}: run npm ci there first")
     work = [(name, path, args.driver, args.count, args.seed, True) for name, path in real.items()]
-    work += [(name, path, args.driver, args.synthetic_count, args.seed, False)
-             for name, path in synthetic.write_all()]
-    work = [item for item in work if names is None or item[0] in names]
-    with concurrent.futures.ProcessPoolExecutor(max_workers=2) as pool:
-        total = sum(pool.map(compare, *zip(*work)))
+    with tempfile.TemporaryDirectory(prefix="mach-parity-") as folder:
+        work += [(name, path, args.driver, args.synthetic_count, args.seed, False)
+                 for name, path in synthetic.write_all(folder)]
+        work = [item for item in work if names is None or item[0] in names]
+        with concurrent.futures.ProcessPoolExecutor(max_workers=2) as pool:
+            total = sum(pool.map(compare, *zip(*work)))
     print(f"{len(work)} tokenizers: {total} differences")
     return 1 if total else 0
 

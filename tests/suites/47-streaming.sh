@@ -5,6 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=${MACH_PYTHON:-python3}
 mach=${MACH_BIN:-build/dev/bin/mach}
+export no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
 log=build/test-logs/streaming-parts.log
 mkdir -p build/test-logs
 {

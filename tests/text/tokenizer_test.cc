@@ -3,7 +3,6 @@
 #include "text/tokenizer.h"
 
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <random>
 #include <string>
@@ -15,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "tests/support/cpu_time.h"
 #include "text/byte_level.h"
 #include "text/unicode.h"
 
@@ -277,10 +277,9 @@ TEST(TokenizerTest, LongWordsTakeAboutLinearTime) {
       while (text.size() < 1'000'000) {
         text += unit;
       }
-      const auto begin = std::chrono::steady_clock::now();
+      const double begin = testing_support::ThreadCpuSeconds();
       const auto ids = tokenizer->Encode(text, false);
-      const auto took = std::chrono::steady_clock::now() - begin;
-      EXPECT_LT(took, std::chrono::seconds(5)) << unit;
+      EXPECT_LT(testing_support::ThreadCpuSeconds() - begin, 20) << unit;
       EXPECT_EQ(tokenizer->Decode(ids, false), text);
     }
   }

@@ -99,7 +99,7 @@ class Checker {
     }
     const bool has_sidecar = Has(formats::ExpertSidecar::kDirName);
     if (residency == Residency::kStreaming && !has_sidecar &&
-        formats::IsMoeFamily(checkpoint_->model_type())) {
+        formats::FindMoeFamily(checkpoint_->model_type())) {
       path.missing.push_back(std::string(formats::ExpertSidecar::kDirName) + "/");
     }
     if (has_sidecar && !Has(formats::Manifest::kFileName)) {

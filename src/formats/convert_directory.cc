@@ -91,7 +91,7 @@ std::string Fingerprint(const ConvertOptions& options, const Checkpoint& checkpo
 // An engine checkpoint is one that can be served: a copy of anything else would only look like one.
 void RequireServable(const Checkpoint& checkpoint) {
   const std::string& type = checkpoint.model_type();
-  if (!IsMoeFamily(type) &&
+  if (!FindMoeFamily(type) &&
       std::find(kDenseTypes.begin(), kDenseTypes.end(), type) == kDenseTypes.end()) {
     throw Error(ErrorCode::kUnsupported,
                 checkpoint.root_config().Where("model_type") + " is \"" + type +
@@ -150,7 +150,7 @@ ConversionPlan PlanDirectory(const ConversionContext& context, const fs::path& d
   plan.source = checkpoint;
   plan.skipped = files.skipped;
   plan.fingerprint = Fingerprint(context.options, *checkpoint, files.text);
-  const bool moe = IsMoeFamily(checkpoint->model_type());
+  const bool moe = FindMoeFamily(checkpoint->model_type()).has_value();
   if (context.options.bits) {
     RefuseToQuantise(*checkpoint);
   }

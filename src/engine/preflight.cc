@@ -88,7 +88,10 @@ class Checker {
   }
 
  private:
-  bool Has(const char* name) const { return std::filesystem::exists(checkpoint_->dir() / name); }
+  bool Has(const char* name) const {
+    std::error_code ignored;
+    return std::filesystem::exists(checkpoint_->dir() / name, ignored);
+  }
 
   PathReport Check(const std::string& name, Residency residency) {
     PathReport path;

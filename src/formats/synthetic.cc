@@ -327,11 +327,7 @@ ConvertResult WriteSynthetic(const SyntheticOptions& options,
   convert.tool_version = options.tool_version;
   ThreadPool pool(options.threads > 0 ? options.threads : PhysicalCores());
   const ConversionContext context{convert, pool};
-  try {
-    return WriteCheckpoint(convert, SyntheticPlan(options, context).Make(), progress);
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw Error(ErrorCode::kIo, error.what());
-  }
+  return WriteCheckpoint(convert, SyntheticPlan(options, context).Make(), progress);
 }
 
 }  // namespace mach::formats

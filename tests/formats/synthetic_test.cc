@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -236,7 +237,17 @@ TEST(Synthetic, TheSameCheckpointIsNotWrittenTwice) {
   EXPECT_FALSE(WriteSynthetic(options, {}).already_done);
   EXPECT_TRUE(WriteSynthetic(options, {}).already_done);
   options.seed = 7;
-  EXPECT_THROW(WriteSynthetic(options, {}), Error);
+  EXPECT_THAT(ErrorOf([&] { WriteSynthetic(options, {}); }),
+              testing::HasSubstr("exists and was written by `mach synth --shape tiny --bits 4 "
+                                 "--group-size 64 --seed 1` (choose another --out, or add "
+                                 "--force"));
+  // As an earlier version, which wrote other bytes, left it.
+  options.seed = 1;
+  Manifest earlier = *Manifest::Find(options.out);
+  earlier.source_fingerprint = std::string(32, '0');
+  WriteFileAtomically(options.out / "mach.json", earlier.ToJson());
+  EXPECT_THAT(ErrorOf([&] { WriteSynthetic(options, {}); }),
+              testing::HasSubstr("was written by another version of mach"));
   options.force = true;
   EXPECT_FALSE(WriteSynthetic(options, {}).already_done);
 }

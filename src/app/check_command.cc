@@ -1,7 +1,9 @@
 // mach check: whether and how a checkpoint can be served on this machine, from its headers.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -173,14 +175,20 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
 // Reads and checks every byte that a checksum covers.
 void Verify(const std::filesystem::path& dir) {
   const auto checkpoint = formats::Checkpoint::Open(dir);
-  bool compared = false;
+  std::optional<std::vector<std::string>> edited;
   {
     ProgressBar bar("verifying");
-    compared = checkpoint->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); });
+    edited = checkpoint->Verify([&](uint64_t done, uint64_t total) { bar.Update(done, total); });
   }
-  std::fprintf(
-      stderr, "%s\n",
-      compared ? "verified" : "not verified: without mach.json the files have no checksums");
+  if (!edited) {
+    std::fprintf(stderr, "not verified: without mach.json the files have no checksums\n");
+    return;
+  }
+  std::fprintf(stderr, "verified\n");
+  for (const std::string& name : *edited) {
+    std::fprintf(stderr, "note: %s was edited after the conversion, as it may be\n",
+                 (dir / name).c_str());
+  }
 }
 
 int RunCheck(CheckOptions& options) {

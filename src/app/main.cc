@@ -9,6 +9,7 @@
 #include "app/nearest_name.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "platform/file.h"
 
 namespace mach::app {
 namespace {
@@ -35,7 +36,7 @@ const CLI::App* Chosen(const CLI::App& root) {
   return chosen.empty() ? &root : chosen.front();
 }
 
-// CLI11 reports arguments it could not place; the nearest flag is what the user meant.
+// CLI11 keeps arguments it could not place; the nearest flag or command is what the user meant.
 int ReportUnexpected(const CLI::App& root) {
   const CLI::App* app = Chosen(root);
   std::vector<std::string> known;
@@ -47,13 +48,17 @@ int ReportUnexpected(const CLI::App& root) {
   for (const CLI::App* command : app->get_subcommands({})) {
     known.push_back(command->get_name());
   }
-  const std::vector<std::string> extras = root.remaining(true);
-  const std::string unexpected = extras.empty() ? "" : extras.front();
+  const std::string unexpected = root.remaining(true).front();
   const std::string bare = unexpected.substr(0, unexpected.find('='));
-  std::fprintf(stderr, "%s: unknown argument %s", app->get_name().c_str(), unexpected.c_str());
+  const bool is_command = app == &root && !unexpected.starts_with('-');
+  std::fprintf(stderr, "%s: unknown %s %s", app->get_name().c_str(),
+               is_command ? "command" : "argument", unexpected.c_str());
   const std::string nearest = NearestName(bare, known);
   if (!nearest.empty()) {
     std::fprintf(stderr, "; did you mean %s?", nearest.c_str());
+  } else {
+    std::fprintf(stderr, "; see `%s --help`",
+                 (app == &root ? "mach" : "mach " + app->get_name()).c_str());
   }
   std::fprintf(stderr, "\n");
   return kExitUsage;
@@ -79,6 +84,10 @@ int Main(int argc, char** argv) {
   } catch (const CLI::Success& done) {
     return root.exit(done);
   } catch (const CLI::ParseError& error) {
+    // A mistyped command is also a missing one, which CLI11 reports first.
+    if (Chosen(root) == &root && root.remaining_size(true) > 0) {
+      return ReportUnexpected(root);
+    }
     root.exit(error);
     return kExitUsage;
   }
@@ -100,6 +109,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mach: %s\n", error.Describe().c_str());
     return error.code() == mach::ErrorCode::kInvalidArgument ? mach::app::kExitUsage
                                                              : mach::app::kExitFailed;
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::fprintf(stderr, "mach: %s\n", mach::FileSystemReason(error).c_str());
+    return mach::app::kExitFailed;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mach: %s\n", error.what());
     return mach::app::kExitFailed;

@@ -29,6 +29,7 @@ int RunModels(const ModelsOptions& options) {
                       {"quantisation", entry.quantisation},
                       {"size_bytes", entry.size_bytes},
                       {"supported", models::FindArch(entry.model_type) != nullptr},
+                      {"tokenizer", entry.has_tokenizer},
                       {"problem", entry.problem}});
     }
     std::printf("%s\n", list.dump(2).c_str());
@@ -48,8 +49,9 @@ int RunModels(const ModelsOptions& options) {
   for (const formats::LocalCheckpoint& entry : found) {
     const bool supported = models::FindArch(entry.model_type) != nullptr;
     const std::string status = !entry.problem.empty() ? entry.problem
-                               : supported            ? "ready"
-                                                      : "architecture not supported";
+                               : !supported           ? "architecture not supported"
+                               : !entry.has_tokenizer ? "no tokenizer.json, cannot be served"
+                                                      : "ready";
     std::printf("%-44s %-12s %-26s %6.0f MB  %s\n", entry.name.c_str(), entry.model_type.c_str(),
                 entry.quantisation.c_str(), static_cast<double>(entry.size_bytes) / 1e6,
                 status.c_str());
@@ -67,7 +69,8 @@ Command AddModels(CLI::App& root) {
                   "Checkpoints, or directories that hold some (default: ./models if it is there)");
   app->add_flag("--json", options->json, "Print JSON");
   return {app, [options] {
-            if (options->directories.empty() && std::filesystem::is_directory("models")) {
+            std::error_code ignored;
+            if (options->directories.empty() && std::filesystem::is_directory("models", ignored)) {
               options->directories.emplace_back("models");
             }
             return RunModels(*options);

@@ -1,14 +1,17 @@
 // mach synth: an engine checkpoint of a chosen shape with random weights.
 #include <algorithm>
 #include <cstdio>
+#include <iomanip>
 #include <memory>
+#include <optional>
+#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "app/command.h"
 #include "app/interrupt.h"
 #include "app/progress_bar.h"
+#include "base/error.h"
 #include "formats/synthetic.h"
 
 namespace mach::app {
@@ -17,18 +20,56 @@ namespace {
 struct SynthOptions {
   formats::SyntheticOptions write;
   std::string shape;
-  // One for each of formats::kSyntheticFlags: what the flag says instead of the named shape; -1 =
-  // not given.
-  std::vector<int64_t> overrides = std::vector<int64_t>(std::size(formats::kSyntheticFlags), -1);
+  std::string family;  // empty = that of the named shape
+  // One for each of formats::SyntheticFlags: what the flag says instead of the named shape.
+  std::vector<std::optional<int64_t>> overrides =
+      std::vector<std::optional<int64_t>>(formats::SyntheticFlags().size());
 };
 
-int RunSynth(SynthOptions options) {
-  options.write.shape = formats::NamedSyntheticShape(options.shape);
-  for (size_t i = 0; i < std::size(formats::kSyntheticFlags); ++i) {
-    if (options.overrides[i] >= 0) {
-      options.write.shape.*formats::kSyntheticFlags[i].field = options.overrides[i];
-    }
+std::vector<std::string> Families() {
+  return {formats::MoeFamilyName(formats::MoeFamily::kQwen35Moe),
+          formats::MoeFamilyName(formats::MoeFamily::kQwen3Moe)};
+}
+
+formats::SyntheticShape WantedShape(const SynthOptions& options) {
+  formats::SyntheticShape shape = formats::NamedSyntheticShape(options.shape);
+  if (!options.family.empty()) {
+    shape.family = *formats::FindMoeFamily(options.family);
   }
+  for (size_t i = 0; i < options.overrides.size(); ++i) {
+    const formats::SyntheticFlag& flag = formats::SyntheticFlags()[i];
+    if (!options.overrides[i]) {
+      continue;
+    }
+    if (flag.hybrid && !shape.is_hybrid()) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          std::string(flag.flag) + " means nothing for " + formats::MoeFamilyName(shape.family),
+          "leave it out, or add --family " +
+              formats::MoeFamilyName(formats::MoeFamily::kQwen35Moe));
+    }
+    shape.*flag.field = *options.overrides[i];
+  }
+  return shape;
+}
+
+// A line for each named shape.
+std::string ListShapes() {
+  std::ostringstream text;
+  text << "Shapes, and their size on disk with the default --bits:\n";
+  for (const std::string& name : formats::SyntheticShapeNames()) {
+    const formats::SyntheticShape shape = formats::NamedSyntheticShape(name);
+    const double bytes = static_cast<double>(formats::SyntheticBytes(shape, {}));
+    text << "  " << std::left << std::setw(14) << name << std::right << std::setw(7) << std::fixed
+         << std::setprecision(bytes < 1e8 ? 3 : 1) << bytes / 1e9 << " GB  "
+         << formats::MoeFamilyName(shape.family) << ", " << shape.layers << " layers of "
+         << shape.experts << " experts, hidden " << shape.hidden_size << "\n";
+  }
+  return text.str();
+}
+
+int RunSynth(SynthOptions options) {
+  options.write.shape = WantedShape(options);
   CatchInterrupts();
   formats::ConvertResult result;
   {
@@ -56,18 +97,21 @@ Command AddSynth(CLI::App& root) {
   options->write.tool_version = MACH_VERSION;
   CLI::App* app = root.add_subcommand(
       "synth", "Write a Mixture-of-Experts checkpoint with random weights, to measure with");
-  app->footer(
-      "The checkpoint loads and serves like a real one; its answers are words without meaning "
-      "that\n"
-      "end only at max_tokens. The same flags give the same bytes.");
+  // A function, so that only --help computes sizes.
+  app->footer([] {
+    return ListShapes() +
+           "The checkpoint loads and serves like a real one; its answers are words without "
+           "meaning that\nend only at max_tokens. The same flags give the same bytes.";
+  });
   app->add_option("--shape", options->shape, "Shape to begin with")
       ->required()
       ->check(CLI::IsMember(formats::SyntheticShapeNames()));
   app->add_option("--out", options->write.out, "Directory to write")->required();
-  for (size_t i = 0; i < std::size(formats::kSyntheticFlags); ++i) {
-    app->add_option(formats::kSyntheticFlags[i].flag, options->overrides[i],
-                    formats::kSyntheticFlags[i].help)
-        ->check(CLI::NonNegativeNumber);
+  app->add_option("--family", options->family, "Of models; default: that of the shape")
+      ->check(CLI::IsMember(Families()));
+  for (size_t i = 0; i < options->overrides.size(); ++i) {
+    const formats::SyntheticFlag& flag = formats::SyntheticFlags()[i];
+    app->add_option(flag.flag, options->overrides[i], flag.help);
   }
   app->add_option("--bits", options->write.scheme.bits,
                   "Of all linear layers but routers, which have 8")

@@ -55,7 +55,7 @@ void WriteRecord(const formats::Checkpoint& checkpoint, const formats::ExpertTen
 }  // namespace
 
 std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint) {
-  if (!formats::IsMoeFamily(checkpoint.model_type())) {
+  if (!formats::FindMoeFamily(checkpoint.model_type())) {
     return std::nullopt;
   }
   ExpertInventory inventory;

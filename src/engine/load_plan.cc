@@ -98,7 +98,7 @@ LoadPlan PlanLoading(const RunnableOptions& options, uint64_t ceiling_bytes) {
 
 std::map<std::string, int64_t> LeftOut(const formats::Checkpoint& checkpoint) {
   std::map<std::string, int64_t> tensors;
-  if (formats::IsMoeFamily(checkpoint.model_type())) {
+  if (formats::FindMoeFamily(checkpoint.model_type())) {
     for (const std::string& name : checkpoint.TensorNames()) {
       const std::string reason = formats::SkippedTensorReason(name);
       if (!reason.empty()) {

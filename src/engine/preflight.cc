@@ -115,7 +115,10 @@ class Checker {
   }
 
  private:
-  bool Has(const char* name) const { return std::filesystem::exists(checkpoint_->dir() / name); }
+  bool Has(const char* name) const {
+    std::error_code ignored;
+    return std::filesystem::exists(checkpoint_->dir() / name, ignored);
+  }
 
   PathReport Check(const std::string& name, Residency residency) {
     PathReport path;
@@ -126,7 +129,7 @@ class Checker {
     }
     const bool has_sidecar = Has(formats::ExpertSidecar::kDirName);
     if (residency == Residency::kStreaming && !has_sidecar &&
-        formats::IsMoeFamily(checkpoint_->model_type())) {
+        formats::FindMoeFamily(checkpoint_->model_type())) {
       path.missing.push_back(std::string(formats::ExpertSidecar::kDirName) + "/");
     }
     if (has_sidecar && !Has(formats::Manifest::kFileName)) {

@@ -18,7 +18,8 @@ uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertIn
   if (options.residency != Residency::kStreaming) {
     return bytes + inventory->TotalBytes();
   }
-  const bool warm = options.keep_heat && std::filesystem::exists(inventory->HeatFile());
+  std::error_code ignored;
+  const bool warm = options.keep_heat && std::filesystem::exists(inventory->HeatFile(), ignored);
   return bytes + (warm ? runnable.plan.streaming.bank_bytes : 0);
 }
 

@@ -34,7 +34,8 @@ GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
 
 std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "tokenizer.json";
-  if (!std::filesystem::exists(path)) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
     throw NoTokenizer(dir);
   }
   return text::Tokenizer::FromJson(ReadWholeFile(path), path.string());

@@ -75,10 +75,14 @@ void Checkpoint::OpenShards() {
   if (fs::exists(single, ignored)) {
     shards.push_back(single);
   } else {
-    for (const fs::directory_entry& entry : fs::directory_iterator(dir_)) {
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(dir_, error)) {
       if (entry.path().extension() == ".safetensors") {
         shards.push_back(entry.path());
       }
+    }
+    if (error) {
+      throw Error(ErrorCode::kIo, "cannot list " + dir_.string() + ": " + error.message());
     }
     std::sort(shards.begin(), shards.end());
   }
@@ -428,10 +432,10 @@ std::string Checkpoint::QuantisationSummary() const {
   return most == bytes_by_type.end() ? "" : most->first;
 }
 
-bool Checkpoint::Verify(const ByteProgress& progress) const {
+std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& progress) const {
   const auto manifest = Manifest::Find(dir_);
   if (!manifest) {
-    return false;
+    return std::nullopt;
   }
   manifest->CheckSizes(dir_);
   const auto sidecar = ExpertSidecar::Find(dir_);
@@ -444,7 +448,12 @@ bool Checkpoint::Verify(const ByteProgress& progress) const {
   }
   uint64_t total = sidecar ? sidecar->TotalBytes() : 0;
   for (const ManifestFile& file : manifest->files) {
-    total += of_records.count(file.name) == 0 ? file.size_bytes : 0;
+    if (IsEditable(file.name)) {
+      std::error_code ignored;
+      total += fs::file_size(dir_ / file.name, ignored);
+    } else if (of_records.count(file.name) == 0) {
+      total += file.size_bytes;
+    }
   }
   uint64_t done = 0;
   const auto advance = [&](uint64_t bytes) {
@@ -453,9 +462,10 @@ bool Checkpoint::Verify(const ByteProgress& progress) const {
       progress(done, total);
     }
   };
+  std::vector<std::string> edited;
   for (const ManifestFile& file : manifest->files) {
-    if (of_records.count(file.name) == 0) {
-      manifest->CheckSum(dir_, file, advance);
+    if (of_records.count(file.name) == 0 && !manifest->CheckSum(dir_, file, advance)) {
+      edited.push_back(file.name);
     }
   }
   if (sidecar) {
@@ -465,7 +475,7 @@ bool Checkpoint::Verify(const ByteProgress& progress) const {
       before = records_done;
     });
   }
-  return true;
+  return edited;
 }
 
 }  // namespace mach::formats

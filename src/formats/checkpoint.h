@@ -41,8 +41,8 @@ class Checkpoint {
  public:
   // Reads headers only, never weights. Throws kNotFound (no directory, config, shard),
   // kCorruptFile, kInvalidArgument (config fields), kUnsupported (quantisation method). With
-  // mach.json present, the sizes of all files it lists are checked, and an incomplete conversion is
-  // refused.
+  // mach.json present, the sizes of all files it lists are checked, but for those that may be
+  // edited (IsEditable in manifest.h), and an incomplete conversion is refused.
   static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& dir);
 
   const std::filesystem::path& dir() const { return dir_; }
@@ -94,10 +94,11 @@ class Checkpoint {
   // "4-bit affine, group 64", "BF16": for lists and logs.
   std::string QuantisationSummary() const;
 
-  // Reads every file that mach.json lists, the expert sidecar's included, and compares checksums;
-  // false if there is no mach.json to compare with. Throws kCorruptFile naming the file, and expert
-  // and offset where it is a record. Blocks; `progress` may be empty.
-  bool Verify(const ByteProgress& progress) const;
+  // Reads every file that mach.json lists, the expert sidecar's included, and compares checksums.
+  // The names of those that may be edited and were; nothing if there is no mach.json to compare
+  // with. Throws kCorruptFile naming the file, and expert and offset where it is a record. Blocks;
+  // `progress` may be empty.
+  std::optional<std::vector<std::string>> Verify(const ByteProgress& progress) const;
 
  private:
   struct QuantRule {

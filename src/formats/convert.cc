@@ -139,6 +139,7 @@ class Conversion {
     manifest_.tool_version = options.tool_version;
     manifest_.source_path = options.source.string();
     manifest_.source_fingerprint = plan_.fingerprint;
+    manifest_.source_files = plan_.source_files;
     manifest_.options = DescribeOptions(options);
   }
 
@@ -225,9 +226,8 @@ class Conversion {
     }
     if (existing && !options_.force) {
       throw Error(ErrorCode::kInvalidArgument,
-                  out_.string() + " exists and was made from " + existing->source_path + " with " +
-                      existing->options + ", not from this source with these options",
-                  "choose another --out, or add --force to replace it");
+                  out_.string() + " exists and " + existing->DifferenceFrom(manifest_),
+                  "choose another --out, or add --force to write it again");
     }
     return false;
   }
@@ -263,8 +263,8 @@ class Conversion {
       }
     } else if (journal && journal->complete) {
       throw Error(ErrorCode::kInvalidArgument,
-                  partial_.string() + " exists and is a complete checkpoint, made from " +
-                      journal->source_path + " with " + journal->options,
+                  partial_.string() + " exists and is a complete checkpoint, which " +
+                      journal->DifferenceFrom(manifest_),
                   "choose another --out, or rename or remove it yourself");
     }
   }
@@ -429,6 +429,10 @@ class Conversion {
   // mark goes last.
   void RemoveReplaced() const {
     for (int n = 0; Exists(Replaced(n)); ++n) {
+      if (fs::is_directory(Replaced(n)) && fs::is_empty(Replaced(n))) {
+        fs::remove(Replaced(n));  // what a kill after the mark's removal leaves
+        continue;
+      }
       const fs::path mark = Replaced(n) / kReplacedMark;
       if (!Exists(mark)) {
         continue;
@@ -464,7 +468,13 @@ class Conversion {
 
 ConvertResult WriteCheckpoint(const ConvertOptions& options, ConversionPlan plan,
                               const std::function<void(const ConvertProgress&)>& progress) {
-  return Conversion(options, std::move(plan), progress).Run();
+  try {
+    return Conversion(options, std::move(plan), progress).Run();
+  } catch (const fs::filesystem_error& error) {
+    throw Error(ErrorCode::kIo,
+                "cannot write " + options.out.string() + ": " + FileSystemReason(error),
+                "choose another --out");
+  }
 }
 
 ConvertResult Convert(const ConvertOptions& options,
@@ -481,7 +491,8 @@ ConvertResult Convert(const ConvertOptions& options,
         fs::is_directory(source) ? PlanDirectory(context, source) : PlanGguf(context, source);
     return WriteCheckpoint(options, std::move(plan), progress);
   } catch (const fs::filesystem_error& error) {
-    throw Error(ErrorCode::kIo, error.what());
+    throw Error(ErrorCode::kIo,
+                "cannot convert " + options.source.string() + ": " + FileSystemReason(error));
   }
 }
 

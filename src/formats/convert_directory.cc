@@ -7,7 +7,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/hash.h"
+#include "base/log.h"
 #include "formats/checkpoint.h"
 #include "formats/convert_plan.h"
 #include "formats/manifest.h"
@@ -75,23 +75,37 @@ SourceFiles ListFiles(const fs::path& dir, const Checkpoint& checkpoint) {
   return result;
 }
 
-std::string Fingerprint(const ConvertOptions& options, const Checkpoint& checkpoint,
-                        const std::vector<fs::path>& text) {
-  std::string description = DescribeOptions(options) + "\n";
+void Identify(const ConvertOptions& options, const Checkpoint& checkpoint,
+              const std::vector<fs::path>& text, ConversionPlan& plan) {
+  std::map<std::string, std::string> files;
+  std::string identity = DescribeOptions(options) + "\n";
+  const auto add = [&](const fs::path& path, const std::string& description) {
+    files[path.filename().string()] = description;
+    identity += description;
+  };
   for (const auto& file : checkpoint.files()) {
-    description += DescribeFile(file->path(), file->HeaderBytes());
+    add(file->path(), DescribeFile(file->path(), file->HeaderBytes()));
   }
   for (const fs::path& path : text) {
     // Small files count by their contents alone.
-    description += path.filename().string() + " " + FileChecksum(path, {}) + "\n";
+    add(path, path.filename().string() + " " + FileChecksum(path, {}) + "\n");
   }
-  return HashHex128(std::as_bytes(std::span(description)));
+  IdentifySource(files, identity, plan);
+}
+
+void WarnWithoutTokenizer(const fs::path& dir) {
+  const fs::path path = dir / "tokenizer.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    LogWarning("the source has no tokenizer.json, without which `mach serve` refuses the result",
+               {{"file", path.string()}});
+  }
 }
 
 // An engine checkpoint is one that can be served: a copy of anything else would only look like one.
 void RequireServable(const Checkpoint& checkpoint) {
   const std::string& type = checkpoint.model_type();
-  if (!IsMoeFamily(type) &&
+  if (!FindMoeFamily(type) &&
       std::find(kDenseTypes.begin(), kDenseTypes.end(), type) == kDenseTypes.end()) {
     throw Error(ErrorCode::kUnsupported,
                 checkpoint.root_config().Where("model_type") + " is \"" + type +
@@ -145,12 +159,13 @@ void AddTextFiles(const std::vector<fs::path>& text, const Json& config, Convers
 ConversionPlan PlanDirectory(const ConversionContext& context, const fs::path& dir) {
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::Open(dir);
   RequireServable(*checkpoint);
+  WarnWithoutTokenizer(dir);
   const SourceFiles files = ListFiles(dir, *checkpoint);
   ConversionPlan plan;
   plan.source = checkpoint;
   plan.skipped = files.skipped;
-  plan.fingerprint = Fingerprint(context.options, *checkpoint, files.text);
-  const bool moe = IsMoeFamily(checkpoint->model_type());
+  Identify(context.options, *checkpoint, files.text, plan);
+  const bool moe = FindMoeFamily(checkpoint->model_type()).has_value();
   if (context.options.bits) {
     RefuseToQuantise(*checkpoint);
   }

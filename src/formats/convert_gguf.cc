@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "formats/convert_plan.h"
 #include "formats/gguf.h"
 #include "formats/gguf_model.h"
@@ -167,9 +166,9 @@ class GgufPlanner {
     plan.small_files.push_back(SmallFile::Of("config.json", model.config.dump(2) + "\n"));
     AddText(plan);
     plan.requantised = requantised_;
-    const std::string identity =
-        DescribeFile(file_->path(), file_->HeaderBytes()) + DescribeOptions(context_.options);
-    plan.fingerprint = HashHex128(std::as_bytes(std::span(identity)));
+    const std::string source = DescribeFile(file_->path(), file_->HeaderBytes());
+    IdentifySource({{std::filesystem::path(file_->path()).filename().string(), source}},
+                   source + DescribeOptions(context_.options), plan);
     plan.source = file_;
     return plan;
   }

@@ -29,10 +29,10 @@ bool IsRouter(std::string_view module) {
 // Names of tensors and modules as mlx-lm has them.
 class MlxNames {
  public:
-  MlxNames(const MoeLayout& layout, const std::string& model_type)
+  explicit MlxNames(const MoeLayout& layout)
       : from_prefix_(layout.prefix),
         from_head_(layout.lm_head),
-        nested_(model_type != "qwen3_moe") {}
+        nested_(layout.family == MoeFamily::kQwen35Moe) {}
 
   // Empty for what is no part of the language model.
   std::string Of(const std::string& name) const {
@@ -303,7 +303,7 @@ void PlanMoeTensors(const ConversionContext& context,
                 "serve it as it is, or copy the directory");
   }
   const MoeLayout layout = MoeLayout::Of(*checkpoint);
-  const MlxNames names(layout, checkpoint->model_type());
+  const MlxNames names(layout);
   const auto packer = std::make_shared<ExpertPacker>(context, checkpoint, layout);
   for (Json* object :
        {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {

@@ -294,4 +294,12 @@ std::string DescribeFile(const std::filesystem::path& path, std::span<const std:
          std::to_string(time) + " " + HashHex128(header) + "\n";
 }
 
+void IdentifySource(const std::map<std::string, std::string>& files, const std::string& identity,
+                    ConversionPlan& plan) {
+  for (const auto& [name, description] : files) {
+    plan.source_files[name] = HashHex128(std::as_bytes(std::span(description)));
+  }
+  plan.fingerprint = HashHex128(std::as_bytes(std::span(identity)));
+}
+
 }  // namespace mach::formats

@@ -70,6 +70,7 @@ struct ConversionPlan {
   std::vector<OutputJob> jobs;
   std::vector<SmallFile> small_files;
   std::string fingerprint;  // of the source and of all that decides what is written
+  std::map<std::string, std::string> source_files;  // as in Manifest
   std::vector<std::string> skipped;
   std::map<std::string, std::vector<std::string>> skipped_tensors;  // by reason
   std::vector<std::string> requantised;
@@ -147,5 +148,9 @@ void AddShards(std::vector<ConversionStep> steps, uint64_t max_shard_bytes, Conv
 std::string DescribeOptions(const ConvertOptions& options);
 // Name, size and modification time of a file as text, plus `header`'s hash.
 std::string DescribeFile(const std::filesystem::path& path, std::span<const std::byte> header);
+// Sets source_files and fingerprint from what is to be known of each file of the source, by name
+// (DescribeFile), and from `identity`, which says all of it and the options.
+void IdentifySource(const std::map<std::string, std::string>& files, const std::string& identity,
+                    ConversionPlan& plan);
 
 }  // namespace mach::formats

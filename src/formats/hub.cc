@@ -98,6 +98,7 @@ LocalCheckpoint Describe(const std::string& name, const fs::path& path) {
   entry.name = name;
   entry.path = path;
   entry.size_bytes = WeightBytes(path);
+  entry.has_tokenizer = Exists(path / "tokenizer.json");
   try {
     const auto checkpoint = Checkpoint::Open(path);
     entry.model_type = checkpoint->model_type();
@@ -145,7 +146,7 @@ fs::path ResolveModelPath(const std::string& reference) {
   const size_t at = reference.find('@');
   const std::string id = reference.substr(0, at);
   const std::string revision = at == std::string::npos ? "main" : reference.substr(at + 1);
-  if (!IsHubId(id) || !IsNamePart(revision)) {
+  if (!IsHubId(id) || !IsNamePart(revision) || fs::path(id).extension() == ".gguf") {
     throw Error(ErrorCode::kNotFound, "there is no file or directory " + reference,
                 "give a path, or a hub id of the form owner/name that is in the local cache");
   }
@@ -157,11 +158,16 @@ fs::path ResolveModelPath(const std::string& reference) {
     }
     looked += (looked.empty() ? "" : ", ") + repo.string();
   }
+  // What begins with a directory that exists is a mistyped path, not a model to fetch.
+  const std::string owner = id.substr(0, id.find('/'));
   throw Error(ErrorCode::kNotFound,
-              "model " + reference + " is not on this machine; looked in " +
+              "there is no directory " + reference +
+                  ", nor a model of that name in the hub cache; looked in " +
                   (looked.empty() ? "no directory (HOME is not set)" : looked),
-              "fetch it with `hf download " + id +
-                  (at == std::string::npos ? "" : " --revision " + revision) + "`");
+              IsDirectory(owner)
+                  ? "`mach models " + owner + "` lists what is there"
+                  : "give a directory, or fetch the model with `hf download " + id +
+                        (at == std::string::npos ? "" : " --revision " + revision) + "`");
 }
 
 std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directories) {

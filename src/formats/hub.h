@@ -17,7 +17,7 @@ std::vector<std::filesystem::path> HubCacheDirs();
 
 // A path that exists is returned as it is. "owner/name", perhaps "owner/name@revision", is looked
 // up in the caches (revision: a branch such as main, the default, or a commit). Throws kNotFound
-// saying where it looked and which command would fetch the model; kInvalidArgument for an empty
+// saying where it looked and what would list or fetch the model; kInvalidArgument for an empty
 // reference.
 std::filesystem::path ResolveModelPath(const std::string& reference);
 
@@ -25,9 +25,10 @@ struct LocalCheckpoint {
   std::string name;  // hub id, or the directory's name
   std::filesystem::path path;
   std::string model_type;
-  std::string quantisation;  // "4-bit affine, group 64", "BF16"
-  uint64_t size_bytes = 0;   // of the weights
-  std::string problem;       // why it cannot be opened; the fields above may then be empty
+  std::string quantisation;    // "4-bit affine, group 64", "BF16"
+  uint64_t size_bytes = 0;     // of the weights
+  bool has_tokenizer = false;  // without one it cannot be served
+  std::string problem;         // why it cannot be opened; the fields above may then be empty
 };
 
 // All checkpoints in the caches and in `directories` (each itself a checkpoint, or holding some one

@@ -1,5 +1,9 @@
 #include "formats/manifest.h"
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <set>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
@@ -40,6 +44,31 @@ std::string ConvertFlags(const std::string& options) {
   return flags;
 }
 
+std::string OptionsInWords(const std::string& options) {
+  const std::string flags = ConvertFlags(options);
+  return flags.empty() ? "without --bits" : "with" + flags;
+}
+
+// Those that only one of them has, or that differ.
+std::string ChangedFiles(const std::map<std::string, std::string>& before,
+                         const std::map<std::string, std::string>& now) {
+  std::set<std::pair<std::string, std::string>> differing;
+  std::ranges::set_symmetric_difference(before, now, std::inserter(differing, differing.end()));
+  std::set<std::string> names;
+  for (const auto& file : differing) {
+    names.insert(file.first);
+  }
+  std::string list;
+  for (const std::string& name : names) {
+    list += (list.empty() ? "" : ", ") + name;
+  }
+  return list;
+}
+
+bool SamePath(const std::string& a, const std::string& b) {
+  return fs::path(a + "/.").lexically_normal() == fs::path(b + "/.").lexically_normal();
+}
+
 }  // namespace
 
 std::optional<Manifest> Manifest::Find(const fs::path& dir) {
@@ -71,6 +100,11 @@ Manifest Manifest::Parse(const std::string& text, const std::string& file) {
   const ConfigReader source = root.RequireObject("source");
   manifest.source_path = source.RequireString("path");
   manifest.source_fingerprint = source.RequireString("fingerprint");
+  if (const auto files = source.OptionalObject("files")) {
+    for (const std::string& name : files->Keys()) {
+      manifest.source_files[name] = files->RequireString(name);
+    }
+  }
   manifest.options = root.OptionalString("options").value_or("");
   manifest.complete = root.RequireBool("complete");
   for (const ConfigReader& entry : root.RequireObjects("files")) {
@@ -91,6 +125,9 @@ std::string Manifest::ToJson() const {
   root["format_version"] = kFormatVersion;
   root["tool_version"] = tool_version;
   root["source"] = {{"path", source_path}, {"fingerprint", source_fingerprint}};
+  if (!source_files.empty()) {
+    root["source"]["files"] = source_files;
+  }
   root["options"] = options;
   root["files"] = nlohmann::ordered_json::array();
   for (const ManifestFile& file : files) {
@@ -114,7 +151,7 @@ void Manifest::CheckSizes(const fs::path& dir) const {
                   (dir / file.name).string() + " is missing, but " + where + " lists it",
                   Cure(dir));
     }
-    if (size != file.size_bytes) {
+    if (size != file.size_bytes && !IsEditable(file.name)) {
       throw Error(ErrorCode::kCorruptFile,
                   (dir / file.name).string() + " has " + std::to_string(size) + " bytes, " + where +
                       " says " + std::to_string(file.size_bytes),
@@ -123,21 +160,46 @@ void Manifest::CheckSizes(const fs::path& dir) const {
   }
 }
 
-void Manifest::CheckSum(const fs::path& dir, const ManifestFile& file,
+bool Manifest::CheckSum(const fs::path& dir, const ManifestFile& file,
                         const std::function<void(uint64_t)>& visit) const {
   const std::string found =
       FileChecksum(dir / file.name, [&](std::span<const std::byte> piece) { visit(piece.size()); });
-  if (found != file.xxh3_128) {
+  if (found != file.xxh3_128 && !IsEditable(file.name)) {
     throw Error(ErrorCode::kCorruptFile,
                 (dir / file.name).string() + ": checksum is " + found + ", " +
                     (dir / kFileName).string() + " says " + file.xxh3_128,
                 Cure(dir));
   }
+  return found == file.xxh3_128;
+}
+
+std::string Manifest::DifferenceFrom(const Manifest& wanted) const {
+  if (IsSynthetic() && source_path != wanted.source_path) {
+    return "was written by `" + source_path + "`";
+  }
+  std::string made = "was made from " + source_path + " " + OptionsInWords(options);
+  if (!IsSynthetic() && !SamePath(source_path, wanted.source_path)) {
+    return made;
+  }
+  if (ConvertFlags(options) != ConvertFlags(wanted.options)) {
+    return made + ", not " + OptionsInWords(wanted.options);
+  }
+  if (IsSynthetic() || options != wanted.options) {
+    return "was written by another version of mach, whose files differ from those of this one";
+  }
+  const std::string changed =
+      source_files.empty() ? "" : ChangedFiles(source_files, wanted.source_files);
+  return "was made from " + source_path + ", which has changed since" +
+         (changed.empty() ? "" : ": " + changed);
+}
+
+bool Manifest::IsSynthetic() const {
+  return source_path.starts_with("mach synth ");
 }
 
 std::string Manifest::Cure(const fs::path& dir) const {
   const std::string rest = " --out " + ShellWord(dir.string()) + " --force";
-  if (source_path.starts_with("mach synth ")) {
+  if (IsSynthetic()) {
     return "write it again: " + source_path + rest;
   }
   return "convert it again: mach convert " + ShellWord(source_path) + ConvertFlags(options) + rest;
@@ -145,6 +207,13 @@ std::string Manifest::Cure(const fs::path& dir) const {
 
 std::string Manifest::CureWithout(const fs::path& dir) {
   return "convert it again: mach convert SRC --out " + ShellWord(dir.string()) + " --force";
+}
+
+bool IsEditable(std::string_view name) {
+  constexpr std::array<std::string_view, 4> kNames = {"chat_template.jinja", "chat_template.json",
+                                                      "generation_config.json",
+                                                      "tokenizer_config.json"};
+  return std::ranges::find(kNames, name) != kNames.end();
 }
 
 bool IsPlainFileName(const std::string& name) {

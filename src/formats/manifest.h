@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mach::formats {
@@ -28,7 +30,10 @@ struct Manifest {
   // Of the model, absolute; of a synthetic checkpoint the `mach synth ...` that writes it.
   std::string source_path;
   std::string source_fingerprint;  // of the source's bytes and of the conversion options
-  std::string options;             // the conversion options: words, "name=value" or "name"
+  // Name and hash of each file of the source, so that one which has changed since can be named;
+  // none for synthetic checkpoints. Not in every mach.json.
+  std::map<std::string, std::string> source_files;
+  std::string options;  // the conversion options: words, "name=value" or "name"
   std::vector<ManifestFile> files;
   bool complete = false;
 
@@ -39,19 +44,29 @@ struct Manifest {
   static Manifest Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
-  // Throws kCorruptFile naming the first file that is missing or of another size, and if the
-  // manifest itself is not complete.
+  // Throws kCorruptFile naming the first file that is missing or, unless it IsEditable, of another
+  // size, and if the manifest itself is not complete.
   void CheckSizes(const std::filesystem::path& dir) const;
-  // Reads one of the files and throws kCorruptFile if its checksum differs. `visit` gets the number
-  // of bytes of each piece read.
-  void CheckSum(const std::filesystem::path& dir, const ManifestFile& file,
+  // Reads one of the files. If its checksum differs: false if it IsEditable, else throws
+  // kCorruptFile. `visit` gets the number of bytes of each piece read.
+  bool CheckSum(const std::filesystem::path& dir, const ManifestFile& file,
                 const std::function<void(uint64_t)>& visit) const;
+  // What sets this output apart from `wanted`, whose fingerprint is another: "was made from ...",
+  // as the end of a sentence for the user.
+  std::string DifferenceFrom(const Manifest& wanted) const;
   // What the user can do about a damaged output in `dir`: the command that makes it again, with the
   // options it was made with.
   std::string Cure(const std::filesystem::path& dir) const;
   // The same where the manifest itself is gone.
   static std::string CureWithout(const std::filesystem::path& dir);
+
+ private:
+  bool IsSynthetic() const;
 };
+
+// Whether the user may edit a file of this name after the conversion: chat templates and default
+// sampling parameters, on which no weight depends.
+bool IsEditable(std::string_view name);
 
 // Not empty, no directories, no "..": safe to append to a directory's path.
 bool IsPlainFileName(const std::string& name);

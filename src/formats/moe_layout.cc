@@ -10,6 +10,18 @@ namespace {
 
 constexpr int64_t kMaxLayers = 4096;
 
+struct FamilyName {
+  std::string_view model_type;
+  MoeFamily family;
+};
+
+// The first row of a family is its own name.
+constexpr std::array<FamilyName, 3> kFamilyNames = {{
+    {"qwen3_moe", MoeFamily::kQwen3Moe},
+    {"qwen3_5_moe", MoeFamily::kQwen35Moe},
+    {"qwen3_5_moe_text", MoeFamily::kQwen35Moe},
+}};
+
 // From nested to flat, so that "model.language_model." is not taken for "model.".
 constexpr std::array<std::string_view, 3> kPrefixes = {"model.language_model.",
                                                        "language_model.model.", "model."};
@@ -128,27 +140,45 @@ bool IsRaw(const Checkpoint& checkpoint, const MoeLayout& layout) {
 
 }  // namespace
 
-bool IsMoeFamily(const std::string& model_type) {
-  return model_type == "qwen3_moe" || model_type == "qwen3_5_moe" ||
-         model_type == "qwen3_5_moe_text";
+std::optional<MoeFamily> FindMoeFamily(std::string_view model_type) {
+  for (const FamilyName& row : kFamilyNames) {
+    if (row.model_type == model_type) {
+      return row.family;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string MoeFamilyName(MoeFamily family) {
+  const auto* const row = std::ranges::find(kFamilyNames, family, &FamilyName::family);
+  return std::string(row->model_type);
 }
 
 MoeLayout MoeLayout::Of(const Checkpoint& checkpoint) {
   const ConfigReader& config = checkpoint.config();
-  const bool hybrid = checkpoint.model_type() != "qwen3_moe";
+  const auto family = FindMoeFamily(checkpoint.model_type());
+  if (!family) {
+    throw Error(ErrorCode::kUnsupported, checkpoint.root_config().Where("model_type") + " is \"" +
+                                             checkpoint.model_type() +
+                                             "\", which is no known Mixture-of-Experts family");
+  }
   MoeLayout layout;
+  layout.family = *family;
   layout.prefix = FindPrefix(checkpoint);
   layout.lm_head = FindHead(checkpoint, layout.prefix);
   layout.layers = static_cast<int32_t>(config.RequireInt("num_hidden_layers", 1, kMaxLayers));
   layout.experts = {ExpertCount(config), config.RequireInt("hidden_size", 1, 1 << 20),
                     config.RequireInt("moe_intermediate_size", 1, 1 << 20)};
-  if (hybrid) {
-    layout.is_moe.assign(static_cast<size_t>(layout.layers), true);
-    layout.is_full_attention = FullAttentionLayers(config, layout.layers);
-    layout.raw = IsRaw(checkpoint, layout);
-  } else {
-    layout.is_moe = MoeLayers(config, layout.layers);
-    layout.is_full_attention.assign(static_cast<size_t>(layout.layers), true);
+  switch (layout.family) {
+    case MoeFamily::kQwen3Moe:
+      layout.is_moe = MoeLayers(config, layout.layers);
+      layout.is_full_attention.assign(static_cast<size_t>(layout.layers), true);
+      break;
+    case MoeFamily::kQwen35Moe:
+      layout.is_moe.assign(static_cast<size_t>(layout.layers), true);
+      layout.is_full_attention = FullAttentionLayers(config, layout.layers);
+      layout.raw = IsRaw(checkpoint, layout);
+      break;
   }
   return layout;
 }

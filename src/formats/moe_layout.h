@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/checkpoint.h"
@@ -17,11 +19,20 @@ namespace mach::formats {
 inline constexpr const char* kFetchModelAgain =
     "the download is incomplete or damaged; fetch the model again";
 
-// Whether a model_type is one of the families that this file knows: "qwen3_moe", "qwen3_5_moe", and
-// "qwen3_5_moe_text" as exports of the language model alone call it.
-bool IsMoeFamily(const std::string& model_type);
+// What differs between the families follows from this alone.
+enum class MoeFamily {
+  kQwen3Moe,   // attention in every layer
+  kQwen35Moe,  // hybrid: gated delta nets and gated attention; a shared expert
+};
+
+// The family of a config.json's model_type; nothing for types that are none of them. "qwen3_5_moe"
+// is "qwen3_5_moe_text" in exports of the language model alone.
+std::optional<MoeFamily> FindMoeFamily(std::string_view model_type);
+// The model_type that the family goes by: "qwen3_moe", "qwen3_5_moe".
+std::string MoeFamilyName(MoeFamily family);
 
 struct MoeLayout {
+  MoeFamily family = MoeFamily::kQwen3Moe;
   // Everything below the language model: "model.", "language_model.model.", "model.language_model."
   std::string prefix;
   std::string lm_head;  // module name: "lm_head" or "language_model.lm_head"
@@ -40,8 +51,8 @@ struct MoeLayout {
   }
   std::string MlpModule(int32_t layer) const { return LayerPrefix(layer) + "mlp"; }
 
-  // Reads config and tensor names of a checkpoint of a known family. Throws mach::Error naming the
-  // field or tensor.
+  // Reads config and tensor names of a checkpoint. Throws mach::Error naming the field or tensor;
+  // kUnsupported for a model_type of no family.
   static MoeLayout Of(const Checkpoint& checkpoint);
 };
 

@@ -15,10 +15,12 @@ namespace {
 
 [[noreturn]] void Fail(const char* verb, const std::filesystem::path& path) {
   const int reason = errno;
-  throw Error(
-      ErrorCode::kIo,
-      std::string("cannot ") + verb + " " + path.string() + ": " + std::strerror(reason),
-      reason == ENOSPC ? "free some disk space; the conversion continues where it stopped" : "");
+  const bool refused = reason == EACCES || reason == EPERM || reason == EROFS;
+  throw Error(ErrorCode::kIo,
+              std::string("cannot ") + verb + " " + path.string() + ": " + std::strerror(reason),
+              reason == ENOSPC ? "free some disk space; the conversion continues where it stopped"
+              : refused        ? "choose another --out"
+                               : "");
 }
 
 // Of offsets, sizes and memory of direct writes, on any usual disk.

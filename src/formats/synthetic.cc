@@ -28,202 +28,63 @@ constexpr double kLogitGain = 2;
 constexpr double kRouterGain = 1.5;  // the first of the chosen experts weighs a few times the last
 constexpr double kGrowthPerLayer = 0.25;
 
-struct NamedShape {
-  const char* name;
-  SyntheticShape shape;
-};
-
-const std::vector<NamedShape>& Shapes() {
-  static const std::vector<NamedShape> kShapes = {
-      {"35b-a3b", {}},
-      {"qwen35moe-12l", {.layers = 12, .vocab_size = 32768, .max_context = 32768}},
-      {"qwen3moe-10l",
-       {.model_type = "qwen3_moe",
-        .layers = 10,
-        .vocab_size = 32768,
-        .max_context = 32768,
-        .shared_intermediate_size = 0,
-        .heads = 32,
-        .kv_heads = 4,
-        .head_dim = 128}},
-      {"tiny",
-       {.hidden_size = 128,
-        .layers = 4,
-        .vocab_size = 2048,
-        .max_context = 8192,
-        .experts = 16,
-        .top_k = 4,
-        .intermediate_size = 64,
-        .shared_intermediate_size = 64,
-        .heads = 4,
-        .kv_heads = 2,
-        .head_dim = 64,
-        .linear_key_heads = 2,
-        .linear_value_heads = 4,
-        .linear_head_dim = 32}},
-  };
-  return kShapes;
-}
-
-[[noreturn]] void Refuse(const std::string& what, const std::string& cure = "") {
-  throw Error(ErrorCode::kInvalidArgument, "synthetic checkpoint: " + what, cure);
-}
-
-void RequireMultiple(const char* field, int64_t value, int64_t unit) {
-  if (value <= 0 || value % unit != 0) {
-    Refuse(std::string(field) + " is " + std::to_string(value) + ", expected a multiple of " +
-           std::to_string(unit));
-  }
-}
-
-void RequireRange(const char* field, int64_t value, int64_t min, int64_t max) {
-  if (value < min || value > max) {
-    Refuse(std::string(field) + " is " + std::to_string(value) + ", expected " +
-           std::to_string(min) + " to " + std::to_string(max));
-  }
-}
+// To be raised when the same options give other bytes than before.
+constexpr int kSyntheticVersion = 2;
 
 void CheckOptions(const SyntheticOptions& options) {
-  const SyntheticShape& shape = options.shape;
+  const auto refuse = [](const std::string& what, const std::string& cure = "") {
+    throw Error(ErrorCode::kInvalidArgument, what, cure);
+  };
   if (options.out.empty()) {
-    Refuse("no output directory given", "add --out DIR");
-  }
-  if (shape.model_type != "qwen3_5_moe" && shape.model_type != "qwen3_moe") {
-    Refuse("model_type is \"" + shape.model_type + "\", expected qwen3_5_moe or qwen3_moe");
+    refuse("no output directory given", "add --out DIR");
   }
   if (!IsSupported(options.scheme)) {
-    Refuse(std::to_string(options.scheme.bits) + " bits in groups of " +
+    refuse("cannot write " + std::to_string(options.scheme.bits) + " bits in groups of " +
                std::to_string(options.scheme.group_size),
-           "bits: 2, 3, 4, 5, 6, 8; group size: 32, 64, 128");
+           "--bits 2, 3, 4, 5, 6 or 8; --group-size 32, 64 or 128");
   }
   if (!(options.router_skew >= 0 && options.router_skew <= 4)) {
-    Refuse("router_skew is " + std::to_string(options.router_skew) + ", expected 0 to 4");
+    refuse("--router-skew is " + std::to_string(options.router_skew) + ", expected 0 to 4");
   }
-  // What the loader of models takes; below it no product of two of them overflows.
-  constexpr int64_t kMaxWidth = 1 << 20;
-  constexpr int64_t kMaxHeads = 4096;
-  constexpr int64_t kMaxHeadDim = 4096;
-  constexpr int64_t kHeadDimUnit = 16;
-  const int64_t group = std::max(options.scheme.group_size, kRouterScheme.group_size);
-  RequireRange("hidden_size", shape.hidden_size, 1, kMaxWidth);
-  RequireMultiple("hidden_size", shape.hidden_size, group);
-  RequireRange("intermediate_size", shape.intermediate_size, 1, kMaxWidth);
-  RequireMultiple("intermediate_size", shape.intermediate_size, options.scheme.group_size);
-  RequireRange("layers", shape.layers, 1, 1000);
-  RequireRange("experts", shape.experts, 1, 65536);
-  RequireRange("top_k", shape.top_k, 1, shape.experts);
-  RequireRange("vocab_size", shape.vocab_size, kSyntheticFirstWord + 1, kSyntheticMaxVocab);
-  RequireRange("max_context", shape.max_context, 1, int64_t{1} << 30);
-  RequireRange("kv_heads", shape.kv_heads, 1, kMaxHeads);
-  RequireRange("heads", shape.heads, 1, kMaxHeads);
-  RequireMultiple("heads", shape.heads, shape.kv_heads);
-  RequireRange("head_dim", shape.head_dim, 1, kMaxHeadDim);
-  RequireMultiple("head_dim", shape.head_dim, kHeadDimUnit);
-  RequireMultiple("heads * head_dim", shape.heads * shape.head_dim, options.scheme.group_size);
-  if (shape.has_delta_net()) {
-    RequireRange("full_attention_interval", shape.full_attention_interval, 1, 1000);
-    RequireRange("shared_intermediate_size", shape.shared_intermediate_size, 1, kMaxWidth);
-    RequireMultiple("shared_intermediate_size", shape.shared_intermediate_size,
-                    options.scheme.group_size);
-    RequireRange("linear_key_heads", shape.linear_key_heads, 1, kMaxHeads);
-    RequireRange("linear_value_heads", shape.linear_value_heads, 1, kMaxHeads);
-    RequireRange("linear_head_dim", shape.linear_head_dim, 1, kMaxHeadDim);
-    RequireMultiple("linear_head_dim", shape.linear_head_dim, kHeadDimUnit);
-    RequireMultiple("linear_value_heads", shape.linear_value_heads, shape.linear_key_heads);
-    RequireMultiple("linear_value_heads * linear_head_dim",
-                    shape.linear_value_heads * shape.linear_head_dim, options.scheme.group_size);
-    RequireRange("conv_taps", shape.conv_taps, 2, 16);
-  }
-  // Far beyond any disk; below it all sizes in bytes, and their sums, fit into 64 bits.
-  constexpr double kMaxExpertWeights = 1e16;
-  const double weights = 3.0 * static_cast<double>(shape.layers * shape.experts) *
-                         static_cast<double>(shape.hidden_size * shape.intermediate_size);
-  if (weights > kMaxExpertWeights) {
-    std::ostringstream text;
-    text << "all experts together would have " << weights << " weights, expected at most "
-         << kMaxExpertWeights;
-    Refuse(text.str());
-  }
+  CheckSyntheticShape(options.shape, options.scheme);
 }
 
-// Everything that decides the bytes, for the fingerprint; `writer` are the options and the version
-// of what writes them.
-std::string Describe(const SyntheticOptions& options, const ConvertOptions& writer) {
-  const SyntheticShape& s = options.shape;
-  std::string text = "synthetic " + s.model_type;
-  const auto add = [&text](const char* name, int64_t value) {
-    text += std::string(" ") + name + "=" + std::to_string(value);
-  };
-  add("hidden_size", s.hidden_size);
-  add("layers", s.layers);
-  add("vocab_size", s.vocab_size);
-  add("max_context", s.max_context);
-  add("experts", s.experts);
-  add("top_k", s.top_k);
-  add("intermediate_size", s.intermediate_size);
-  add("heads", s.heads);
-  add("kv_heads", s.kv_heads);
-  add("head_dim", s.head_dim);
-  if (s.has_delta_net()) {
-    add("shared_intermediate_size", s.shared_intermediate_size);
-    add("full_attention_interval", s.full_attention_interval);
-    add("linear_key_heads", s.linear_key_heads);
-    add("linear_value_heads", s.linear_value_heads);
-    add("linear_head_dim", s.linear_head_dim);
-    add("conv_taps", s.conv_taps);
-  }
-  add("bits", options.scheme.bits);
-  add("group_size", options.scheme.group_size);
-  text += " router_skew=" + std::to_string(options.router_skew) +
-          " seed=" + std::to_string(options.seed);
-  return text + "\n" + DescribeOptions(writer);
-}
-
-// Whether flags can make one of the other.
-bool SameButForFlags(const SyntheticShape& a, const SyntheticShape& b) {
-  SyntheticShape flagged = a;
-  for (const SyntheticFlag& flag : kSyntheticFlags) {
-    flagged.*flag.field = b.*flag.field;
-  }
-  return flagged == b;
-}
-
-// The command that writes these bytes, but for --out. Shapes that no command can name (they differ
-// from every named one in a field without a flag) get that of their family's first.
+// The command that writes these bytes, but for --out.
 std::string Command(const SyntheticOptions& options) {
-  const NamedShape* base = nullptr;
-  for (const NamedShape& entry : Shapes()) {
-    const bool exact = SameButForFlags(entry.shape, options.shape);
-    if (exact || (base == nullptr && entry.shape.model_type == options.shape.model_type)) {
-      base = &entry;
-    }
-    if (exact) {
-      break;
-    }
-  }
-  std::string command = std::string("mach synth --shape ") + base->name;
-  for (const SyntheticFlag& flag : kSyntheticFlags) {
-    if (options.shape.*flag.field != base->shape.*flag.field) {
-      command += std::string(" ") + flag.flag + " " + std::to_string(options.shape.*flag.field);
-    }
-  }
-  std::ostringstream rest;
-  rest.precision(std::numeric_limits<double>::max_digits10);
-  rest << " --bits " << options.scheme.bits << " --group-size " << options.scheme.group_size;
+  std::ostringstream command;
+  command.precision(std::numeric_limits<double>::max_digits10);
+  command << "mach synth " << SyntheticShapeFlags(options.shape) << " --bits "
+          << options.scheme.bits << " --group-size " << options.scheme.group_size;
   if (options.router_skew > 0) {
-    rest << " --router-skew " << options.router_skew;
+    command << " --router-skew " << options.router_skew;
   }
-  rest << " --seed " << options.seed;
-  return command + rest.str();
+  command << " --seed " << options.seed;
+  return command.str();
+}
+
+// Everything that decides the bytes, for the fingerprint. Not the command: what a named shape means
+// may change. `writer` are the options and the version of what writes them.
+std::string Describe(const SyntheticOptions& options, const ConvertOptions& writer) {
+  const SyntheticShape& shape = options.shape;
+  std::string text = "synthetic " + std::to_string(kSyntheticVersion);
+  text += " --family " + MoeFamilyName(shape.family);
+  for (const SyntheticFlag& flag : SyntheticFlags()) {
+    if (shape.is_hybrid() || !flag.hybrid) {
+      text += std::string(" ") + flag.flag + " " + std::to_string(shape.*flag.field);
+    }
+  }
+  text += " --bits " + std::to_string(options.scheme.bits);
+  text += " --group-size " + std::to_string(options.scheme.group_size);
+  text += " --router-skew " + std::to_string(options.router_skew);
+  text += " --seed " + std::to_string(options.seed);
+  return text + "\n" + DescribeOptions(writer);
 }
 
 class SyntheticPlan {
  public:
   SyntheticPlan(const SyntheticOptions& options, const ConversionContext& context)
-      : options_(options), shape_(options.shape), context_(context) {}
-
-  ConversionPlan Make() {
-    const bool nested = shape_.has_delta_net();
+      : options_(options), shape_(options.shape), context_(context) {
+    const bool nested = shape_.is_hybrid();
     prefix_ = nested ? "language_model.model." : "model.";
     AddEmbedding();
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
@@ -236,6 +97,19 @@ class SyntheticPlan {
                .gain = kLogitGain,
                // No answer ends by itself, and none holds half a character.
                .zero_rows = kSyntheticFirstWord});
+  }
+
+  uint64_t WeightBytes() const {
+    uint64_t bytes =
+        static_cast<uint64_t>(shape_.layers * shape_.experts) * RecordLayout().record_bytes;
+    for (const ConversionStep& step : steps_) {
+      bytes += step.Bytes();
+    }
+    return bytes;
+  }
+
+  // Once.
+  ConversionPlan Make() {
     ConversionPlan plan;
     const std::string description = Describe(options_, context_.options);
     plan.fingerprint = HashHex128(std::as_bytes(std::span(description)));
@@ -304,7 +178,7 @@ class SyntheticPlan {
       AddDeltaNet(base + "linear_attn.");
     }
     AddRouter(base + "mlp.gate", layer);
-    if (shape_.has_delta_net()) {
+    if (shape_.is_hybrid()) {
       AddSharedExpert(base + "mlp.");
     }
   }
@@ -312,7 +186,7 @@ class SyntheticPlan {
   void AddAttention(const std::string& base) {
     const int64_t width = shape_.heads * shape_.head_dim;
     const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
-    AddProjection(base + "q_proj", shape_.has_delta_net() ? 2 * width : width, shape_.hidden_size);
+    AddProjection(base + "q_proj", shape_.is_hybrid() ? 2 * width : width, shape_.hidden_size);
     AddProjection(base + "k_proj", kv_width, shape_.hidden_size);
     AddProjection(base + "v_proj", kv_width, shape_.hidden_size);
     AddProjection(base + "o_proj", shape_.hidden_size, width, kUnitGain);
@@ -322,9 +196,9 @@ class SyntheticPlan {
 
   void AddDeltaNet(const std::string& base) {
     const int64_t heads = shape_.linear_value_heads;
-    const int64_t value_width = heads * shape_.linear_head_dim;
+    const int64_t value_width = heads * shape_.linear_value_head_dim;
     const int64_t channels =
-        2 * shape_.linear_key_heads * shape_.linear_head_dim + value_width;  // q, k, v
+        2 * shape_.linear_key_heads * shape_.linear_key_head_dim + value_width;  // q, k, v
     AddProjection(base + "in_proj_qkv", channels, shape_.hidden_size);
     AddProjection(base + "in_proj_z", value_width, shape_.hidden_size);
     AddProjection(base + "in_proj_a", heads, shape_.hidden_size, kDecayGain);
@@ -336,7 +210,7 @@ class SyntheticPlan {
     // Memories of a few to a few hundred tokens.
     AddUniform(base + "A_log", DType::kF32, Shape{heads}, -3.0F, 0.5F);
     AddUniform(base + "dt_bias", DType::kF32, Shape{heads}, -2.0F, 0.0F);
-    AddNorm(base + "norm", shape_.linear_head_dim);
+    AddNorm(base + "norm", shape_.linear_value_head_dim);
   }
 
   void AddSharedExpert(const std::string& base) {
@@ -386,17 +260,21 @@ class SyntheticPlan {
         }));
   }
 
-  void AddExperts(ConversionPlan& plan) const {
+  ExpertLayout RecordLayout() const {
     const auto spec = [this](int64_t out, int64_t in) {
       return PackedSpec::Affine(out, in, options_.scheme, DType::kBF16);
     };
+    return ExpertLayout::Make(spec(shape_.intermediate_size, shape_.hidden_size),
+                              spec(shape_.intermediate_size, shape_.hidden_size),
+                              spec(shape_.hidden_size, shape_.intermediate_size));
+  }
+
+  void AddExperts(ConversionPlan& plan) const {
     SidecarSource source;
-    source.model_type = shape_.model_type;
+    source.model_type = MoeFamilyName(shape_.family);
     source.layers = static_cast<int32_t>(shape_.layers);
     source.experts = static_cast<int32_t>(shape_.experts);
-    source.layout = ExpertLayout::Make(spec(shape_.intermediate_size, shape_.hidden_size),
-                                       spec(shape_.intermediate_size, shape_.hidden_size),
-                                       spec(shape_.hidden_size, shape_.intermediate_size));
+    source.layout = RecordLayout();
     source.moe_layers.resize(static_cast<size_t>(shape_.layers));
     std::iota(source.moe_layers.begin(), source.moe_layers.end(), 0);
     const auto pool = std::make_shared<ExpertPool>(source.layout, shape_.layers * shape_.experts,
@@ -429,23 +307,12 @@ class SyntheticPlan {
 
 }  // namespace
 
-std::vector<std::string> SyntheticShapeNames() {
-  std::vector<std::string> names;
-  for (const NamedShape& entry : Shapes()) {
-    names.emplace_back(entry.name);
-  }
-  return names;
-}
-
-SyntheticShape NamedSyntheticShape(std::string_view name) {
-  std::string names;
-  for (const NamedShape& entry : Shapes()) {
-    if (entry.name == name) {
-      return entry.shape;
-    }
-    names += (names.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  Refuse("there is no shape \"" + std::string(name) + "\"", "shapes: " + names);
+uint64_t SyntheticBytes(const SyntheticShape& shape, AffineScheme scheme) {
+  const SyntheticOptions options{.shape = shape, .scheme = scheme};
+  const ConvertOptions convert;
+  ThreadPool pool(1);
+  const ConversionContext context{convert, pool};
+  return SyntheticPlan(options, context).WeightBytes();
 }
 
 ConvertResult WriteSynthetic(const SyntheticOptions& options,
@@ -460,11 +327,7 @@ ConvertResult WriteSynthetic(const SyntheticOptions& options,
   convert.tool_version = options.tool_version;
   ThreadPool pool(options.threads > 0 ? options.threads : PhysicalCores());
   const ConversionContext context{convert, pool};
-  try {
-    return WriteCheckpoint(convert, SyntheticPlan(options, context).Make(), progress);
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw Error(ErrorCode::kIo, error.what());
-  }
+  return WriteCheckpoint(convert, SyntheticPlan(options, context).Make(), progress);
 }
 
 }  // namespace mach::formats

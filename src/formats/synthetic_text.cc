@@ -1,6 +1,6 @@
 #include "formats/synthetic_text.h"
 
-#include <algorithm>
+#include <array>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +9,10 @@ namespace mach::formats {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// From kSyntheticEndOfText on.
+constexpr std::array<const char*, 3> kSpecialTokens = {"<|endoftext|>", "<|im_start|>",
+                                                       "<|im_end|>"};
 
 // The printable stand-ins of byte-level BPE: printable Latin-1 stands for itself, other bytes for
 // U+0100 and up, in order. All are below U+0800: at most two bytes of UTF-8.
@@ -49,22 +53,23 @@ std::string TokenizerJson(int64_t vocab_size) {
   for (size_t byte = 0; byte < bytes.size(); ++byte) {
     entries.emplace_back(bytes[byte], byte);
   }
+  // Added tokens keep their ids only if the model has them too; others are numbered behind it.
+  for (size_t i = 0; i < kSpecialTokens.size(); ++i) {
+    entries.emplace_back(kSpecialTokens[i], kSyntheticEndOfText + static_cast<int64_t>(i));
+  }
   for (int64_t id = kSyntheticFirstWord; id < vocab_size; ++id) {
     entries.emplace_back(bytes[' '] + Word(id - kSyntheticFirstWord), id);
   }
   Json added = Json::array();
-  const auto special = [&](int64_t id, const char* content) {
-    added.push_back({{"id", id},
+  for (const char* content : kSpecialTokens) {
+    added.push_back({{"id", entries.at(content)},
                      {"content", content},
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
                      {"normalized", false},
                      {"special", true}});
-  };
-  special(kSyntheticEndOfText, "<|endoftext|>");
-  special(kSyntheticMessageStart, "<|im_start|>");
-  special(kSyntheticMessageEnd, "<|im_end|>");
+  }
   const Json byte_level = {{"type", "ByteLevel"},
                            {"add_prefix_space", false},
                            {"trim_offsets", false},
@@ -128,8 +133,8 @@ Json DeltaNetFields(const SyntheticShape& shape) {
           {"attn_output_gate", true},
           {"linear_num_key_heads", shape.linear_key_heads},
           {"linear_num_value_heads", shape.linear_value_heads},
-          {"linear_key_head_dim", shape.linear_head_dim},
-          {"linear_value_head_dim", shape.linear_head_dim},
+          {"linear_key_head_dim", shape.linear_key_head_dim},
+          {"linear_value_head_dim", shape.linear_value_head_dim},
           {"linear_conv_kernel_dim", shape.conv_taps},
           {"mamba_ssm_dtype", "float32"},
           {"shared_expert_intermediate_size", shape.shared_intermediate_size},
@@ -158,7 +163,7 @@ Json TextConfig(const SyntheticShape& shape) {
                  {"moe_intermediate_size", shape.intermediate_size},
                  {"norm_topk_prob", true},
                  {"eos_token_id", kSyntheticMessageEnd}};
-  if (shape.has_delta_net()) {
+  if (shape.is_hybrid()) {
     config.update(DeltaNetFields(shape));
   } else {
     config["decoder_sparse_step"] = 1;
@@ -170,16 +175,14 @@ Json TextConfig(const SyntheticShape& shape) {
 
 std::string ConfigJson(const SyntheticOptions& options, const std::vector<std::string>& routers) {
   const SyntheticShape& shape = options.shape;
-  Json root;
-  if (shape.has_delta_net()) {
+  Json root = {{"model_type", MoeFamilyName(shape.family)}};
+  if (shape.is_hybrid()) {
     root["architectures"] = {"Qwen3_5MoeForConditionalGeneration"};
-    root["model_type"] = shape.model_type;
     root["text_config"] = TextConfig(shape);
-    root["text_config"]["model_type"] = shape.model_type + "_text";
+    root["text_config"]["model_type"] = MoeFamilyName(shape.family) + "_text";
     root["tie_word_embeddings"] = false;
   } else {
     root["architectures"] = {"Qwen3MoeForCausalLM"};
-    root["model_type"] = shape.model_type;
     root.update(TextConfig(shape));
   }
   Json quantisation = {

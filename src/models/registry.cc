@@ -1,6 +1,7 @@
 #include "models/registry.h"
 
 #include "base/error.h"
+#include "formats/moe_layout.h"
 #include "models/decoder.h"
 #include "models/families.h"
 #include "models/loader.h"
@@ -53,8 +54,8 @@ const std::vector<Row>& Rows() {
 }
 
 const Row* FindRow(std::string_view model_type) {
-  // What transformers writes when it saves the text model alone.
-  const std::string_view name = model_type == "qwen3_5_moe_text" ? "qwen3_5_moe" : model_type;
+  const auto family = formats::FindMoeFamily(model_type);
+  const std::string name = family ? formats::MoeFamilyName(*family) : std::string(model_type);
   for (const Row& row : Rows()) {
     if (row.info.model_type == name) {
       return &row;

@@ -234,6 +234,11 @@ void ScanFile(const std::filesystem::path& path,
   }
 }
 
+std::string FileSystemReason(const std::filesystem::filesystem_error& error) {
+  const std::string path = error.path1().string();
+  return (path.empty() ? "" : path + ": ") + error.code().message();
+}
+
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {
   std::filesystem::path temporary = path;
   temporary += ".tmp-" + std::to_string(::getpid());

@@ -53,6 +53,10 @@ std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_byte
 void ScanFile(const std::filesystem::path& path,
               const std::function<void(std::span<const std::byte>)>& visit);
 
+// What the operating system said, without the library's wording: "PATH: Permission denied". For
+// calls of std::filesystem that throw.
+std::string FileSystemReason(const std::filesystem::filesystem_error& error);
+
 // Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the whole
 // new one.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);

@@ -14,7 +14,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "golden" / "qwen3_q4_g64"
-MACH = sys.argv[1]
+MACH = str(pathlib.Path(sys.argv[1]).absolute())
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 32)
 PATIENCE_S = 600  # only against hangs
 results = {"passed": 0, "failed": 0}
@@ -118,7 +118,12 @@ def damaged_gguf(directory, rng):
 
 def wrong_usage(directory):
     expect_error("no command", run(), codes=(2,))
-    expect_error("unknown command", run("srve"), codes=(2,))
+    expect_error("unknown command", run("chek", "tiny"), "unknown command chek",
+                 "did you mean check?", codes=(2,))
+    expect_error("unknown command like none", run("frobnicate"), "unknown command frobnicate",
+                 "mach --help", codes=(2,))
+    expect_error("unknown flag without a command", run("--verson"), "--verson", "--version",
+                 codes=(2,))
     expect_error("unknown flag", run("serve", "x", "--prot", 1), "--prot", "--port", codes=(2,))
     expect_error("no residency flag", run("serve", SOURCE), "--streaming", "--no-streaming",
                  codes=(2,))
@@ -138,6 +143,21 @@ def wrong_usage(directory):
                  run("models", pathlib.Path(directory) / "nowhere"), "nowhere", "not a directory")
     expect_error("hub id that is not there", bench("nobody/no-such-model"), "nobody/no-such-model",
                  "hf download")
+    expect_error("mistyped path", subprocess.run([MACH, "bench", "golden/mnie"], cwd=ROOT,
+                                                 capture_output=True, timeout=60),
+                 "there is no directory golden/mnie", "mach models golden", codes=(1,))
+    blocked = pathlib.Path(directory) / "file"
+    blocked.write_text("")
+    for command in (["convert", SOURCE], ["synth", "--shape", "tiny"]):
+        expect_error(f"{command[0]} to a place that takes no directory",
+                     run(*command, "--out", blocked / "out"), f"cannot write {blocked}/out",
+                     "Not a directory", "another --out", codes=(1,))
+    expect_error("shape that cannot be stored",
+                 run("synth", "--shape", "tiny", "--out", blocked, "--linear-value-heads", 3),
+                 "--linear-value-heads is 3", codes=(2,))
+    expect_error("flag of another family",
+                 run("synth", "--shape", "qwen3moe-10l", "--out", blocked, "--conv-taps", 3),
+                 "--conv-taps", "qwen3_moe", codes=(2,))
     expect_error("no tokenizer", run("serve", SOURCE, "--backend", "openai", "--port", 0),
                  "tokenizer.json")
     expect_error("memory ceiling", run("serve", SOURCE, "--backend", "openai", "--port", 0,

@@ -365,6 +365,24 @@ TEST(ConvertMoe, Refusals) {
   EXPECT_FALSE(fs::exists(dir.path() / "x"));
 }
 
+TEST(MoeLayout, KnowsItsFamilies) {
+  EXPECT_EQ(FindMoeFamily("qwen3_moe"), MoeFamily::kQwen3Moe);
+  EXPECT_EQ(FindMoeFamily("qwen3_5_moe"), MoeFamily::kQwen35Moe);
+  EXPECT_EQ(FindMoeFamily("qwen3_5_moe_text"), MoeFamily::kQwen35Moe);
+  EXPECT_EQ(FindMoeFamily("mixtral"), std::nullopt);
+  EXPECT_EQ(MoeFamilyName(MoeFamily::kQwen3Moe), "qwen3_moe");
+  EXPECT_EQ(MoeFamilyName(MoeFamily::kQwen35Moe), "qwen3_5_moe");
+
+  const ScratchDir dir;
+  const TinyMoe hybrid("qwen3_5_moe", 4);
+  const fs::path other = hybrid.Write(dir, "other", {});
+  auto config = hybrid.Config({});
+  config["model_type"] = "mixtral";
+  dir.Write("other/config.json", config.dump());
+  EXPECT_THAT(ErrorOf([&] { MoeLayout::Of(*Checkpoint::Open(other)); }),
+              AllOf(HasSubstr("model_type is \"mixtral\""), HasSubstr("no known")));
+}
+
 TEST(MoeLayout, ReadsWhichLayersAreWhat) {
   const ScratchDir dir;
   const TinyMoe hybrid("qwen3_5_moe", 8);

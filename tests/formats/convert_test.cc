@@ -500,7 +500,7 @@ TEST(Convert, ExistingOutput) {
   EXPECT_TRUE(Convert(options, {}).already_done);
   options.max_shard_bytes = 100'000;
   EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }),
-              testing::AllOf(HasSubstr("was made from"), HasSubstr("--force")));
+              testing::AllOf(HasSubstr("out exists and was written"), HasSubstr("--force")));
   options.force = true;
   EXPECT_FALSE(Convert(options, {}).already_done);
   EXPECT_TRUE(fs::exists(dir.path() / "out" / "model.safetensors.index.json"));
@@ -514,6 +514,98 @@ TEST(Convert, ExistingOutput) {
   EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("source and output"));
   options.out = dir.path();
   EXPECT_THAT(ErrorOf([&] { Convert(options, {}); }), HasSubstr("is inside the output"));
+}
+
+TEST(Convert, SaysWhatAnExistingOutputIs) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  ConvertOptions options = Options(source, dir.path() / "out");
+  options.bits = 4;
+  Convert(options, {});
+  const auto error = [&] { return ErrorOf([&] { Convert(options, {}); }); };
+  const std::string made = "out exists and was made from " + source.string();
+  options.bits = 8;
+  options.group_size = 32;
+  EXPECT_THAT(error(),
+              testing::AllOf(HasSubstr(made + " with --bits 4 --group-size 64, not with --bits 8 "
+                                              "--group-size 32 (choose another --out, or add "
+                                              "--force"),
+                             testing::Not(HasSubstr("writer"))));
+  options.bits.reset();
+  EXPECT_THAT(error(), HasSubstr(made + " with --bits 4 --group-size 64, not without --bits"));
+  options.bits = 4;
+  options.group_size = 64;
+  options.max_shard_bytes = 10'000;
+  EXPECT_THAT(error(), HasSubstr("was written by another version of mach"));
+  options.max_shard_bytes = ConvertOptions().max_shard_bytes;
+  options.source = WriteHfModel(dir, "other");
+  EXPECT_THAT(error(), HasSubstr(made + " with --bits 4 --group-size 64 (choose"));
+  options.source = source / "";
+  EXPECT_TRUE(Convert(options, {}).already_done);
+
+  dir.Write("hf/tokenizer.json", "{ }");
+  dir.Write("hf/added_tokens.json", "{}");
+  EXPECT_THAT(error(), HasSubstr(made + ", which has changed since: added_tokens.json, "
+                                        "tokenizer.json (choose"));
+  // Of a mach.json without the files of the source.
+  Manifest manifest = *Manifest::Find(options.out);
+  manifest.source_files.clear();
+  WriteFileAtomically(options.out / "mach.json", manifest.ToJson());
+  EXPECT_THAT(error(), HasSubstr(made + ", which has changed since (choose"));
+  options.force = true;
+  EXPECT_FALSE(Convert(options, {}).already_done);
+}
+
+TEST(Convert, TextsMayBeEdited) {
+  const ScratchDir dir;
+  WriteHfModel(dir, "hf");
+  for (const char* name : {"tokenizer_config.json", "generation_config.json"}) {
+    dir.Write(std::string("hf/") + name, "{}");
+  }
+  dir.Write("hf/chat_template.jinja", "{{ messages }}");
+  const ConvertOptions options = Options(dir.path() / "hf", dir.path() / "out");
+  Convert(options, {});
+  EXPECT_THAT(Checkpoint::Open(options.out)->Verify({}), testing::Optional(testing::IsEmpty()));
+  dir.Write("out/chat_template.jinja", "{{ messages[0].content }}");
+  dir.Write("out/generation_config.json", R"({"temperature":0.5})");
+  uint64_t last = 0;
+  uint64_t total = 0;
+  EXPECT_THAT(Checkpoint::Open(options.out)->Verify([&](uint64_t done, uint64_t all) {
+    last = done;
+    total = all;
+  }),
+              testing::Optional(
+                  testing::UnorderedElementsAre("chat_template.jinja", "generation_config.json")));
+  EXPECT_EQ(last, total);
+  EXPECT_TRUE(Convert(options, {}).already_done);
+  for (const char* name : {"tokenizer.json", "config.json"}) {
+    const std::string text = ReadWholeFile(options.out / name);
+    dir.Write(std::string("out/") + name, text + " ");
+    EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(options.out); }),
+                testing::AllOf(HasSubstr(name), HasSubstr("bytes, ")));
+    dir.Write(std::string("out/") + name, text);
+  }
+  fs::remove(options.out / "generation_config.json");
+  EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(options.out); }), HasSubstr("is missing"));
+}
+
+TEST(Convert, WarnsOfASourceWithoutTokenizer) {
+  const ScratchDir dir;
+  const ConvertOptions options = Options(WriteHfModel(dir, "hf"), dir.path() / "out");
+  fs::remove(dir.path() / "hf/tokenizer.json");
+  testing::internal::CaptureStderr();
+  Convert(options, {});
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::AllOf(HasSubstr("no tokenizer.json"), HasSubstr("hf/tokenizer.json")));
+}
+
+TEST(Convert, AnOutputThatCannotBeMadeIsNamed) {
+  const ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  const fs::path out = dir.Write("file", "x") / "out";
+  EXPECT_EQ(ErrorOf([&] { Convert(Options(source, out), {}); }),
+            "cannot write " + out.string() + ": " + out.string() +
+                ".partial: Not a directory (choose another --out)");
 }
 
 TEST(Convert, ForceMendsADamagedManifest) {
@@ -546,6 +638,17 @@ TEST(Convert, ReplacesNothingOfOthers) {
   EXPECT_FALSE(Convert(options, {}).already_done);
   EXPECT_TRUE(Checkpoint::Open(dir.path() / "out.replaced")->Verify({}));
   EXPECT_FALSE(fs::exists(dir.path() / "out.replaced-1"));
+}
+
+// A removal that was killed between the mark and the directory.
+TEST(Convert, AnEmptyReplacedDirectoryGoes) {
+  const ScratchDir dir;
+  const ConvertOptions options = Options(WriteHfModel(dir, "hf"), dir.path() / "out");
+  for (const bool already_done : {false, true}) {
+    fs::create_directory(dir.path() / "out.replaced");
+    EXPECT_EQ(Convert(options, {}).already_done, already_done);
+    EXPECT_FALSE(fs::exists(dir.path() / "out.replaced"));
+  }
 }
 
 TEST(Convert, APartialDirectoryOfOthersStays) {

@@ -86,6 +86,25 @@ TEST(Hub, AbsentModelsSayWhereAndHow) {
   }
 }
 
+TEST(Hub, AMistypedPathIsNotFetched) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::filesystem::path before = std::filesystem::current_path();
+  dir.Write("models/mine/config.json", "{}");
+  std::filesystem::current_path(dir.path());
+  const auto error = [](const char* reference) {
+    return ErrorOf([&] { (void)ResolveModelPath(reference); });
+  };
+  EXPECT_THAT(error("models/mnie"),
+              testing::AllOf(testing::StartsWith("there is no directory models/mnie, nor a model"),
+                             HasSubstr("hub cache"), HasSubstr("`mach models models` lists"),
+                             testing::Not(HasSubstr("hf download"))));
+  EXPECT_THAT(error("org/Model"), HasSubstr("hf download org/Model"));
+  EXPECT_THAT(error("org/model.gguf"),
+              testing::StartsWith("there is no file or directory org/model.gguf"));
+  std::filesystem::current_path(before);
+}
+
 TEST(Hub, RefsMustNotLeadOutOfTheCache) {
   const ScratchDir dir;
   const Environment environment(dir.path());
@@ -102,6 +121,7 @@ TEST(Hub, ListsCheckpoints) {
   WriteModel(dir, ".cache/huggingface/hub/models--org--Tiny/snapshots/abc");
   dir.Write(".cache/huggingface/hub/models--org--Tiny/refs/main", "abc");
   WriteModel(dir, "mine/a");
+  dir.Write("mine/a/tokenizer.json", "{}");
   dir.Write("mine/broken/config.json", R"({"model_type":"llama"})");
   dir.Write("mine/not-a-model/readme", "x");
   const std::vector<std::filesystem::path> directories = {dir.path() / "mine",
@@ -112,9 +132,11 @@ TEST(Hub, ListsCheckpoints) {
   EXPECT_EQ(found[0].model_type, "llama");
   EXPECT_EQ(found[0].quantisation, "BF16");
   EXPECT_GT(found[0].size_bytes, 4U);
+  EXPECT_TRUE(found[0].has_tokenizer);
   EXPECT_EQ(found[1].name, "broken");
   EXPECT_THAT(found[1].problem, HasSubstr("no *.safetensors"));
   EXPECT_EQ(found[2].name, "org/Tiny");
+  EXPECT_FALSE(found[2].has_tokenizer);
 }
 
 TEST(Hub, OneUnreadableEntryDoesNotHideTheOthers) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -17,6 +18,7 @@
 #include "platform/file.h"
 #include "tensor/packed_linear.h"
 #include "tests/formats/test_files.h"
+#include "text/tokenizer.h"
 
 namespace mach::formats {
 namespace {
@@ -93,12 +95,78 @@ TEST(Synthetic, OpensWithEveryTensorOfTheFamily) {
 TEST(Synthetic, PlainFamilyHasNoDeltaNet) {
   const ScratchDir scratch;
   SyntheticOptions options = Tiny(scratch.path() / "out");
-  options.shape.model_type = "qwen3_moe";
+  options.shape.family = MoeFamily::kQwen3Moe;
   WriteSynthetic(options, {});
   const auto checkpoint = Checkpoint::Open(options.out);
   EXPECT_EQ(checkpoint->model_type(), "qwen3_moe");
   EXPECT_TRUE(checkpoint->Linear("model.layers.0.self_attn.q_proj", 256, 128).affine);
   EXPECT_FALSE(checkpoint->Has("model.layers.0.mlp.shared_expert_gate.weight"));
+}
+
+TEST(Synthetic, HeadsOfTheDeltaNetMayHaveAnyShape) {
+  const ScratchDir scratch;
+  SyntheticOptions options = Tiny(scratch.path() / "out");
+  options.shape.linear_key_heads = 3;
+  options.shape.linear_value_heads = 6;
+  options.shape.linear_key_head_dim = 48;
+  options.shape.linear_value_head_dim = 32;
+  options.shape.conv_taps = 3;
+  options.shape.full_attention_interval = 2;
+  WriteSynthetic(options, {});
+  const auto checkpoint = Checkpoint::Open(options.out);
+  const std::string base = "language_model.model.layers.2.linear_attn.";
+  EXPECT_TRUE(checkpoint->Linear(base + "in_proj_qkv", 2 * 3 * 48 + 6 * 32, 128).affine);
+  EXPECT_TRUE(checkpoint->Linear(base + "out_proj", 128, 6 * 32).affine);
+  checkpoint->RequireFloat(base + "conv1d.weight", Shape{480, 3, 1});
+  EXPECT_TRUE(checkpoint->Has("language_model.model.layers.1.self_attn.q_proj.weight"));
+  EXPECT_EQ(checkpoint->config().RequireInt("linear_value_head_dim"), 32);
+  EXPECT_EQ(checkpoint->config().RequireInt("linear_key_head_dim"), 48);
+}
+
+// The sizes that --help prints.
+TEST(Synthetic, TheSizeIsKnownBefore) {
+  const ScratchDir scratch;
+  const SyntheticOptions options = Tiny(scratch.path() / "out");
+  const ConvertResult result = WriteSynthetic(options, {});
+  uint64_t text = 0;
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json",
+                           "tokenizer_config.json", "expert_sidecar/manifest.json"}) {
+    text += fs::file_size(options.out / name);
+  }
+  const uint64_t weights = SyntheticBytes(options.shape, options.scheme);
+  EXPECT_LT(weights, result.written_bytes - text);
+  constexpr uint64_t kHeaderBytes = 32768;
+  EXPECT_GT(weights + kHeaderBytes, result.written_bytes - text);
+}
+
+// What the tokenizer makes of its own file is what config.json and the head say.
+TEST(Synthetic, EveryIdIsOneToken) {
+  const ScratchDir scratch;
+  const SyntheticOptions options = Tiny(scratch.path() / "out");
+  WriteSynthetic(options, {});
+  testing::internal::CaptureStderr();
+  const auto tokenizer =
+      text::Tokenizer::FromJson(ReadWholeFile(options.out / "tokenizer.json"), "tokenizer.json");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  const auto vocab = static_cast<int32_t>(options.shape.vocab_size);
+  EXPECT_EQ(tokenizer->vocab_size(), vocab);
+  EXPECT_EQ(tokenizer->TokenToId("<|endoftext|>"), 256);
+  EXPECT_EQ(tokenizer->TokenToId("<|im_start|>"), 257);
+  EXPECT_EQ(tokenizer->TokenToId("<|im_end|>"), 258);
+  for (const int32_t id : ReadGenerationConfig(options.out).eos_token_ids) {
+    EXPECT_TRUE(tokenizer->IsSpecial(id)) << id;
+  }
+  std::set<std::string> seen;
+  for (int32_t id = 0; id < vocab; ++id) {
+    const std::string bytes = tokenizer->TokenBytes(id);
+    EXPECT_FALSE(bytes.empty()) << id;
+    EXPECT_TRUE(seen.insert(bytes).second) << id;
+    EXPECT_EQ(tokenizer->IsSpecial(id), id >= 256 && id <= 258) << id;
+    if (id < 128 || id >= 256) {  // no part of a character
+      EXPECT_EQ(tokenizer->Encode(bytes, false), std::vector<int32_t>{id});
+      EXPECT_EQ(tokenizer->Decode(std::vector<int32_t>{id}, false), bytes);
+    }
+  }
 }
 
 TEST(Synthetic, SidecarVerifiesAndNamesADamagedRecord) {
@@ -169,7 +237,17 @@ TEST(Synthetic, TheSameCheckpointIsNotWrittenTwice) {
   EXPECT_FALSE(WriteSynthetic(options, {}).already_done);
   EXPECT_TRUE(WriteSynthetic(options, {}).already_done);
   options.seed = 7;
-  EXPECT_THROW(WriteSynthetic(options, {}), Error);
+  EXPECT_THAT(ErrorOf([&] { WriteSynthetic(options, {}); }),
+              testing::HasSubstr("exists and was written by `mach synth --shape tiny --bits 4 "
+                                 "--group-size 64 --seed 1` (choose another --out, or add "
+                                 "--force"));
+  // As an earlier version, which wrote other bytes, left it.
+  options.seed = 1;
+  Manifest earlier = *Manifest::Find(options.out);
+  earlier.source_fingerprint = std::string(32, '0');
+  WriteFileAtomically(options.out / "mach.json", earlier.ToJson());
+  EXPECT_THAT(ErrorOf([&] { WriteSynthetic(options, {}); }),
+              testing::HasSubstr("was written by another version of mach"));
   options.force = true;
   EXPECT_FALSE(WriteSynthetic(options, {}).already_done);
 }
@@ -194,6 +272,18 @@ TEST(Synthetic, TheCureWritesTheSameBytes) {
   } catch (const Error& error) {
     EXPECT_NE(error.cure().find("mach synth --shape tiny"), std::string::npos) << error.cure();
   }
+}
+
+TEST(Synthetic, EveryShapeIsACommand) {
+  SyntheticShape shape = NamedSyntheticShape("tiny");
+  EXPECT_EQ(SyntheticShapeFlags(shape), "--shape tiny");
+  shape.conv_taps = 3;
+  EXPECT_EQ(SyntheticShapeFlags(shape), "--shape tiny --conv-taps 3");
+  shape.family = MoeFamily::kQwen3Moe;  // which has no convolution
+  EXPECT_EQ(SyntheticShapeFlags(shape), "--shape tiny --family qwen3_moe");
+  shape = NamedSyntheticShape("qwen35moe-12l");
+  shape.layers = 40;
+  EXPECT_EQ(SyntheticShapeFlags(shape), "--shape qwen35moe-12l --layers 40");
 }
 
 TEST(Synthetic, CancelledAndContinued) {
@@ -337,34 +427,43 @@ TEST(Synthetic, RefusesShapesThatCannotBeStored) {
       EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
     }
   };
-  expect_refusal("hidden_size", [](SyntheticOptions& o) { o.shape.hidden_size = 100; });
-  expect_refusal("intermediate_size", [](SyntheticOptions& o) { o.shape.intermediate_size = 32; });
-  expect_refusal("top_k", [](SyntheticOptions& o) { o.shape.top_k = 17; });
-  expect_refusal("vocab_size", [](SyntheticOptions& o) { o.shape.vocab_size = 200; });
-  expect_refusal("layers", [](SyntheticOptions& o) { o.shape.layers = 0; });
-  expect_refusal("router_skew", [](SyntheticOptions& o) { o.router_skew = -1; });
-  expect_refusal("head_dim is 8, expected a multiple of 16", [](SyntheticOptions& o) {
+  expect_refusal("--hidden is 100", [](SyntheticOptions& o) { o.shape.hidden_size = 100; });
+  expect_refusal("--intermediate is 32, expected a multiple of --group-size, 64",
+                 [](SyntheticOptions& o) { o.shape.intermediate_size = 32; });
+  expect_refusal("--top-k is 17", [](SyntheticOptions& o) { o.shape.top_k = 17; });
+  expect_refusal("--vocab", [](SyntheticOptions& o) { o.shape.vocab_size = 200; });
+  expect_refusal("--layers is 0, expected 1 to 1000",
+                 [](SyntheticOptions& o) { o.shape.layers = 0; });
+  expect_refusal("--router-skew", [](SyntheticOptions& o) { o.router_skew = -1; });
+  expect_refusal("--head-dim is 8, expected a multiple of 16", [](SyntheticOptions& o) {
     o.shape.heads = 8;
     o.shape.head_dim = 8;
   });
-  expect_refusal("linear_head_dim", [](SyntheticOptions& o) { o.shape.linear_head_dim = 24; });
-  constexpr int64_t kHuge = int64_t{1} << 40;
-  expect_refusal("heads is", [](SyntheticOptions& o) { o.shape.heads = kHuge; });
-  expect_refusal("head_dim is", [](SyntheticOptions& o) { o.shape.head_dim = kHuge; });
-  expect_refusal("hidden_size is", [](SyntheticOptions& o) { o.shape.hidden_size = kHuge; });
-  expect_refusal("intermediate_size is",
-                 [](SyntheticOptions& o) { o.shape.intermediate_size = kHuge; });
-  expect_refusal("shared_intermediate_size is",
-                 [](SyntheticOptions& o) { o.shape.shared_intermediate_size = kHuge; });
-  expect_refusal("linear_value_heads is",
-                 [](SyntheticOptions& o) { o.shape.linear_value_heads = kHuge; });
+  expect_refusal("--linear-key-head-dim is 24",
+                 [](SyntheticOptions& o) { o.shape.linear_key_head_dim = 24; });
+  expect_refusal("--linear-value-head-dim is 24",
+                 [](SyntheticOptions& o) { o.shape.linear_value_head_dim = 24; });
+  expect_refusal("--linear-value-heads times --linear-value-head-dim is 32",
+                 [](SyntheticOptions& o) {
+                   o.shape.linear_value_heads = 2;
+                   o.shape.linear_value_head_dim = 16;
+                 });
+  expect_refusal("--linear-value-heads is 3, expected a multiple of --linear-key-heads, 2",
+                 [](SyntheticOptions& o) { o.shape.linear_value_heads = 3; });
+  expect_refusal("--full-attention-interval is 1",
+                 [](SyntheticOptions& o) { o.shape.full_attention_interval = 1; });
+  expect_refusal("--conv-taps is 17", [](SyntheticOptions& o) { o.shape.conv_taps = 17; });
+  // No overflow before the refusal.
+  for (const SyntheticFlag& flag : SyntheticFlags()) {
+    expect_refusal(std::string(flag.flag) + " is 1099511627776",
+                   [&](SyntheticOptions& o) { o.shape.*flag.field = int64_t{1} << 40; });
+  }
   expect_refusal("all experts together", [](SyntheticOptions& o) {
     o.shape.layers = 1000;
     o.shape.experts = 65536;
     o.shape.hidden_size = o.shape.intermediate_size = int64_t{1} << 20;
   });
   expect_refusal("groups of 48", [](SyntheticOptions& o) { o.scheme.group_size = 48; });
-  expect_refusal("model_type", [](SyntheticOptions& o) { o.shape.model_type = "llama"; });
   EXPECT_THROW(NamedSyntheticShape("huge"), Error);
   EXPECT_FALSE(fs::exists(scratch.path() / "out"));
 }

@@ -43,7 +43,7 @@ class RawClient {
   void ShutdownWrite() { shutdown(fd_, SHUT_WR); }
 
   // False once the server has closed or does not take more for `timeout_ms`.
-  bool Send(std::string_view data, int timeout_ms = 5000) {
+  bool Send(std::string_view data, int timeout_ms = 20000) {
     while (!data.empty()) {
       pollfd waiting{fd_, POLLOUT, 0};
       if (poll(&waiting, 1, timeout_ms) != 1) {
@@ -60,7 +60,7 @@ class RawClient {
 
   // Reads until `text` has arrived; returns and removes everything up to its end. Empty if the
   // server closed or stayed silent for `timeout_ms` before.
-  std::string ReadUntil(std::string_view text, int timeout_ms = 5000) {
+  std::string ReadUntil(std::string_view text, int timeout_ms = 20000) {
     while (true) {
       const size_t at = received_.find(text);
       if (at != std::string::npos) {
@@ -75,7 +75,7 @@ class RawClient {
   }
 
   // Everything until the server closes; `closed` says whether it did so in time.
-  std::string ReadAll(bool* closed = nullptr, int timeout_ms = 5000) {
+  std::string ReadAll(bool* closed = nullptr, int timeout_ms = 20000) {
     while (ReadSome(timeout_ms)) {
     }
     if (closed != nullptr) {
@@ -85,7 +85,7 @@ class RawClient {
   }
 
   // One response with a Content-Length: head and body.
-  std::string ReadResponse(int timeout_ms = 5000) {
+  std::string ReadResponse(int timeout_ms = 20000) {
     std::string out = ReadUntil("\r\n\r\n", timeout_ms);
     const size_t at = out.find("Content-Length: ");
     if (at == std::string::npos) {

@@ -47,8 +47,11 @@ Json ArchJson(const std::optional<models::ArchInfo>& arch) {
   Json out = Json::object();
   out["model_type"] = arch->model_type;
   out["swiglu_variant"] = arch->swiglu_variant;
-  out["stacked_supported"] = arch->stacked_supported ? Json(*arch->stacked_supported) : Json();
-  out["has_expert_bias"] = arch->has_expert_bias;
+  const auto if_experts = [](const std::optional<bool>& fact) {
+    return fact ? Json(*fact) : Json();
+  };
+  out["stacked_supported"] = if_experts(arch->stacked_supported);
+  out["has_expert_bias"] = if_experts(arch->has_expert_bias);
   out["text_config_wrapped"] = arch->text_config_wrapped;
   out["model_module"] = arch->model_module;
   out["default_bits"] = arch->default_bits;

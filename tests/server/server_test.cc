@@ -15,6 +15,7 @@
 #include "server/startup.h"
 #include "tests/http/raw_client.h"
 #include "tests/server/fake_engine.h"
+#include "tests/server/reports_page.h"
 
 namespace mach::server {
 namespace {
@@ -719,6 +720,8 @@ TEST_F(RequestLog, AFailureIsOneErrorWithItsCauseAndWhatItCost) {
   ExpectParts(log, parts);
   ExpectParts(log, {" status=500 "});
   ExpectOneLine(log);
+  EXPECT_EQ(mach::testing::Matches(log, " ([a-z_]+)="),
+            mach::testing::Documented("Log line of a request"));
   log = LogUntil("mach_generations_failed_total 2",
                  [this] { Stream(kChat, ChatBody("[[disk]]", R"({"stream":true})")); });
   ExpectParts(log, parts);

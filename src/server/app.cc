@@ -378,7 +378,9 @@ void App::LogEnd(const http::Request& request, const GenerationRecord& record, i
   seconds("first_token_s", record.first_token_s.value_or(0));
   if (host_.ready()->info.experts > 0 && record.prefill_s > 0) {
     const engine::ExpertUsage& prefill = record.prefill_experts;
-    fields.emplace_back("expert_misses", record.experts.misses);
+    if (record.decode_s > 0) {
+      fields.emplace_back("expert_misses", record.experts.misses);
+    }
     fields.emplace_back("expert_prefill_misses", prefill.misses);
     fields.emplace_back("expert_bytes_read", record.experts.bytes_read + prefill.bytes_read);
     fields.emplace_back("expert_stall_s", record.experts.stall_s + prefill.stall_s);

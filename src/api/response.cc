@@ -28,10 +28,14 @@ void AppendReceipt(std::string& out, const Receipt& receipt, int64_t cached_toke
   } else {
     out += "null";
   }
-  out += ",\"expert_hits\":";
-  AppendInt(out, receipt.expert_hits);
-  out += ",\"expert_misses\":";
-  AppendInt(out, receipt.expert_misses);
+  const auto count = [&out](const char* key, int64_t value) {
+    out += std::string(",\"") + key + "\":";
+    AppendInt(out, value);
+  };
+  count("expert_hits", receipt.expert_hits);
+  count("expert_misses", receipt.expert_misses);
+  count("expert_prefill_hits", receipt.expert_prefill_hits);
+  count("expert_prefill_misses", receipt.expert_prefill_misses);
   const auto seconds = [&out](const char* key, double value) {
     out += std::string(",\"") + key + "\":";
     AppendJsonNumber(out, static_cast<float>(value));
@@ -40,8 +44,7 @@ void AppendReceipt(std::string& out, const Receipt& receipt, int64_t cached_toke
   seconds("prefill_seconds", receipt.prefill_seconds);
   seconds("decode_seconds", receipt.decode_seconds);
   seconds("queue_seconds", receipt.queue_seconds);
-  out += ",\"cached_tokens\":";
-  AppendInt(out, cached_tokens);
+  count("cached_tokens", cached_tokens);
   out += '}';
 }
 

@@ -28,8 +28,10 @@ struct ResponseMeta {
 // What an answer cost: `usage.mach`, on request.
 struct Receipt {
   uint64_t bytes_read = 0;  // of experts, from disk
-  int64_t expert_hits = 0;
+  int64_t expert_hits = 0;  // while decoding: how well the bank served
   int64_t expert_misses = 0;
+  int64_t expert_prefill_hits = 0;
+  int64_t expert_prefill_misses = 0;
   double stall_seconds = 0;  // waiting for experts; part of prefill and decode
   double prefill_seconds = 0;
   double decode_seconds = 0;

@@ -87,7 +87,7 @@ void ConfigureLog(LogLevel minimum, LogFormat format) {
                            : "%Y-%m-%dT%H:%M:%S.%e%z %l %v");
 }
 
-void Log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+void Log(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (!Logger().should_log(ToSpdlog(level))) {
     return;
   }

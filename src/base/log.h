@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -39,19 +40,19 @@ struct LogField {
 // Process-wide; call once in main before threads start. Defaults: kInfo, kText.
 void ConfigureLog(LogLevel minimum, LogFormat format);
 
-void Log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+void Log(LogLevel level, std::string_view message, std::span<const LogField> fields);
 
 inline void LogDebug(std::string_view message, std::initializer_list<LogField> fields = {}) {
-  Log(LogLevel::kDebug, message, fields);
+  Log(LogLevel::kDebug, message, {fields.begin(), fields.size()});
 }
 inline void LogInfo(std::string_view message, std::initializer_list<LogField> fields = {}) {
-  Log(LogLevel::kInfo, message, fields);
+  Log(LogLevel::kInfo, message, {fields.begin(), fields.size()});
 }
 inline void LogWarning(std::string_view message, std::initializer_list<LogField> fields = {}) {
-  Log(LogLevel::kWarning, message, fields);
+  Log(LogLevel::kWarning, message, {fields.begin(), fields.size()});
 }
 inline void LogError(std::string_view message, std::initializer_list<LogField> fields = {}) {
-  Log(LogLevel::kError, message, fields);
+  Log(LogLevel::kError, message, {fields.begin(), fields.size()});
 }
 
 }  // namespace mach

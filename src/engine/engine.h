@@ -76,15 +76,18 @@ struct Finish {
   int64_t generated_tokens = 0;  // of this choice, its end token and hidden ones included
 };
 
-// What a request cost in experts. All misses and reads while it ran are its own.
+// What a stretch of work, such as a request's prefill, cost in experts. All misses and reads during
+// it are its own.
 struct ExpertUsage {
   int64_t hits = 0;
   int64_t misses = 0;
   uint64_t bytes_read = 0;
-  double stall_s = 0;  // waiting for records; part of prefill and decode time
+  double stall_s = 0;  // waiting for records; part of the time it took
 
+  // Of whatever asked, prefill or decoding: only one of them runs at a time.
   static ExpertUsage Of(const experts::ExpertStats& stats) {
-    return {stats.hits, stats.misses, stats.bytes_read, stats.stall_seconds};
+    return {stats.hits + stats.prefill_hits, stats.misses + stats.prefill_misses, stats.bytes_read,
+            stats.stall_seconds};
   }
   ExpertUsage& operator+=(const ExpertUsage& other) {
     hits += other.hits;
@@ -100,6 +103,8 @@ struct ExpertUsage {
   }
 };
 
+// A request that did not run to its end has the tokens and times that it came to; 0 for what it did
+// not begin.
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // all choices, end tokens included
@@ -107,15 +112,17 @@ struct Usage {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
-  ExpertUsage experts;  // zero for models without experts
+  ExpertUsage experts;          // while it decoded; zero for models without experts
+  ExpertUsage prefill_experts;  // during prefill_s
 };
 
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   virtual void OnDelta(Delta delta) = 0;
-  virtual void OnFinish(Finish finish) = 0;      // once for each choice
-  virtual void OnDone(const Usage& usage) = 0;   // last event of a request that ran to its end
+  virtual void OnFinish(Finish finish) = 0;        // once for each choice
+  virtual void OnDone(const Usage& usage) = 0;     // last event of a request that ran to its end
+  virtual void OnUsage(const Usage& /*usage*/) {}  // just before OnError: what it cost until then
   virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel,
                                                  // kResourceLimit if its context outgrew memory
 };
@@ -134,13 +141,15 @@ struct EngineStats {
   int64_t requests_queued = 0;
   int64_t requests_cancelled = 0;
   int64_t requests_failed = 0;
+  // Published between steps: after each chunk of prefill and each token.
   int64_t prefill_tokens = 0;
   double prefill_s = 0;
   int64_t decode_tokens = 0;
   double decode_s = 0;
-  double recent_prefill_tok_s = 0;                  // the last request's
-  double recent_decode_tok_s = 0;                   // over the last seconds of decoding
-  double taken_at_s = 0;                            // NowSeconds() when these numbers were true
+  double recent_prefill_tok_s = 0;  // of the last request that prefilled, as far as it has come
+  double recent_decode_tok_s = 0;   // over the last seconds of decoding
+  double taken_at_s = 0;            // NowSeconds() when these six were true: now, if nothing runs
+  // As they are now, like the counts of requests.
   std::map<std::string, uint64_t> accounted_bytes;  // by owner
   std::optional<experts::ExpertStats> experts;      // none for dense models
 };
@@ -155,7 +164,7 @@ class Engine {
   virtual std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
                                                    std::shared_ptr<GenerationSink> sink) = 0;
 
-  // Answers at once during a generation, from numbers published between steps.
+  // Answers at once during a generation.
   virtual EngineStats Snapshot() const = 0;
 
   // Refuses new requests, lets running and queued ones finish for at most `grace_s`, then cancels.

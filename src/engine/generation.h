@@ -25,8 +25,6 @@ class Generation {
   // token to run through the model, or nothing if the choice is finished; OnFinish was called then.
   std::optional<int32_t> Step(std::span<float> logits, GenerationSink& sink);
 
-  int64_t tokens() const { return tokens_; }  // generated so far, end token included
-
  private:
   // A generated token waiting for its text to be shown.
   struct Waiting {

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "engine/generation.h"
 
 namespace mach::engine {
@@ -118,7 +117,7 @@ class LocalEngine final : public Engine {
     stats.requests_queued = static_cast<int64_t>(queue_.size());
     stats.requests_active = running_ ? 1 : 0;
     stats.recent_decode_tok_s = recent_decode_.TokensPerSecond();
-    stats.taken_at_s = published_s_;
+    stats.taken_at_s = running_ ? published_s_ : NowSeconds();
     stats.accounted_bytes = budget_.BytesByOwner();
     if (experts_ != nullptr) {
       stats.experts = experts_->Stats();
@@ -142,8 +141,7 @@ class LocalEngine final : public Engine {
     idle_.wait(lock, [&] { return !running_; });
     lock.unlock();
     for (const auto& job : waiting) {
-      job->ended.store(true);
-      job->sink->OnError(Error(ErrorCode::kUnavailable, "the server is shutting down"));
+      EndWaiting(*job, Error(ErrorCode::kUnavailable, "the server is shutting down"));
     }
   }
 
@@ -161,12 +159,21 @@ class LocalEngine final : public Engine {
       queue_.erase(it);
       ++stats_.requests_cancelled;
     }
-    job->ended.store(true);
-    job->sink->OnError(CancelledError());
+    EndWaiting(*job, Error(ErrorCode::kCancelled, "the request was cancelled"));
   }
 
  private:
-  static Error CancelledError() { return {ErrorCode::kCancelled, "the request was cancelled"}; }
+  // How a request ends that has left the queue and never ran.
+  static void EndWaiting(Job& job, const Error& error) {
+    job.ended.store(true);
+    job.sink->OnUsage(UsageAfterQueue(job));
+    job.sink->OnError(error);
+  }
+
+  static Usage UsageAfterQueue(const Job& job) {
+    return {.prompt_tokens = static_cast<int64_t>(job.request.prompt_tokens.size()),
+            .queue_s = NowSeconds() - job.submitted_s};
+  }
 
   void Validate(const GenerationRequest& request) const {
     const auto prompt = static_cast<int64_t>(request.prompt_tokens.size());
@@ -205,6 +212,7 @@ class LocalEngine final : public Engine {
         job = queue_.front();
         queue_.pop_front();
         running_ = job;
+        published_s_ = NowSeconds();
       }
       RunGuarded(*job);
       job->ended.store(true);
@@ -233,9 +241,10 @@ class LocalEngine final : public Engine {
 
   // Whatever goes wrong with one request, the engine goes on with the next.
   void RunGuarded(Job& job) {
+    Usage usage = UsageAfterQueue(job);
     std::optional<Error> failure;
     try {
-      RunJob(job);
+      RunJob(job, usage);
     } catch (const Error& error) {
       failure = error.code() == ErrorCode::kResourceLimit ? OutOfMemory(error) : error;
     } catch (const std::exception& error) {
@@ -243,6 +252,7 @@ class LocalEngine final : public Engine {
     }
     state_->Truncate(0);
     if (!failure) {
+      job.sink->OnDone(usage);
       return;
     }
     const bool cancelled = failure->code() == ErrorCode::kCancelled;
@@ -250,26 +260,37 @@ class LocalEngine final : public Engine {
       const std::lock_guard lock(mutex_);
       ++(cancelled ? stats_.requests_cancelled : stats_.requests_failed);
     }
-    if (!cancelled) {
-      LogError("request failed", {{"id", job.request.id}, {"error", failure->Describe()}});
-    }
+    job.sink->OnUsage(usage);
     job.sink->OnError(*failure);
   }
 
-  void RunJob(Job& job) {
-    const GenerationRequest& request = job.request;
-    Usage usage;
-    usage.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size());
-    usage.queue_s = NowSeconds() - job.submitted_s;
-
+  // Runs `body` and says what it cost, also where it throws.
+  template <typename Body>
+  void Measure(double& seconds, ExpertUsage& experts, const Body& body) const {
     const ExpertUsage before = ExpertNumbers();
-    const Stopwatch prefill_watch;
-    const std::vector<float> prompt_logits = Prefill(job);
-    usage.prefill_s = prefill_watch.ElapsedSeconds();
-    PublishPrefill(usage);
+    const Stopwatch watch;
+    const auto measured = [&] {
+      seconds = watch.ElapsedSeconds();
+      experts = ExpertNumbers() - before;
+    };
+    try {
+      body();
+    } catch (...) {
+      measured();
+      throw;
+    }
+    measured();
+  }
 
+  void RunJob(Job& job, Usage& usage) {
+    std::vector<float> prompt_logits;
+    Measure(usage.prefill_s, usage.prefill_experts, [&] { prompt_logits = Prefill(job); });
+    Measure(usage.decode_s, usage.experts, [&] { Decode(job, prompt_logits, usage); });
+  }
+
+  void Decode(Job& job, const std::vector<float>& prompt_logits, Usage& usage) {
+    const GenerationRequest& request = job.request;
     const int64_t seed = request.sampling.seed.value_or(decode::FreshSeed());
-    const Stopwatch decode_watch;
     std::optional<state::SequenceSnapshot> after_prompt;
     if (request.choices > 1) {
       after_prompt = state_->Snapshot();
@@ -281,12 +302,8 @@ class LocalEngine final : public Engine {
       const auto choice_seed =
           static_cast<int64_t>(static_cast<uint64_t>(seed) + static_cast<uint64_t>(choice));
       Generation generation(request, choice, choice_seed, tokenizer_, options_.end_tokens);
-      RunChoice(job, prompt_logits, generation);
-      usage.completion_tokens += generation.tokens();
+      RunChoice(job, prompt_logits, generation, usage);
     }
-    usage.decode_s = decode_watch.ElapsedSeconds();
-    usage.experts = ExpertNumbers() - before;
-    job.sink->OnDone(usage);
   }
 
   // Runs the prompt in chunks and returns the logits after its last token.
@@ -294,20 +311,26 @@ class LocalEngine final : public Engine {
     const std::vector<int32_t>& prompt = job.request.prompt_tokens;
     const auto total = static_cast<int64_t>(prompt.size());
     std::vector<float> logits;
+    const Stopwatch whole;
     for (int64_t begin = 0; begin < total; begin += options_.prefill_chunk) {
+      const Stopwatch watch;
       const int64_t count = std::min(options_.prefill_chunk, total - begin);
       const std::span<const int32_t> tokens(prompt.data() + begin, static_cast<size_t>(count));
       const bool last = begin + count == total;
       Forward(job, tokens, last ? &logits : nullptr);
+      PublishPrefill(count, watch.ElapsedSeconds(),
+                     static_cast<double>(begin + count) / whole.ElapsedSeconds());
     }
     return logits;
   }
 
-  void RunChoice(Job& job, const std::vector<float>& prompt_logits, Generation& generation) {
+  void RunChoice(Job& job, const std::vector<float>& prompt_logits, Generation& generation,
+                 Usage& usage) {
     std::vector<float> logits = prompt_logits;
     while (true) {
       const Stopwatch watch;
       const std::optional<int32_t> token = generation.Step(logits, *job.sink);
+      ++usage.completion_tokens;
       if (!token) {
         PublishDecode(1, watch.ElapsedSeconds());
         return;
@@ -329,13 +352,12 @@ class LocalEngine final : public Engine {
     }
   }
 
-  void PublishPrefill(const Usage& usage) {
+  // `tok_s`: of this prompt so far.
+  void PublishPrefill(int64_t tokens, double seconds, double tok_s) {
     const std::lock_guard lock(mutex_);
-    const int64_t tokens = usage.prompt_tokens - usage.cached_tokens;
     stats_.prefill_tokens += tokens;
-    stats_.prefill_s += usage.prefill_s;
-    stats_.recent_prefill_tok_s =
-        usage.prefill_s > 0 ? static_cast<double>(tokens) / usage.prefill_s : 0;
+    stats_.prefill_s += seconds;
+    stats_.recent_prefill_tok_s = tok_s;
     published_s_ = NowSeconds();
   }
 

@@ -15,7 +15,8 @@ StreamedStore::DecodeLease::DecodeLease(StreamedStore& store, int32_t moe_layer,
     const int32_t key = store_.KeyOf(moe_layer, id);
     const int32_t slot = bank.table().Find(key);
     bank.policy().Use(key);
-    store_.CountRequest(moe_layer, slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
+    stats().CountRequest(backend::ExpertUse::kDecode,
+                         slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
     if (slot >= 0) {
       store_.Want(bank.table().at(slot), store_.BankPlace(slot));
       waiting_.push_back(slot);

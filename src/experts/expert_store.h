@@ -22,20 +22,32 @@
 
 namespace mach::experts {
 
+// Counters since loading. A hit is an expert that was in memory when a step asked for it. Steps
+// that decode (ExpertUse::kDecode) ask the bank; those of streamed prefill leave it as it is, so
+// they are counted apart and say nothing about how well it serves.
 struct LayerStats {
   int32_t layer = 0;
   int64_t resident = 0;  // experts in the bank now
-  int64_t hits = 0;
+  int64_t hits = 0;      // of decoding
   int64_t misses = 0;
+  int64_t prefill_hits = 0;
+  int64_t prefill_misses = 0;
+
+  void CountRequest(backend::ExpertUse use, bool hit) {
+    const bool prefill = use == backend::ExpertUse::kPrefill;
+    ++(prefill ? (hit ? prefill_hits : prefill_misses) : (hit ? hits : misses));
+  }
 };
 
-// Counters since loading. A hit is an expert that was in memory when a step asked for it.
+// The numbers of LayerStats are sums over the layers here.
 struct ExpertStats {
   bool streaming = false;
   int64_t experts_resident = 0;
   int64_t capacity = 0;  // slots of the bank; all experts if resident
-  int64_t hits = 0;
+  int64_t hits = 0;      // of decoding
   int64_t misses = 0;
+  int64_t prefill_hits = 0;
+  int64_t prefill_misses = 0;
   int64_t evictions = 0;
   int64_t prefetches = 0;          // reads asked for on a guess, given up before they began or not
   int64_t prefetch_hits = 0;       // of them, wanted before they were evicted
@@ -49,6 +61,14 @@ struct ExpertStats {
   std::string policy;              // "lru", "lfu", ...
   std::vector<LayerStats> per_layer;
   std::optional<RoutingSummary> routing;  // of an observed store
+
+  void AddLayer(const LayerStats& layer) {
+    hits += layer.hits;
+    misses += layer.misses;
+    prefill_hits += layer.prefill_hits;
+    prefill_misses += layer.prefill_misses;
+    per_layer.push_back(layer);
+  }
 };
 
 class ExpertStore : public backend::ExpertSource {

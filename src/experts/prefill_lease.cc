@@ -31,7 +31,7 @@ StreamedStore::PrefillLease::PrefillLease(StreamedStore& store, int32_t moe_laye
       hit = SlotOf(item).state == SlotState::kReady;
       store_.Want(SlotOf(item), PlaceOf(item));
     }
-    store_.CountRequest(moe_layer, hit);
+    stats().CountRequest(backend::ExpertUse::kPrefill, hit);
     items_.push_back(item);
   }
   store_.DropReadAhead();

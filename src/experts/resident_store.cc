@@ -24,6 +24,7 @@ class ResidentStore final : public ExpertStore {
         experts_(experts),
         moe_layer_of_(static_cast<size_t>(layers), -1),
         hits_(moe_layers_.size()),
+        prefill_hits_(moe_layers_.size()),
         records_(budget, "experts",
                  moe_layers_.size() * static_cast<uint64_t>(experts) * layout.record_bytes) {
     for (size_t i = 0; i < moe_layers_.size(); ++i) {
@@ -36,11 +37,12 @@ class ResidentStore final : public ExpertStore {
   int32_t experts() const override { return experts_; }
 
   std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                                backend::ExpertUse) override {
+                                                backend::ExpertUse use) override {
     const int32_t moe_layer = moe_layer_of_[static_cast<size_t>(layer)];
     MACH_CHECK(moe_layer >= 0);
-    hits_[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(ids.size()),
-                                                    std::memory_order_relaxed);
+    auto& hits = use == backend::ExpertUse::kPrefill ? prefill_hits_ : hits_;
+    hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(ids.size()),
+                                                   std::memory_order_relaxed);
     auto lease = std::make_unique<Lease>();
     lease->ready.reserve(ids.size());
     for (const int32_t id : ids) {
@@ -56,9 +58,10 @@ class ResidentStore final : public ExpertStore {
     stats.experts_resident = static_cast<int64_t>(moe_layers_.size()) * experts_;
     stats.capacity = stats.experts_resident;
     for (size_t i = 0; i < moe_layers_.size(); ++i) {
-      const int64_t hits = hits_[i].load(std::memory_order_relaxed);
-      stats.hits += hits;
-      stats.per_layer.push_back({moe_layers_[i], experts_, hits, 0});
+      stats.AddLayer({.layer = moe_layers_[i],
+                      .resident = experts_,
+                      .hits = hits_[i].load(std::memory_order_relaxed),
+                      .prefill_hits = prefill_hits_[i].load(std::memory_order_relaxed)});
     }
     return stats;
   }
@@ -87,8 +90,9 @@ class ResidentStore final : public ExpertStore {
   const ExpertLayout layout_;
   const std::vector<int32_t> moe_layers_;
   const int32_t experts_;
-  std::vector<int32_t> moe_layer_of_;       // [layers], -1: has no experts
-  std::vector<std::atomic<int64_t>> hits_;  // [MoE layers]
+  std::vector<int32_t> moe_layer_of_;               // [layers], -1: has no experts
+  std::vector<std::atomic<int64_t>> hits_;          // [MoE layers], of decoding
+  std::vector<std::atomic<int64_t>> prefill_hits_;  // [MoE layers]
   Buffer records_;
 };
 

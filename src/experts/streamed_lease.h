@@ -21,7 +21,9 @@ class StreamedStore::Lease : public backend::ExpertLease {
   ~Lease() override = default;
 
  protected:
-  void End() { store_.lease_lives_ = false; }  // with the store's mutex held
+  // With the store's mutex held.
+  void End() { store_.lease_lives_ = false; }
+  LayerStats& stats() { return store_.layer_stats_[static_cast<size_t>(moe_layer_)]; }
 
   StreamedStore& store_;
   const int32_t moe_layer_;

@@ -75,11 +75,11 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
             options.policy),
       arena_(budget, "expert_arena", ArenaRecords(sidecar, options), sidecar.layout.record_bytes,
              shape_.keys()),
-      hits_(sidecar.moe_layers.size(), 0),
-      misses_(sidecar.moe_layers.size(), 0),
+      layer_stats_(sidecar.moe_layers.size()),
       heat_(options.heat_file, sidecar_, shape_) {
   for (size_t i = 0; i < sidecar_.moe_layers.size(); ++i) {
-    moe_layer_of_[static_cast<size_t>(sidecar_.moe_layers[i].layer)] = static_cast<int32_t>(i);
+    layer_stats_[i].layer = sidecar_.moe_layers[i].layer;
+    moe_layer_of_[static_cast<size_t>(layer_stats_[i].layer)] = static_cast<int32_t>(i);
   }
   DirectReaderOptions reading;
   reading.buffers = {bank_.table().memory(), arena_.memory()};
@@ -91,6 +91,9 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   reader_ = std::make_unique<RecordReader>(
       sidecar_, std::move(reading), places, options.wrap_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
+  if (!reader_->direct()) {
+    LogWarning("experts are read through the page cache", {{"directory", sidecar_.dir.string()}});
+  }
   ProbeRead();
   WarmUp(progress);
 }
@@ -172,17 +175,12 @@ ExpertStats StreamedStore::Stats() const {
   stats.prefetch_hits = prefetch_hits_;
   stats.read_ahead_dropped = read_ahead_dropped_;
   stats.stall_seconds = stall_seconds_;
-  for (size_t i = 0; i < hits_.size(); ++i) {
-    stats.hits += hits_[i];
-    stats.misses += misses_[i];
-    stats.per_layer.push_back({sidecar_.moe_layers[i].layer,
-                               bank_.resident_of(static_cast<int32_t>(i)), hits_[i], misses_[i]});
+  for (size_t i = 0; i < layer_stats_.size(); ++i) {
+    LayerStats layer = layer_stats_[i];
+    layer.resident = bank_.resident_of(static_cast<int32_t>(i));
+    stats.AddLayer(layer);
   }
   return stats;
-}
-
-void StreamedStore::CountRequest(int32_t moe_layer, bool hit) {
-  ++(hit ? hits_ : misses_)[static_cast<size_t>(moe_layer)];
 }
 
 void StreamedStore::Want(Slot& slot, uint64_t place) {

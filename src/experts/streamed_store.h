@@ -56,7 +56,6 @@ class StreamedStore final : public ExpertStore {
   int32_t MoeLayerOf(int32_t layer) const;  // MACH_CHECKs that it has experts
 
   // Everything below: with mutex_ held.
-  void CountRequest(int32_t moe_layer, bool hit);
   void Want(Slot& slot, uint64_t place);
   void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
   void SubmitReads();
@@ -91,8 +90,7 @@ class StreamedStore final : public ExpertStore {
   ReadAhead read_ahead_;
   std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
   std::vector<RecordRead> queued_reads_;  // not yet given to the reader, within one call
-  std::vector<int64_t> hits_;             // [MoE layers]
-  std::vector<int64_t> misses_;           // [MoE layers]
+  std::vector<LayerStats> layer_stats_;   // [MoE layers]; what is resident, the bank knows
   int64_t prefetches_ = 0;
   int64_t prefetch_hits_ = 0;
   int64_t read_ahead_dropped_ = 0;

@@ -21,8 +21,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
   virtual Request& request() = 0;
 
-  // Runs `work` on the I/O thread, soon. Never runs it inline. Must not be called once the server
-  // object is gone.
+  // Runs `work` on the I/O thread, soon. Never runs it inline. The server's Stop waits until every
+  // exchange has been let go, so what is posted always runs.
   virtual void Post(std::function<void()> work) = 0;
 
   // The whole response. Exactly one of Respond and StartStream is called, once.

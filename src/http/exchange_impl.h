@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 
 #include "http/exchange.h"
@@ -17,7 +18,10 @@ namespace mach::http {
 class ExchangeImpl : public Exchange {
  public:
   ExchangeImpl(std::shared_ptr<Session> session, Request request)
-      : session_(std::move(session)), shared_(session_->shared_), request_(std::move(request)) {}
+      : session_(std::move(session)),
+        shared_(session_->shared_),
+        work_(shared_.io.get_executor()),
+        request_(std::move(request)) {}
 
   Request& request() override { return request_; }
 
@@ -47,6 +51,8 @@ class ExchangeImpl : public Exchange {
 
   std::shared_ptr<Session> session_;  // null once finished or gone
   ServerShared& shared_;
+  // The I/O thread goes on while somebody may Post.
+  const boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   Request request_;
   bool started_ = false;
   bool finished_ = false;

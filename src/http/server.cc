@@ -206,8 +206,8 @@ void Server::Stop() {
       session->Abort();
     }
   });
-  // With every socket closed and the timers cancelled the loop runs out of work by itself, and no
-  // coroutine is left behind to be destroyed in an unusual order.
+  // With every socket closed, the timers cancelled and the exchanges gone, the loop runs out of
+  // work by itself, and no coroutine is left behind to be destroyed in an unusual order.
   impl_->thread.join();
 }
 

@@ -2,8 +2,8 @@
 // and event-stream responses. Knows nothing of models: requests go to one Handler (usually a
 // Router's).
 //
-// The handler runs on the I/O thread and must not block it. The Server must outlive every Exchange
-// on which anyone may still call Post. Start, Drain and Stop are called by the owner's thread.
+// The handler runs on the I/O thread and must not block it. The Server must outlive every Exchange,
+// which Stop waits for. Start, Drain and Stop are called by the owner's thread.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +57,8 @@ class Server {
   void Drain();
   // True once no connection is left; waits for that up to `timeout_s`.
   bool WaitUntilIdle(double timeout_s);
-  // Closes every connection and joins the I/O thread. Idempotent.
+  // Closes every connection, waits until all exchanges have been let go, and joins the I/O thread.
+  // Idempotent.
   void Stop();
 
   int connections() const;

@@ -18,7 +18,7 @@ ArchInfo DenseArch(const char* model_type) {
   return {.model_type = model_type,
           .swiglu_variant = "plain_swiglu",
           .stacked_supported = std::nullopt,
-          .has_expert_bias = false,
+          .has_expert_bias = std::nullopt,
           .text_config_wrapped = false,
           .model_module = std::string("mach.models.") + model_type,
           .default_bits = 4,
@@ -32,6 +32,7 @@ ArchInfo DenseArch(const char* model_type) {
 ArchInfo MoeArch(const char* model_type, const char* kv_cache_kind) {
   ArchInfo arch = DenseArch(model_type);
   arch.stacked_supported = true;
+  arch.has_expert_bias = false;
   arch.kv_cache_kind = kv_cache_kind;
   arch.specdec_kind = "specdec_v7";
   arch.dense = false;

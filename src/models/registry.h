@@ -13,8 +13,8 @@ namespace mach::models {
 struct ArchInfo {
   std::string model_type;
   std::string swiglu_variant;
-  std::optional<bool> stacked_supported;  // null for dense families: no experts to stack
-  bool has_expert_bias = false;
+  std::optional<bool> stacked_supported;  // these two: null for dense families, without experts
+  std::optional<bool> has_expert_bias;
   bool text_config_wrapped = false;
   std::string model_module;
   int default_bits = 4;

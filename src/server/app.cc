@@ -184,8 +184,7 @@ void App::Handle(const ExchangePtr& exchange) {
   try {
     match.route->handler(exchange, match.argument);
   } catch (const std::exception& e) {
-    LogError("handler failed", {{"id", request.id}, {"path", request.path}, {"error", e.what()}});
-    Reply(*exchange, ErrorResponse(api::Internal("Internal error.")));
+    Reply(*exchange, ErrorResponse(api::Internal("Internal error.")), e.what());
   }
 }
 
@@ -224,17 +223,28 @@ void App::Options(const ExchangePtr& exchange, const http::Router::Match& match)
   Reply(*exchange, std::move(response));
 }
 
-void App::Reply(http::Exchange& exchange, http::Response response) {
+void App::Reply(http::Exchange& exchange, http::Response response, std::string_view cause) {
+  if (response.status >= 400) {
+    const http::Request& request = exchange.request();
+    std::vector<LogField> fields = {{"id", request.id},
+                                    {"method", request.method.substr(0, 32)},
+                                    {"path", request.path.substr(0, 200)},
+                                    {"status", response.status}};
+    if (response.status == 500) {
+      fields.emplace_back("error", cause);
+      Log(LogLevel::kError, "request failed", fields);
+    } else {
+      Log(LogLevel::kInfo, "request refused", fields);
+    }
+  }
+  Send(exchange, std::move(response));
+}
+
+void App::Send(http::Exchange& exchange, http::Response response) {
   const http::Request& request = exchange.request();
   AddCors(request, response);
   const auto label = router_.Find(request.method, request.path).label;
   metrics_.CountResponse(label.empty() ? "other" : label, response.status);
-  if (response.status >= 400) {
-    LogInfo("request refused", {{"id", request.id},
-                                {"method", request.method.substr(0, 32)},
-                                {"path", request.path.substr(0, 200)},
-                                {"status", response.status}});
-  }
   exchange.Respond(std::move(response));
 }
 
@@ -279,10 +289,10 @@ void App::Generate(const ExchangePtr& exchange, api::ResponseKind kind) {
 }
 
 void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, double arrived_s) {
-  const auto refuse = [this, exchange](const api::ErrorInfo& info) {
-    exchange->Post([this, exchange, info] {
+  const auto refuse = [this, exchange](const api::ErrorInfo& info, const std::string& cause) {
+    exchange->Post([this, exchange, info, cause] {
       if (!exchange->closed()) {
-        Reply(*exchange, ErrorResponse(info));
+        Reply(*exchange, ErrorResponse(info), cause);
       }
     });
   };
@@ -319,7 +329,7 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     options.meta.model = model.info.id;
     Generation::Hooks hooks;
     hooks.respond = [this](http::Exchange& target, http::Response response) {
-      Reply(target, std::move(response));
+      Send(target, std::move(response));
     };
     hooks.stream_head = [this, exchange] {
       http::Response head;
@@ -332,39 +342,57 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
       return head;
     };
     hooks.on_end = [this](const http::Request& request, const GenerationRecord& record,
-                          int status) { LogEnd(request, record, status); };
+                          int status) {
+      LogEnd(request, record, status);
+      metrics_.CountGeneration(record);
+    };
     std::make_shared<Generation>(exchange, std::move(options), std::move(hooks))
         ->Submit(*model.engine, std::move(requests));
   } catch (const api::RequestError& e) {
-    refuse(e.info());
+    refuse(e.info(), e.info().message);
   } catch (const Error& e) {
-    refuse(api::FromError(e));
-  } catch (const std::bad_alloc&) {
-    refuse(api::Internal("Not enough memory for this request."));
+    refuse(api::FromError(e), e.Describe());
+  } catch (const std::bad_alloc& e) {
+    refuse(api::Internal("Not enough memory for this request."), e.what());
   } catch (const std::exception& e) {
-    LogError("request failed", {{"id", exchange->request().id}, {"error", e.what()}});
-    refuse(api::Internal("Internal error."));
+    refuse(api::Internal("Internal error."), e.what());
   }
 }
 
-void App::LogEnd(const http::Request& request, const GenerationRecord& record, int status) {
-  metrics_.CountGeneration(record);
-  LogInfo("request", {{"id", request.id},
-                      {"path", request.path},
-                      {"status", status},
-                      {"prompt_tokens", record.prompt_tokens},
-                      {"completion_tokens", record.completion_tokens},
-                      {"cached_tokens", record.cached_tokens},
-                      {"queue_s", record.queue_s},
-                      {"prefill_s", record.prefill_s},
-                      {"decode_s", record.decode_s},
-                      {"first_token_s", record.first_token_s},
-                      {"expert_misses", record.experts.misses},
-                      {"expert_bytes_read", record.experts.bytes_read},
-                      {"expert_stall_s", record.experts.stall_s},
-                      {"total_s", record.total_s},
-                      {"cancelled", record.cancelled},
-                      {"failed", record.failed}});
+void App::LogEnd(const http::Request& request, const GenerationRecord& record, int status) const {
+  std::vector<LogField> fields = {{"id", request.id},
+                                  {"path", request.path},
+                                  {"status", status},
+                                  {"prompt_tokens", record.prompt_tokens},
+                                  {"completion_tokens", record.completion_tokens},
+                                  {"cached_tokens", record.cached_tokens}};
+  // What it did not come to has no time.
+  const auto seconds = [&fields](const char* key, double value) {
+    if (value > 0) {
+      fields.emplace_back(key, value);
+    }
+  };
+  seconds("queue_s", record.queue_s);
+  seconds("prefill_s", record.prefill_s);
+  seconds("decode_s", record.decode_s);
+  seconds("first_token_s", record.first_token_s.value_or(0));
+  if (host_.ready()->info.experts > 0 && record.prefill_s > 0) {
+    const engine::ExpertUsage& prefill = record.prefill_experts;
+    if (record.decode_s > 0) {
+      fields.emplace_back("expert_misses", record.experts.misses);
+    }
+    fields.emplace_back("expert_prefill_misses", prefill.misses);
+    fields.emplace_back("expert_bytes_read", record.experts.bytes_read + prefill.bytes_read);
+    fields.emplace_back("expert_stall_s", record.experts.stall_s + prefill.stall_s);
+  }
+  fields.emplace_back("total_s", record.total_s);
+  fields.emplace_back("cancelled", record.cancelled);
+  fields.emplace_back("failed", record.failed());
+  if (record.error) {
+    fields.emplace_back("error", record.error->message);
+  }
+  const bool ours = record.failed() && record.error->status == 500;
+  Log(ours ? LogLevel::kError : LogLevel::kInfo, "request", fields);
 }
 
 }  // namespace mach::server

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/errors.h"
@@ -58,12 +59,16 @@ class App {
   bool KeyMatches(const http::Request& request) const;
   std::string AllowedOrigin(const http::Request& request) const;
   void AddCors(const http::Request& request, http::Response& response) const;
-  void Reply(http::Exchange& exchange, http::Response response);
+  // Sends what a handler answers. An error is logged; of a 500, which is no fault of the client's,
+  // with its cause.
+  void Reply(http::Exchange& exchange, http::Response response, std::string_view cause = "");
+  void Send(http::Exchange& exchange, http::Response response);
   void ReplyJson(http::Exchange& exchange, std::string body);
   void Options(const ExchangePtr& exchange, const http::Router::Match& match);
   void Generate(const ExchangePtr& exchange, api::ResponseKind kind);
   void RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, double arrived_s);
-  void LogEnd(const http::Request& request, const GenerationRecord& record, int status);
+  // The one line that a generation leaves in the log.
+  void LogEnd(const http::Request& request, const GenerationRecord& record, int status) const;
 
   const AppOptions options_;
   ModelHost& host_;

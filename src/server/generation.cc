@@ -50,9 +50,12 @@ class Generation::Part : public engine::GenerationSink {
     const int64_t count = CountNew(finish.choice, finish.generated_tokens);
     owner_->Push(FinishEvent{choice, count, std::move(finish)});
   }
-  void OnDone(const engine::Usage& usage) override { owner_->Push(DoneEvent{usage}); }
+  void OnDone(const engine::Usage& usage) override { owner_->Push(LastEvent{.usage = usage}); }
+  void OnUsage(const engine::Usage& usage) override { usage_ = usage; }
   void OnError(const Error& error) override {
-    owner_->Push(ErrorEvent{api::FromError(error), error.code() == ErrorCode::kCancelled});
+    owner_->Push(LastEvent{.usage = usage_,
+                           .error = api::FromError(error),
+                           .cancelled = error.code() == ErrorCode::kCancelled});
   }
 
  private:
@@ -64,7 +67,9 @@ class Generation::Part : public engine::GenerationSink {
 
   const std::shared_ptr<Generation> owner_;
   const int32_t first_choice_;
-  std::map<int32_t, int64_t> counted_;  // tokens of each choice so far; engine's thread
+  // Of the thread that events come on.
+  std::map<int32_t, int64_t> counted_;  // tokens of each choice so far
+  engine::Usage usage_;                 // of a request that is about to end in an error
 };
 
 Generation::Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptions options,
@@ -81,8 +86,9 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
   choices_.assign(requests.size() * static_cast<size_t>(options_.choices_per_prompt),
                   Choice{{}, api::LogprobText(options_.meta.kind)});
   for (const auto& request : requests) {
-    prompt_tokens_ += static_cast<int64_t>(request.prompt_tokens.size());
+    usage_.prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
   }
+  record_.prompt_tokens = usage_.prompt_tokens;
   const auto self = shared_from_this();
   try {
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -96,13 +102,19 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
     }
   } catch (const Error& e) {
     CancelAll();
+    const std::lock_guard lock(mutex_);
+    parts_running_ = handles_.size();
     exchange_->Post([self, info = api::FromError(e)] {
       std::string none;
       self->Fail(info, /*cancelled=*/false, none);
+      self->begun_ = true;
+      self->Drain();
     });
     return;
   } catch (...) {
     CancelAll();
+    const std::lock_guard lock(mutex_);
+    handles_.clear();  // which hold this object
     throw;
   }
   exchange_->Post([self] { self->Begin(); });
@@ -126,7 +138,7 @@ void Generation::Push(Event event) {
   bool cancel = false;
   {
     const std::lock_guard lock(mutex_);
-    if (overflowed_ || cancelled_) {
+    if (cancelled_ && !std::holds_alternative<LastEvent>(event)) {
       return;
     }
     auto* text = std::get_if<TextEvent>(&event);
@@ -140,13 +152,12 @@ void Generation::Push(Event event) {
       inbox_bytes_ += SizeOf(event);
       inbox_.push_back(std::move(event));
     }
-    if (options_.stream && inbox_bytes_ > kMaxInboxBytes) {
-      overflowed_ = true;
+    if (options_.stream && inbox_bytes_ > kMaxInboxBytes && !cancelled_) {
+      cancelled_ = true;
       cancel = true;
-      inbox_.clear();
-      inbox_.emplace_back(
-          ErrorEvent{api::Internal("The client does not read the stream."), /*cancelled=*/true});
-      inbox_bytes_ = kEventBytes;
+      std::erase_if(inbox_, [](const Event& e) { return !std::holds_alternative<LastEvent>(e); });
+      inbox_.emplace_front(OverflowEvent{});
+      inbox_bytes_ = inbox_.size() * kEventBytes;
     }
     if (!scheduled_) {
       scheduled_ = true;
@@ -174,15 +185,16 @@ void Generation::CancelAll() {
 }
 
 void Generation::Begin() {
+  begun_ = true;
   if (exchange_->closed()) {
     ClientGone();
     return;
   }
-  begun_ = true;
   exchange_->OnClose([self = shared_from_this()] { self->ClientGone(); });
   if (options_.stream) {
     exchange_->OnDrained([self = shared_from_this()] { self->Drain(); });
     exchange_->StartStream(hooks_.stream_head(), /*event_stream=*/true);
+    streaming_ = true;
     std::string out;
     if (options_.meta.kind == api::ResponseKind::kChat) {
       for (size_t i = 0; i < choices_.size(); ++i) {
@@ -214,7 +226,7 @@ void Generation::Drain() {
   if (!begun_ || ended_) {
     return;
   }
-  if (options_.stream && exchange_->backlog_bytes() > kHighWaterBytes) {
+  if (streaming_ && !answered_ && exchange_->backlog_bytes() > kHighWaterBytes) {
     return;  // `scheduled_` stays set; the exchange calls again once it has room
   }
   bool more = false;
@@ -222,17 +234,25 @@ void Generation::Drain() {
   std::string out;
   for (Event& event : events) {
     Handle(event, out);
-    if (ended_) {
-      return;
-    }
   }
-  exchange_->Write(out);
+  if (!answered_) {
+    exchange_->Write(out);
+  } else if (parts_running_ == 0) {
+    End();
+  }
   if (more) {
     exchange_->Post([self = shared_from_this()] { self->Drain(); });
   }
 }
 
 void Generation::Handle(Event& event, std::string& out) {
+  if (auto* last = std::get_if<LastEvent>(&event)) {
+    OnLast(*last, out);
+    return;
+  }
+  if (answered_) {
+    return;
+  }
   if (auto* text = std::get_if<TextEvent>(&event)) {
     OnText(*text, out);
   } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
@@ -244,26 +264,37 @@ void Generation::Handle(Event& event, std::string& out) {
       encoder_.Finish(out, finish->choice, choice.result.finish_reason, choice.result.stop_reason,
                       RunningUsage());
     }
-  } else if (auto* done = std::get_if<DoneEvent>(&event)) {
-    const engine::Usage& part = done->usage;
-    record_.prompt_tokens += part.prompt_tokens;
-    record_.completion_tokens += part.completion_tokens;
-    record_.cached_tokens += part.cached_tokens;
-    record_.queue_s = std::max(record_.queue_s, part.queue_s);
-    record_.prefill_s += part.prefill_s;
-    record_.decode_s += part.decode_s;
-    record_.experts += part.experts;
-    if (--parts_running_ == 0) {
-      FinishAll(out);
-    }
-  } else if (auto* error = std::get_if<ErrorEvent>(&event)) {
-    CancelAll();
-    Fail(error->info, error->cancelled, out);
+  } else {
+    Fail(api::Internal("The client does not read the stream."), /*cancelled=*/true, out);
   }
 }
 
+void Generation::OnLast(LastEvent& event, std::string& out) {
+  AddUsage(event.usage);
+  --parts_running_;
+  if (answered_) {
+    return;
+  }
+  if (event.error) {
+    CancelAll();
+    Fail(*event.error, event.cancelled, out);
+  } else if (parts_running_ == 0) {
+    FinishAll(out);
+  }
+}
+
+void Generation::AddUsage(const engine::Usage& part) {
+  record_.completion_tokens += part.completion_tokens;
+  record_.cached_tokens += part.cached_tokens;
+  record_.queue_s = std::max(record_.queue_s, part.queue_s);
+  record_.prefill_s += part.prefill_s;
+  record_.decode_s += part.decode_s;
+  record_.experts += part.experts;
+  record_.prefill_experts += part.prefill_experts;
+}
+
 void Generation::OnText(TextEvent& event, std::string& out) {
-  if (record_.first_token_s < 0) {
+  if (!record_.first_token_s) {
     record_.first_token_s = NowSeconds() - options_.arrived_s;
   }
   usage_.completion_tokens += event.token_count;
@@ -291,23 +322,21 @@ void Generation::AddLogprobs(Choice& choice, const std::vector<engine::Generated
   }
 }
 
-const api::Usage* Generation::RunningUsage() {
-  if (!options_.continuous_usage) {
-    return nullptr;
-  }
-  usage_.prompt_tokens = prompt_tokens_;
-  return &usage_;
+const api::Usage* Generation::RunningUsage() const {
+  return options_.continuous_usage ? &usage_ : nullptr;
 }
 
 void Generation::FinishAll(std::string& out) {
-  usage_.prompt_tokens = record_.prompt_tokens;
   usage_.completion_tokens = record_.completion_tokens;
   usage_.cached_tokens = record_.cached_tokens;
   if (options_.receipt) {
-    usage_.receipt = api::Receipt{.bytes_read = record_.experts.bytes_read,
+    const engine::ExpertUsage& prefill = record_.prefill_experts;
+    usage_.receipt = api::Receipt{.bytes_read = record_.experts.bytes_read + prefill.bytes_read,
                                   .expert_hits = record_.experts.hits,
                                   .expert_misses = record_.experts.misses,
-                                  .stall_seconds = record_.experts.stall_s,
+                                  .expert_prefill_hits = prefill.hits,
+                                  .expert_prefill_misses = prefill.misses,
+                                  .stall_seconds = record_.experts.stall_s + prefill.stall_s,
                                   .prefill_seconds = record_.prefill_s,
                                   .decode_seconds = record_.decode_s,
                                   .queue_seconds = record_.queue_s};
@@ -332,16 +361,14 @@ void Generation::FinishAll(std::string& out) {
     response.body = api::EncodeResponse(options_.meta, results, usage_);
     hooks_.respond(*exchange_, std::move(response));
   }
-  End(200, /*cancelled=*/false, /*failed=*/false);
+  answered_ = true;
+  status_ = 200;
 }
 
 void Generation::Fail(const api::ErrorInfo& info, bool cancelled, std::string& out) {
-  if (ended_) {
-    return;
-  }
-  int status = info.status;
-  if (begun_ && options_.stream) {
-    status = 200;
+  status_ = info.status;
+  if (streaming_) {
+    status_ = 200;
     api::StreamEncoder::Error(out, info);
     api::StreamEncoder::Done(out);
     exchange_->Write(out);
@@ -355,26 +382,25 @@ void Generation::Fail(const api::ErrorInfo& info, bool cancelled, std::string& o
     }
     hooks_.respond(*exchange_, std::move(response));
   }
-  End(status, cancelled, /*failed=*/!cancelled);
+  record_.cancelled = cancelled;
+  record_.error = info;
+  answered_ = true;
 }
 
 void Generation::ClientGone() {
   CancelAll();
-  if (!ended_) {
-    End(499, /*cancelled=*/true, /*failed=*/false);
+  if (!answered_) {
+    answered_ = true;
+    status_ = 499;
+    record_.cancelled = true;
   }
+  Drain();
 }
 
-void Generation::End(int status, bool cancelled, bool failed) {
+void Generation::End() {
   ended_ = true;
-  record_.cancelled = cancelled;
-  record_.failed = failed;
   record_.total_s = NowSeconds() - options_.arrived_s;
-  if (record_.prompt_tokens == 0) {
-    record_.prompt_tokens = prompt_tokens_;
-    record_.completion_tokens = usage_.completion_tokens;
-  }
-  hooks_.on_end(exchange_->request(), record_, status);
+  hooks_.on_end(exchange_->request(), record_, status_);
   std::vector<std::shared_ptr<engine::GenerationHandle>> handles;
   {
     const std::lock_guard lock(mutex_);

@@ -7,12 +7,16 @@
 // they leave as one write, up to a size; the rest waits in the inbox until the client has taken
 // that. So a slow reader gets larger chunks, and costs at most the inbox. Kept alive by the
 // engine's requests and by work posted to the I/O thread.
+//
+// It is answered once: by the whole response or the end of the stream, by an error, or because the
+// client is gone. It ends, and is logged, once each engine request has said what it cost.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -70,14 +74,14 @@ class Generation : public std::enable_shared_from_this<Generation> {
     int64_t token_count = 0;  // since the last delta: end tokens and others without text
     engine::Finish finish;
   };
-  struct DoneEvent {
+  // The last of an engine request.
+  struct LastEvent {
     engine::Usage usage;
-  };
-  struct ErrorEvent {
-    api::ErrorInfo info;
+    std::optional<api::ErrorInfo> error;
     bool cancelled = false;
   };
-  using Event = std::variant<TextEvent, FinishEvent, DoneEvent, ErrorEvent>;
+  struct OverflowEvent {};  // more waits for the client than may
+  using Event = std::variant<TextEvent, FinishEvent, LastEvent, OverflowEvent>;
 
   struct Choice {
     api::ChoiceResult result;
@@ -98,32 +102,35 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Handle(Event& event, std::string& out);
   void OnText(TextEvent& event, std::string& out);
   void AddLogprobs(Choice& choice, const std::vector<engine::GeneratedToken>& tokens);
+  void OnLast(LastEvent& event, std::string& out);
+  void AddUsage(const engine::Usage& part);
   void FinishAll(std::string& out);
   void Fail(const api::ErrorInfo& info, bool cancelled, std::string& out);
   void ClientGone();
-  void End(int status, bool cancelled, bool failed);
-  const api::Usage* RunningUsage();
+  void End();
+  const api::Usage* RunningUsage() const;
 
   const std::shared_ptr<http::Exchange> exchange_;
   const GenerationOptions options_;
   const Hooks hooks_;
   const api::StreamEncoder encoder_;
 
-  std::mutex mutex_;  // guards the next six
+  std::mutex mutex_;  // guards the next five
   std::deque<Event> inbox_;
   size_t inbox_bytes_ = 0;
-  bool scheduled_ = true;  // a Drain is on its way; true until Begin runs it the first time
-  bool cancelled_ = false;
-  bool overflowed_ = false;
+  bool scheduled_ = true;   // a Drain is on its way; true until Begin runs it the first time
+  bool cancelled_ = false;  // only last events are of interest
   std::vector<std::shared_ptr<engine::GenerationHandle>> handles_;
 
   // I/O thread only.
   std::vector<Choice> choices_;
   api::Usage usage_;
   GenerationRecord record_;
-  size_t parts_running_ = 0;
-  int64_t prompt_tokens_ = 0;  // as submitted, for running usage
-  bool begun_ = false;
+  size_t parts_running_ = 0;  // engine requests whose last event has not been handled
+  bool begun_ = false;        // events may be handled
+  bool streaming_ = false;    // the head has left
+  bool answered_ = false;     // nothing is sent any more
+  int status_ = 0;            // as answered
   bool ended_ = false;
 };
 

@@ -31,10 +31,18 @@ void AppendExperts(std::string& out, const experts::ExpertStats& stats) {
   const auto gauge = [&out](const char* name, const char* help, int64_t value) {
     AppendMetric(out, name, "gauge", help, std::to_string(value));
   };
+  if (stats.streaming) {
+    gauge("mach_expert_direct_reads", "1 if experts are read past the page cache, 0 if through it",
+          stats.direct ? 1 : 0);
+  }
   gauge("mach_experts_resident", "Experts in memory", stats.experts_resident);
   gauge("mach_experts_capacity", "Experts that memory has room for", stats.capacity);
-  counter("mach_expert_hits_total", "Experts that were in memory when asked for", stats.hits);
+  counter("mach_expert_hits_total", "Experts that were in memory when decoding asked for them",
+          stats.hits);
   counter("mach_expert_misses_total", "Experts that were not", stats.misses);
+  counter("mach_expert_prefill_hits_total",
+          "Experts that were in memory when streamed prefill asked for them", stats.prefill_hits);
+  counter("mach_expert_prefill_misses_total", "Experts that were not", stats.prefill_misses);
   counter("mach_expert_evictions_total", "Experts dropped for others", stats.evictions);
   counter("mach_expert_prefetches_total", "Experts asked for on a guess", stats.prefetches);
   counter("mach_expert_prefetch_hits_total", "Guesses that were wanted", stats.prefetch_hits);
@@ -79,15 +87,15 @@ void Metrics::CountGeneration(const GenerationRecord& record) {
   completion_tokens_ += static_cast<uint64_t>(record.completion_tokens);
   cached_tokens_ += static_cast<uint64_t>(record.cached_tokens);
   cancelled_ += record.cancelled ? 1 : 0;
-  failed_ += record.failed ? 1 : 0;
-  if (record.cancelled || record.failed) {
+  failed_ += record.failed() ? 1 : 0;
+  if (record.cancelled || record.failed()) {
     return;
   }
   queue_.Observe(record.queue_s);
   prefill_.Observe(record.prefill_s);
   total_.Observe(record.total_s);
-  if (record.first_token_s >= 0) {
-    first_token_.Observe(record.first_token_s);
+  if (record.first_token_s) {
+    first_token_.Observe(*record.first_token_s);
   }
   if (record.completion_tokens > 1) {
     token_interval_.Observe(record.decode_s / static_cast<double>(record.completion_tokens));
@@ -108,9 +116,10 @@ std::string Metrics::PrometheusText(const engine::EngineStats* stats, int connec
     const auto counter = [&out](const char* name, const char* help, uint64_t value) {
       AppendMetric(out, name, "counter", help, std::to_string(value));
     };
-    counter("mach_prompt_tokens_total", "Prompt tokens of finished requests", prompt_tokens_);
-    counter("mach_completion_tokens_total", "Generated tokens of finished requests",
-            completion_tokens_);
+    counter("mach_prompt_tokens_total", "Prompt tokens of requests that have ended, in any way",
+            prompt_tokens_);
+    counter("mach_completion_tokens_total",
+            "Generated tokens of requests that have ended, in any way", completion_tokens_);
     counter("mach_cached_tokens_total", "Prompt tokens served from the prefix cache",
             cached_tokens_);
     counter("mach_generations_cancelled_total", "Generations whose client went away", cancelled_);

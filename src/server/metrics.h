@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "api/errors.h"
 #include "engine/engine.h"
 
 namespace mach::server {
@@ -26,7 +28,7 @@ class Histogram {
   double sum_ = 0;
 };
 
-// What is known when a generation ends, however it ends.
+// What is known when a generation ends, however it ends. Times are 0 for what it did not begin.
 struct GenerationRecord {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
@@ -34,11 +36,14 @@ struct GenerationRecord {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
-  engine::ExpertUsage experts;
-  double first_token_s = -1;  // from the arrival of the request; < 0 = there was none
+  engine::ExpertUsage experts;          // while it decoded
+  engine::ExpertUsage prefill_experts;  // during prefill_s
+  std::optional<double> first_token_s;  // from the arrival of the request
   double total_s = 0;
   bool cancelled = false;
-  bool failed = false;
+  std::optional<api::ErrorInfo> error;  // what the client was told, in a stream too
+
+  bool failed() const { return error && !cancelled; }
 };
 
 class Metrics {

@@ -33,9 +33,17 @@ Json ModelObject(const engine::ModelInfo& info) {
               {"max_model_len", info.max_context}};
 }
 
-void AddFreshness(Json& out, const engine::EngineStats& stats) {
-  out["stale_generation_in_flight"] = stats.requests_active > 0;
-  out["snapshot_age_s"] = std::max(0.0, NowSeconds() - stats.taken_at_s);
+// How old numbers are that were read when they were asked for.
+constexpr double kLiveAgeS = 0;
+
+// `stale`: the numbers lag behind a generation that is running.
+void AddFreshness(Json& out, bool stale, double age_s) {
+  out["stale_generation_in_flight"] = stale;
+  out["snapshot_age_s"] = age_s;
+}
+
+Json DirectPreadJson(bool active, const std::string& io) {
+  return Json{{"active", active}, {"mode", io}};
 }
 
 }  // namespace
@@ -47,8 +55,11 @@ Json ArchJson(const std::optional<models::ArchInfo>& arch) {
   Json out = Json::object();
   out["model_type"] = arch->model_type;
   out["swiglu_variant"] = arch->swiglu_variant;
-  out["stacked_supported"] = arch->stacked_supported ? Json(*arch->stacked_supported) : Json();
-  out["has_expert_bias"] = arch->has_expert_bias;
+  const auto if_experts = [](const std::optional<bool>& fact) {
+    return fact ? Json(*fact) : Json();
+  };
+  out["stacked_supported"] = if_experts(arch->stacked_supported);
+  out["has_expert_bias"] = if_experts(arch->has_expert_bias);
   out["text_config_wrapped"] = arch->text_config_wrapped;
   out["model_module"] = arch->model_module;
   out["default_bits"] = arch->default_bits;
@@ -87,6 +98,9 @@ std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig&
   serving["turboquant_kv"] = false;
   if (config.profile == "openai") {
     serving["disk_kv"] = false;
+  }
+  if (config.experts.streaming) {
+    serving["direct_pread"] = DirectPreadJson(config.experts.direct, config.experts.io);
   }
   serving["decode_policy"] = Json{{"mode", "sampled"}, {"engine_mode", "target_only"}};
   serving["speculation"] = Json{{"supported_presets", Json::array({"none"})},
@@ -138,7 +152,7 @@ std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& con
   out["process"] = Json{{"rss_bytes", memory.rss_bytes},
                         {"peak_rss_bytes", memory.peak_rss_bytes},
                         {"accounted_bytes", std::move(accounted)}};
-  AddFreshness(out, stats);
+  AddFreshness(out, stats.requests_active > 0, std::max(0.0, NowSeconds() - stats.taken_at_s));
   return out.dump();
 }
 
@@ -154,6 +168,8 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
       {"evictions", stats.evictions},
       {"hit_rate",
        asked > 0 ? Json(static_cast<double>(stats.hits) / static_cast<double>(asked)) : Json()},
+      {"prefill_hits", stats.prefill_hits},
+      {"prefill_misses", stats.prefill_misses},
       {"bytes_read", stats.bytes_read},
       {"read_seconds", stats.read_seconds},
       {"stall_seconds", stats.stall_seconds},
@@ -162,14 +178,17 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
       {"read_ahead_dropped", stats.read_ahead_dropped},
       {"read_errors", stats.read_errors},
       {"policy", stats.policy},
-      {"direct_pread", Json{{"active", stats.direct}, {"mode", stats.io}}}};
+      {"direct_pread", DirectPreadJson(stats.direct, stats.io)},
+      {"snapshot_age_s", kLiveAgeS}};
   if (detail) {
     Json layers = Json::array();
     for (const experts::LayerStats& layer : stats.per_layer) {
       layers.push_back(Json{{"layer", layer.layer},
                             {"resident", layer.resident},
                             {"hits", layer.hits},
-                            {"misses", layer.misses}});
+                            {"misses", layer.misses},
+                            {"prefill_hits", layer.prefill_hits},
+                            {"prefill_misses", layer.prefill_misses}});
     }
     out["per_layer"] = std::move(layers);
   }
@@ -189,7 +208,7 @@ std::string CacheStatsJson(const engine::EngineStats& stats, bool detail) {
   out["streaming_summary"] = stats.experts && stats.experts->streaming
                                  ? StreamingSummaryJson(*stats.experts, detail)
                                  : Json();
-  AddFreshness(out, stats);
+  AddFreshness(out, /*stale=*/false, kLiveAgeS);
   return out.dump();
 }
 

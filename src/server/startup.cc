@@ -43,13 +43,19 @@ std::vector<std::string> StartupLines(const engine::ModelInfo& info, const Servi
       .Add("resident_metal", false)
       .Add("threads", std::to_string(info.threads))
       .Add("isa", info.isa);
-  // A sidecar that is there has been checked, or there would be no model to describe; the extension
-  // is ready if records really are read past the page cache.
+  // A sidecar that is there is valid, or there would be no model to describe: its manifest, its
+  // fingerprint and the sizes of its files have been checked. Records are checked when they are
+  // first read (all of them, where all stay in memory); `mach check --verify` reads every one. The
+  // extension is ready if records really are read past the page cache; without streaming nothing
+  // needs it.
+  const char* const extension = !experts.streaming ? "unused"
+                                : experts.direct   ? "ready"
+                                                   : "missing";
   Line direct("startup direct-pread");
   direct.Add("expected", experts.streaming && !experts.allow_buffered)
       .Add("sidecar_present", experts.sidecar_present)
       .Add("sidecar_valid", experts.sidecar_present)
-      .Add("native_extension", experts.direct ? "ready" : "missing")
+      .Add("native_extension", extension)
       .Add("io", experts.io)
       .Add("fallback_policy", experts.allow_buffered ? "diagnostic" : "fail-fast");
   Line decode("startup");

@@ -63,6 +63,7 @@ TEST(Response, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
   const Json body = Json::parse(EncodeResponse(Meta(ResponseKind::kChat), {}, usage));
   EXPECT_EQ(body["usage"]["mach"].dump(),
             R"({"bytes_read":0,"expert_hit_rate":null,"expert_hits":0,"expert_misses":0,)"
+            R"("expert_prefill_hits":0,"expert_prefill_misses":0,)"
             R"("stall_seconds":0,"prefill_seconds":0.5,"decode_seconds":1.25,)"
             R"("queue_seconds":0,"cached_tokens":4})");
 }

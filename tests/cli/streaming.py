@@ -72,7 +72,8 @@ def one_answer(checkpoint):
         want = answers(server)
         signal = server.signal()
         check(f"{name} resident signals", signal["expert_residency"] == "stacked" and
-              signal["direct_pread"] == "0" and signal["sidecar_valid"] == "1", server.lines)
+              signal["direct_pread"] == "0" and signal["sidecar_valid"] == "1" and
+              signal["native_extension"] == "unused", server.lines)
         check(f"{name} resident summary", get(server, "/v1/cache/stats")["streaming_summary"] is None)
         check(f"{name} exit after SIGTERM", server.stop() == 0)
     record, total, top_k = expert_bytes(checkpoint)
@@ -87,6 +88,8 @@ def one_answer(checkpoint):
             (checkpoint / "expert_sidecar" / "heat.bin").unlink(missing_ok=True)
     with Server(MACH, checkpoint, "--backend", "openai") as server:
         check(f"{name} on the generic path", answers(server) == want)
+        check(f"{name} generic signals", server.signal()["native_extension"] == "unused",
+              server.lines)
 
 
 def reports(checkpoint):
@@ -103,20 +106,30 @@ def reports(checkpoint):
         capabilities = get(server, "/v1/capabilities")
         check("capabilities", capabilities["backend"] == "production" and
               capabilities["serving"]["expert_residency"] == "streaming" and
-              capabilities["arch"]["model_type"] == signal["arch"], capabilities)
+              capabilities["serving"]["direct_pread"]["active"] == (signal["direct_pread"] == "1")
+              and capabilities["arch"]["model_type"] == signal["arch"], capabilities)
+        warned = any("experts are read through the page cache" in line for line in server.errors)
+        check("a warning of buffered reads", warned == (signal["direct_pread"] == "0"),
+              server.errors)
         archs = json.loads(run("archs", "--json").stdout)
         check("archs lists what capabilities shows", capabilities["arch"] in archs)
 
         client = client_of(server)
+        # Prefill streams all experts past a bank of one layer's top-k; decoding asks the bank.
         fields = {"model": "", "prompt": "The river " * 20, "max_tokens": 8, "temperature": 0}
         answer = client.completions.create(**fields, extra_body={"receipt": True})
         receipt = answer.usage.model_extra["mach"]
         check("receipt", receipt["bytes_read"] > 0 and receipt["expert_misses"] > 0 and
-              0 <= receipt["expert_hit_rate"] < 1, receipt)
+              0 <= receipt["expert_hit_rate"] < 1 and receipt["expert_prefill_misses"] > 0, receipt)
         chunks = list(client.completions.create(**fields, stream=True,
                                                 extra_body={"receipt": True}))
         check("receipt of a stream", "mach" in chunks[-1].usage.model_extra)
         summary = get(server, "/v1/cache/stats?detail=1")["streaming_summary"]
+        again = chunks[-1].usage.model_extra["mach"]
+        check("prefill and decoding are counted apart", all(
+            summary[key] == receipt[f"expert_{key}"] + again[f"expert_{key}"]
+            for key in ("hits", "misses", "prefill_hits", "prefill_misses")),
+              (summary, receipt, again))
         check("summary", summary["capacity"] == top_k and summary["misses"] > 0 and
               summary["bytes_read"] >= receipt["bytes_read"] and
               sum(layer["misses"] for layer in summary["per_layer"]) == summary["misses"], summary)

@@ -14,7 +14,7 @@ const chat = (fields = {}, options = {}) =>
     { model, messages, max_tokens: 16, temperature: 0, ...fields }, options);
 
 const stats = async () => (await fetch(`${baseURL}/stats`)).json();
-async function until(check, ms = 2000) {
+async function until(check, ms = 10000) {
   const deadline = Date.now() + ms;
   while (Date.now() < deadline) {
     if (await check()) return true;

@@ -29,7 +29,7 @@ struct Outcome {
   std::map<int32_t, std::string> text;
   std::map<int32_t, std::vector<GeneratedToken>> tokens;
   std::map<int32_t, Finish> finish;
-  std::optional<Usage> usage;
+  std::optional<Usage> usage;  // of a request that failed or was cancelled too
   std::optional<Error> error;
   int events_after_the_last = 0;
 };
@@ -51,6 +51,9 @@ class RecordingSink final : public GenerationSink {
   }
   void OnDone(const Usage& usage) override {
     Note([&](Outcome& outcome) { outcome.usage = usage; }, true);
+  }
+  void OnUsage(const Usage& usage) override {
+    Note([&](Outcome& outcome) { outcome.usage = usage; });
   }
   void OnError(const Error& error) override {
     Note([&](Outcome& outcome) { outcome.error = error; }, true);

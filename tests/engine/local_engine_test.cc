@@ -211,12 +211,20 @@ TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   EXPECT_THROW(engine_->Submit(Request(5), std::make_shared<RecordingSink>()), Error);
 
   second.reset();  // a waiting request leaves at once
-  EXPECT_EQ(waiting->Wait().error->code(), ErrorCode::kCancelled);
+  const Outcome left = waiting->Wait();
+  EXPECT_EQ(left.error->code(), ErrorCode::kCancelled);
+  EXPECT_EQ(left.usage->prompt_tokens, 5);
+  EXPECT_GT(left.usage->queue_s, 0);
+  EXPECT_EQ(left.usage->prefill_s, 0);
   EXPECT_EQ(engine_->Snapshot().requests_queued, 1);
 
   first->Cancel();
   release.set_value();
-  EXPECT_EQ(running->Wait().error->code(), ErrorCode::kCancelled);
+  const Outcome cut = running->Wait();
+  EXPECT_EQ(cut.error->code(), ErrorCode::kCancelled);
+  EXPECT_EQ(cut.usage->completion_tokens, 1);
+  EXPECT_GT(cut.usage->prefill_s, 0);
+  EXPECT_GT(cut.usage->decode_s, 0);
   EXPECT_EQ(also_waiting->Wait().usage->completion_tokens, 5);
   first->Cancel();  // harmless
   EXPECT_EQ(running->Wait().events_after_the_last, 0);
@@ -248,8 +256,50 @@ TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
   EXPECT_EQ(Run(Request(3)).usage->completion_tokens, 3);
 }
 
+TEST_F(LocalEngineTest, PrefillIsPublishedChunkByChunk) {
+  constexpr int64_t kTokens = 65536;  // takes many times as long as looking at it
+  constexpr int64_t kChunk = 256;
+  Start({}, 8, kChunk, kTokens + 1);
+  GenerationRequest request = Request(1);
+  request.prompt_tokens.assign(kTokens, 5);
+  const auto sink = std::make_shared<RecordingSink>();
+  const auto handle = engine_->Submit(std::move(request), sink);
+  EngineStats stats;
+  while (stats.prefill_tokens == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    stats = engine_->Snapshot();
+  }
+  handle->Cancel();
+  EXPECT_LT(stats.prefill_tokens, kTokens);
+  EXPECT_EQ(stats.prefill_tokens % kChunk, 0);
+  EXPECT_GT(stats.prefill_s, 0);
+  EXPECT_GT(stats.recent_prefill_tok_s, 0);
+  const Outcome outcome = sink->Wait();
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.usage->prompt_tokens, kTokens);
+  EXPECT_EQ(outcome.usage->completion_tokens, 0);
+  EXPECT_GE(outcome.usage->prefill_s, stats.prefill_s);
+  EXPECT_EQ(outcome.usage->decode_s, 0);
+  // A prompt of one chunk counts once.
+  const EngineStats before = engine_->Snapshot();
+  const Usage usage = *Run(Request(3)).usage;
+  const EngineStats after = engine_->Snapshot();
+  EXPECT_EQ(after.prefill_tokens - before.prefill_tokens, 5);
+  EXPECT_LE(after.prefill_s - before.prefill_s, usage.prefill_s);
+  EXPECT_GE(after.recent_prefill_tok_s, 5 / usage.prefill_s);
+}
+
+TEST_F(LocalEngineTest, CountersOfAnEngineThatRestsAreOfNow) {
+  Run(Request(3));
+  while (engine_->Snapshot().requests_active > 0) {
+    std::this_thread::yield();
+  }
+  const double before_s = NowSeconds();
+  EXPECT_GE(engine_->Snapshot().taken_at_s, before_s);
+}
+
 TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
-  ASSERT_TRUE(Run(Request(20)).usage);  // one block of 32 tokens
+  ASSERT_FALSE(Run(Request(20)).error);  // one block of 32 tokens
   // Room for one more: 2 layers, keys and values of 2 heads of 64 in BF16.
   const uint64_t block = 2 * 2 * 2 * 64 * 2 * 32;
   const uint64_t rest = kCeiling - budget_.TotalBytes() - block;
@@ -259,16 +309,16 @@ TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
   EXPECT_EQ(outcome.error->code(), ErrorCode::kResourceLimit);
   EXPECT_THAT(outcome.error->what(), testing::HasSubstr("there is memory for 64 tokens"));
   EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
-  EXPECT_TRUE(Run(Request(50)).usage) << "a shorter one still runs";
+  EXPECT_FALSE(Run(Request(50)).error) << "a shorter one still runs";
   budget_.Give("test", rest);
-  EXPECT_TRUE(Run(Request(190)).usage);
+  EXPECT_FALSE(Run(Request(190)).error);
 }
 
 TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {
   const auto sink = std::make_shared<RecordingSink>();
   const auto handle = engine_->Submit(Request(10), sink);
   engine_->Shutdown(60);
-  EXPECT_TRUE(sink->Wait().usage);
+  EXPECT_FALSE(sink->Wait().error);
   EXPECT_THROW(engine_->Submit(Request(1), sink), Error);
 
   Start({});

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <filesystem>
 #include <future>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -136,7 +137,11 @@ TEST_P(StreamingTest, OneAnswerAtEverySizeOfTheBank) {
 TEST_P(StreamingTest, ChunksChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
   for (const int64_t chunk : {1, 5, 64}) {
-    EXPECT_EQ(Texts(*Load(Streaming(inventory_.TotalBytes() / 2), chunk)), want) << chunk;
+    const auto streamed = Load(Streaming(inventory_.TotalBytes() / 2), chunk);
+    EXPECT_EQ(Texts(*streamed), want) << chunk;
+    // Chunks of less than 32 rows go through the bank.
+    const experts::ExpertStats stats = streamed->engine->Snapshot().experts.value();
+    EXPECT_EQ(stats.prefill_hits + stats.prefill_misses > 0, chunk >= 32) << chunk;
   }
 }
 
@@ -219,25 +224,36 @@ TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
 }
 
 TEST_P(StreamingTest, AReadThatFailsFailsOneRequest) {
-  const auto failing = std::make_shared<std::atomic<bool>>(false);
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  const auto good_reads = std::make_shared<std::atomic<int64_t>>(kAll);
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.wrap_reader = [failing](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [failing](uint64_t, const ReadRequest&) {
-      return failing->load() ? ReadFault::kFail : ReadFault::kNone;
+  options.wrap_reader = [good_reads](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [good_reads](uint64_t, const ReadRequest&) {
+      return good_reads->fetch_sub(1) <= 0 ? ReadFault::kFail : ReadFault::kNone;
     });
   };
   const auto loaded = Load(options);
   const std::string want = loaded->Run(Request(2)).text[0];
-  failing->store(true);
+  good_reads->store(0);
   for (const int64_t index : {0, 2}) {  // in decode steps and in chunks of prefill
     const Outcome outcome = loaded->Run(Request(index));
     ASSERT_TRUE(outcome.error);
     EXPECT_EQ(outcome.error->code(), ErrorCode::kIo);
     EXPECT_THAT(outcome.error->what(), testing::HasSubstr("layer_"));
     EXPECT_THAT(outcome.error->what(), testing::HasSubstr("offset"));
+    EXPECT_GT(outcome.usage->prefill_s, 0);
+    EXPECT_GT(outcome.usage->prefill_experts.misses, 0);
+    EXPECT_EQ(outcome.usage->experts.misses, 0);
   }
-  EXPECT_EQ(loaded->engine->Snapshot().requests_failed, 2);
-  failing->store(false);
+  // What was read before the failure is the request's all the same.
+  const int64_t top_k = inventory_.top_k;
+  good_reads->store(top_k);
+  const Outcome outcome = loaded->Run(Request(0));
+  ASSERT_TRUE(outcome.error);
+  EXPECT_GE(outcome.usage->prefill_experts.bytes_read,
+            static_cast<uint64_t>(top_k) * record_bytes());
+  EXPECT_EQ(loaded->engine->Snapshot().requests_failed, 3);
+  good_reads->store(kAll);
   EXPECT_EQ(loaded->Run(Request(2)).text[0], want);
 }
 
@@ -278,6 +294,8 @@ TEST_P(StreamingTest, CancelsWhileExpertsAreRead) {
     const Outcome outcome = sink->Wait();
     ASSERT_TRUE(outcome.error) << reads;
     EXPECT_EQ(outcome.error->code(), ErrorCode::kCancelled);
+    EXPECT_GT(outcome.usage->prefill_s, 0);
+    EXPECT_GT(outcome.usage->prefill_experts.misses, 0);
     trigger->reads_left.store(-1);
     EXPECT_EQ(loaded->Run(Request(3)).text[0], want) << reads;
   }
@@ -289,6 +307,12 @@ TEST_P(StreamingTest, UsageSaysWhatTheAnswerCost) {
   EXPECT_GT(cold.experts.misses, 0);
   EXPECT_GE(cold.experts.bytes_read, static_cast<uint64_t>(cold.experts.misses) * record_bytes());
   EXPECT_GE(cold.experts.stall_s, 0);
+  EXPECT_GT(cold.prefill_experts.misses, 0);
+  EXPECT_GT(cold.prefill_experts.bytes_read, 0U);
+  // Nothing is counted twice or left out.
+  const experts::ExpertStats stats = small->engine->Snapshot().experts.value();
+  EXPECT_EQ(cold.experts.misses + cold.prefill_experts.misses, stats.misses + stats.prefill_misses);
+  EXPECT_EQ(cold.experts.hits + cold.prefill_experts.hits, stats.hits + stats.prefill_hits);
 
   const auto large = Load(Streaming(inventory_.TotalBytes()));
   large->Run(Request(0));
@@ -296,6 +320,7 @@ TEST_P(StreamingTest, UsageSaysWhatTheAnswerCost) {
   const Usage warm = large->Run(Request(0)).usage.value();
   EXPECT_EQ(warm.experts.misses, 0);
   EXPECT_EQ(warm.experts.bytes_read, 0U);
+  EXPECT_EQ(warm.prefill_experts.bytes_read, 0U);
   EXPECT_GT(warm.experts.hits, 0);
 
   const Usage resident = Load(Resident())->Run(Request(0)).usage.value();

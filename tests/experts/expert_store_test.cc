@@ -137,6 +137,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
     const auto store = Make(sidecar, options, budget);
     std::mt19937 random(11);
     int64_t requests = 0;
+    int64_t prefill_requests = 0;
     int32_t layer = 0;
     for (int i = 0; i < 10000; ++i) {
       layer = layer % kLayers + 1;
@@ -147,7 +148,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
                                                  : kTopK;
       const std::vector<int32_t> ids = RandomIds(random, count);
       const ExpertUse use = prefill ? ExpertUse::kPrefill : ExpertUse::kDecode;
-      requests += count;
+      (prefill ? prefill_requests : requests) += count;
       const auto lease = store->Acquire(layer, ids, use);
       if (random() % 3 == 0) {
         store->Prefetch(layer % kLayers + 1, RandomIds(random, kTopK));
@@ -167,6 +168,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
     }
     const ExpertStats stats = store->Stats();
     EXPECT_EQ(stats.hits + stats.misses, requests);
+    EXPECT_EQ(stats.prefill_hits + stats.prefill_misses, prefill_requests);
     EXPECT_EQ(stats.capacity, workload.bank_records);
     EXPECT_LE(stats.prefetch_hits, stats.prefetches);
     EXPECT_EQ(stats.prefetches > 0, workload.prefetch && workload.bank_records > kTopK - 1);
@@ -175,12 +177,15 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
     EXPECT_EQ(stats.policy, workload.policy);
     int64_t resident = 0;
     int64_t hits = 0;
+    int64_t prefill_misses = 0;
     for (const LayerStats& of_layer : stats.per_layer) {
       resident += of_layer.resident;
       hits += of_layer.hits;
+      prefill_misses += of_layer.prefill_misses;
     }
     EXPECT_EQ(resident, stats.experts_resident);
     EXPECT_EQ(hits, stats.hits);
+    EXPECT_EQ(prefill_misses, stats.prefill_misses);
     EXPECT_LE(stats.experts_resident, stats.capacity);
     // No slot is lost: one step can still fill the bank. Reads that nobody waits for any more may
     // hold slots at first; then the step is served in waves, which read from disk, until they end.
@@ -266,9 +271,15 @@ TEST(StreamedStore, PrefillLeavesTheBankAlone) {
   // when the store was made.
   EXPECT_EQ(stats.bytes_read, (kLayers * kExperts + 1) * kRecordBytes);
   EXPECT_EQ(stats.read_ahead_dropped, 0);
-  const int64_t misses = stats.misses;
+  // Nor do its requests count as the bank's.
+  EXPECT_EQ(stats.hits, 0);
+  EXPECT_EQ(stats.misses, 4);
+  EXPECT_EQ(stats.prefill_hits + stats.prefill_misses, kLayers * kExperts);
+  EXPECT_GE(stats.prefill_hits, 4);  // what the bank had is used
+  EXPECT_GT(stats.prefill_misses, 0);
   Use(sidecar, *store, 1, {0, 9, 20, 31});
-  EXPECT_EQ(store->Stats().misses, misses);
+  EXPECT_EQ(store->Stats().hits, 4);
+  EXPECT_EQ(store->Stats().misses, 4);
 }
 
 TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
@@ -462,6 +473,39 @@ class FailingLayer final : public DirectReader {
   bool let_go_ = false;
 };
 
+// Reads well, and says that it went through the page cache.
+class BufferedReader final : public DirectReader {
+ public:
+  explicit BufferedReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
+
+  void Submit(std::span<const ReadRequest> requests) override { reader_->Submit(requests); }
+  void Promote(uint64_t tag) override { reader_->Promote(tag); }
+  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
+  std::span<const ReadResult> Wait() override { return reader_->Wait(); }
+  void Interrupt() override { reader_->Interrupt(); }
+  const char* engine() const override { return reader_->engine(); }
+  bool direct() const override { return false; }
+
+ private:
+  const std::unique_ptr<DirectReader> reader_;
+};
+
+TEST(StreamedStore, WarnsOfReadsThroughThePageCache) {
+  TestSidecar sidecar(2, kExperts);
+  MemoryBudget budget;
+  StreamOptions options = OptionsFor(8);
+  options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
+    return std::make_unique<BufferedReader>(std::move(reader));
+  };
+  testing::internal::CaptureStderr();
+  const auto store = Make(sidecar, options, budget);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log,
+              testing::HasSubstr(" warning experts are read through the page cache directory=" +
+                                 sidecar.value().dir.string()));
+  EXPECT_FALSE(store->Stats().direct);
+}
+
 // The first experts of the layer have failed when it is asked for, and the others fill the arena.
 TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
   TestSidecar sidecar(kLayers, kExperts);
@@ -537,7 +581,8 @@ TEST(ResidentStore, HoldsWhatTheWriterWrote) {
   }
   const ExpertStats stats = store->Stats();
   EXPECT_FALSE(stats.streaming);
-  EXPECT_EQ(stats.hits, kLayers * (kExperts + 2));
+  EXPECT_EQ(stats.hits, kLayers * kExperts);
+  EXPECT_EQ(stats.prefill_hits, kLayers * 2);
   EXPECT_EQ(stats.misses, 0);
   EXPECT_EQ(stats.experts_resident, kLayers * kExperts);
   EXPECT_EQ(budget.BytesByOwner().at("experts"), kLayers * kExperts * kRecordBytes);

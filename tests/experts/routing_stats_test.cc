@@ -52,7 +52,8 @@ TEST(ObservedStore, CountsAndRecordsDecodeStepsOnly) {
       }
     }
     const ExpertStats stats = store->Stats();
-    EXPECT_EQ(stats.hits, 16);
+    EXPECT_EQ(stats.hits, 8);
+    EXPECT_EQ(stats.prefill_hits, 8);
     ASSERT_TRUE(stats.routing);
     EXPECT_EQ(stats.routing->steps, 2);
     EXPECT_DOUBLE_EQ(stats.routing->distinct, 3);

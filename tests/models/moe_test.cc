@@ -192,24 +192,41 @@ TEST(Moe, RefusesMissingAndForeignExperts) {
   EXPECT_THAT(BuildError(dir, &experts), HasSubstr("3 layers of 16 experts of [16, 32]"));
 }
 
+// The table of the contract, of the families that are here.
 TEST(Registry, HasTheRowsOfTheContract) {
-  const ArchInfo* const hybrid = FindArch("qwen3_5_moe");
-  ASSERT_NE(hybrid, nullptr);
-  EXPECT_EQ(hybrid->swiglu_variant, "plain_swiglu");
-  EXPECT_EQ(hybrid->stacked_supported, true);
-  EXPECT_TRUE(hybrid->text_config_wrapped);
-  EXPECT_EQ(hybrid->kv_cache_kind, "hybrid_gdn");
-  EXPECT_EQ(hybrid->specdec_kind, "specdec_v7");
-  EXPECT_EQ(hybrid->continuous_batching, "ok");
-  EXPECT_EQ(hybrid->model_module, "mach.models.qwen3_5_moe");
-  EXPECT_FALSE(hybrid->dense);
-  EXPECT_EQ(FindArch("qwen3_5_moe_text"), hybrid);
-  const ArchInfo* const plain = FindArch("qwen3_moe");
-  ASSERT_NE(plain, nullptr);
-  EXPECT_EQ(plain->kv_cache_kind, "standard");
-  EXPECT_FALSE(plain->text_config_wrapped);
-  EXPECT_FALSE(plain->dense);
-  EXPECT_TRUE(FindArch("llama")->dense);
+  struct Row {
+    const char* model_type;
+    std::optional<bool> stacked_supported;
+    std::optional<bool> has_expert_bias;
+    bool text_config_wrapped;
+    const char* kv_cache_kind;
+    const char* specdec_kind;
+  };
+  const std::vector<Row> rows = {
+      {"qwen3_5_moe", true, false, true, "hybrid_gdn", "specdec_v7"},
+      {"qwen3_moe", true, false, false, "standard", "specdec_v7"},
+      {"llama", std::nullopt, std::nullopt, false, "standard", "none"},
+      {"qwen2", std::nullopt, std::nullopt, false, "standard", "none"},
+      {"qwen3", std::nullopt, std::nullopt, false, "standard", "none"},
+  };
+  ASSERT_EQ(Registry().size(), rows.size());
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.model_type);
+    const ArchInfo* const arch = FindArch(row.model_type);
+    ASSERT_NE(arch, nullptr);
+    EXPECT_EQ(arch->swiglu_variant, "plain_swiglu");
+    EXPECT_EQ(arch->stacked_supported, row.stacked_supported);
+    EXPECT_EQ(arch->has_expert_bias, row.has_expert_bias);
+    EXPECT_EQ(arch->text_config_wrapped, row.text_config_wrapped);
+    EXPECT_EQ(arch->model_module, std::string("mach.models.") + row.model_type);
+    EXPECT_EQ(arch->default_bits, 4);
+    EXPECT_EQ(arch->default_group_size, 64);
+    EXPECT_EQ(arch->kv_cache_kind, row.kv_cache_kind);
+    EXPECT_EQ(arch->specdec_kind, row.specdec_kind);
+    EXPECT_EQ(arch->continuous_batching, "ok");
+    EXPECT_EQ(arch->dense, !row.stacked_supported);
+  }
+  EXPECT_EQ(FindArch("qwen3_5_moe_text"), FindArch("qwen3_5_moe"));
   EXPECT_EQ(FindArch("gpt_oss"), nullptr);
 }
 

@@ -179,14 +179,21 @@ engine::EngineStats FakeEngine::Snapshot() const {
                      .capacity = 8,
                      .hits = 30,
                      .misses = 10,
+                     .prefill_hits = 3,
+                     .prefill_misses = 20,
                      .evictions = 4,
                      .bytes_read = 163840,
                      .read_seconds = 0.5,
                      .stall_seconds = 0.25,
-                     .direct = true,
+                     .direct = !options_.buffered,
                      .io = "pread",
                      .policy = "lru",
-                     .per_layer = {{.layer = 1, .resident = 6, .hits = 30, .misses = 10}}};
+                     .per_layer = {{.layer = 1,
+                                    .resident = 6,
+                                    .hits = 30,
+                                    .misses = 10,
+                                    .prefill_hits = 3,
+                                    .prefill_misses = 20}}};
   }
   return stats;
 }
@@ -237,6 +244,7 @@ void FakeEngine::DropCancelled() {
     queue_.erase(cancelled);
     ++stats_.requests_cancelled;
     lock.unlock();
+    job->sink->OnUsage({.queue_s = NowSeconds() - job->submitted_s});
     job->sink->OnError(Error(ErrorCode::kCancelled, "cancelled in the queue"));
     lock.lock();
     changed_.notify_all();
@@ -274,11 +282,29 @@ void FakeEngine::Run(Job& job) {
   const std::string prompt = ByteTokenizer().Decode(request.prompt_tokens, true);
   const auto says = [&](const char* word) { return prompt.find(word) != std::string::npos; };
   const double start_s = NowSeconds();
+  double decode_start_s = 0;
+  int64_t total = 0;
+  const auto usage = [&] {
+    engine::Usage cost = {.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size()),
+                          .completion_tokens = total,
+                          .queue_s = start_s - job.submitted_s,
+                          .prefill_s = NowSeconds() - start_s};
+    if (decode_start_s > 0) {
+      cost.prefill_s = decode_start_s - start_s;
+      cost.decode_s = NowSeconds() - decode_start_s;
+    }
+    if (options_.streaming) {
+      cost.experts = {.hits = 30, .misses = 10, .bytes_read = 163840, .stall_s = 0.25};
+      cost.prefill_experts = {.hits = 3, .misses = 20, .bytes_read = 327680, .stall_s = 0.5};
+    }
+    return cost;
+  };
   const auto cancel = [&] {
     {
       const std::lock_guard lock(mutex_);
       ++stats_.requests_cancelled;
     }
+    job.sink->OnUsage(usage());
     job.sink->OnError(Error(ErrorCode::kCancelled, "cancelled"));
   };
   const double prefill_s = says("[[prefill]]") ? 60 : 0;
@@ -289,7 +315,7 @@ void FakeEngine::Run(Job& job) {
     DropCancelled();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  const double decode_start_s = NowSeconds();
+  decode_start_s = NowSeconds();
   const double step_s = says("[[slow]]") ? 0.02 : options_.step_s;
   const int64_t eos_after =
       says("[[long]]") || request.stop.ignore_eos ? INT64_MAX : options_.eos_after_tokens;
@@ -301,7 +327,6 @@ void FakeEngine::Run(Job& job) {
     bool done = false;
   };
   std::vector<State> states(static_cast<size_t>(request.choices));
-  int64_t total = 0;
   size_t running = states.size();
   double next_s = decode_start_s;
   while (running > 0) {
@@ -314,6 +339,7 @@ void FakeEngine::Run(Job& job) {
         const std::lock_guard lock(mutex_);
         ++stats_.requests_failed;
       }
+      job.sink->OnUsage(usage());
       return job.sink->OnError(
           says("[[disk]]")
               ? Error(ErrorCode::kIo, "cannot read layer_0001.bin, expert 3 at offset 49152")
@@ -391,23 +417,15 @@ void FakeEngine::Run(Job& job) {
       }
     }
   }
-  engine::Usage usage;
-  usage.prompt_tokens = static_cast<int64_t>(request.prompt_tokens.size());
-  usage.completion_tokens = total;
-  usage.queue_s = start_s - job.submitted_s;
-  usage.prefill_s = decode_start_s - start_s;
-  usage.decode_s = NowSeconds() - decode_start_s;
-  if (options_.streaming) {
-    usage.experts = {.hits = 30, .misses = 10, .bytes_read = 163840, .stall_s = 0.25};
-  }
+  const engine::Usage cost = usage();
   {
     const std::lock_guard lock(mutex_);
-    stats_.prefill_tokens += usage.prompt_tokens;
-    stats_.prefill_s += usage.prefill_s;
+    stats_.prefill_tokens += cost.prompt_tokens;
+    stats_.prefill_s += cost.prefill_s;
     stats_.decode_tokens += total;
-    stats_.decode_s += usage.decode_s;
+    stats_.decode_s += cost.decode_s;
   }
-  job.sink->OnDone(usage);
+  job.sink->OnDone(cost);
 }
 
 std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options) {
@@ -430,7 +448,8 @@ std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options) {
                                    .sidecar_present = true,
                                    .transient_prefill = true,
                                    .prefetch = true,
-                                   .direct = true,
+                                   .direct = !options.buffered,
+                                   .allow_buffered = options.buffered,
                                    .io = "pread",
                                    .policy = "lru",
                                    .cache_bytes = 131072};

@@ -36,6 +36,7 @@ struct FakeOptions {
   double load_s = 0;  // how long loading takes
   bool with_template = true;
   bool streaming = false;  // a Mixture-of-Experts model whose experts are on disk
+  bool buffered = false;   // and come through the page cache
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
 };

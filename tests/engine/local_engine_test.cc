@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/clock.h"
 #include "formats/checkpoint.h"
 #include "models/loader.h"
 #include "tests/engine/engine_support.h"

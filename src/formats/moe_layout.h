@@ -1,7 +1,7 @@
 // Names of the tensors of the Mixture-of-Experts families, which differ between Hugging Face, MLX
 // and engine checkpoints, and the two transformations that the raw Hugging Face layout needs.
 // Shared by the models, which read any of them, and the converter, which writes the MLX names.
-// Source: model-families notes, sections 1.2 and 2; transformers and mlx-lm qwen3_5_moe.
+// Source: transformers and mlx-lm, qwen3_moe and qwen3_5_moe.
 #pragma once
 
 #include <cstdint>

@@ -18,7 +18,7 @@
 
 namespace mach::kernels {
 
-// Activations quantised for one group size. Memory belongs to the caller (see QuantizedRowsBytes).
+// Activations quantised for one group size. Memory belongs to the caller.
 //   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
 //   code = round_to_nearest_even(x * inverse), |code| <= 127
 //   scaled_sum = scale * float(sum of the group's codes)
@@ -107,7 +107,7 @@ struct KernelTable {
   //     acc = fma(float(dot), scale_w * scale_x, acc)
   //     acc = fma(bias_w, scaled_sum_x, acc)
   //   y = acc + layer bias (if there is one)
-  // `scratch` holds linear_scratch_bytes() bytes, aligned to 64, one for each thread.
+  // `scratch` holds LinearScratchBytes() bytes, aligned to 64, one for each thread.
   void (*linear_affine)(const PackedView& weight, const QuantizedRows& x, int64_t strip_begin,
                         int64_t strip_end, float* y, int64_t y_stride, void* scratch);
 

@@ -1,5 +1,5 @@
 // The architecture registry: every model_type that can be served, as static facts.
-// One row here, one source file and one golden test make a family (docs/ARCHITECTURE.md).
+// How to add one: docs/ARCHITECTURE.md, "A model family".
 #pragma once
 
 #include <optional>

@@ -2,6 +2,7 @@
 // recorded routing traces (experts/trace.h) or, without any, over synthetic ones: Zipf weights,
 // with and without drift and repetition. usage: cache_policy_sim [TRACE ...]
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -31,7 +32,11 @@ void Print(const std::string& name, const RoutingTrace& trace) {
   for (const std::string& policy : CachePolicyNames()) {
     std::printf(" %s |", policy.c_str());
   }
-  std::printf(" optimum |\n|---|---|---|---|---|---|\n");
+  std::printf(" optimum |\n|");
+  for (size_t column = 0; column < CachePolicyNames().size() + 3; ++column) {
+    std::printf("---|");
+  }
+  std::printf("\n");
   for (const double share : {0.05, 0.1, 0.2, 0.4, 0.6, 0.8}) {
     const auto capacity =
         std::max(static_cast<int64_t>(largest), static_cast<int64_t>(share * trace.shape.keys()));

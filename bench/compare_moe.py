@@ -3,15 +3,15 @@
 
     bench/compare_moe.py --llama-bin DIR --gguf MODEL.gguf --checkpoint DIR
                          [--mach build/release/bin/mach] [--threads 2] [--rounds 5]
-                         [--limits 4608 3584 2560] [--only resident|limited]
+                         [--limits 4.83 3.76 2.68] [--only resident|limited]
 
 Both models have random weights of the same shape (`mach synth`, and a GGUF file made likewise): the
 speeds compare, the texts do not. Each round runs both programs one after the other; a round's ratio
 compares neighbours in time, and the median over rounds is what to quote.
 
 resident   prefill of 512 and decode of 128 tokens, everything in memory.
-limited    decode of 64 tokens after a prompt of 16 in a control group of LIMIT MiB, page cache
-           included, from a cold page cache: mach streams its experts (`--streaming --memory-gb`
+limited    decode of 64 tokens after a prompt of 16 in a control group of LIMIT GB (1e9 bytes), page
+           cache included, from a cold page cache: mach streams its experts (`--streaming --memory-gb`
            somewhat below the limit), llama.cpp maps the file (`--no-repack`, without which it needs
            a second copy). Needs root.
 
@@ -66,14 +66,13 @@ class Comparison:
             "share of memory bandwidth": ours["bandwidth_share"],
         }
 
-    def limited(self, mib):
-        gigabytes = mib * (1 << 20) * HEADROOM / 1e9
+    def limited(self, gigabytes):
         drop_caches()
-        with MemoryLimit(mib) as limit:
-            ours = self.mach(limit, 16, 64, 1, ["--streaming", "--memory-gb", f"{gigabytes:.3f}",
-                                                "--no-probe"])
+        with MemoryLimit(gigabytes) as limit:
+            ours = self.mach(limit, 16, 64, 1, ["--streaming", "--memory-gb",
+                                                f"{gigabytes * HEADROOM:.3f}", "--no-probe"])
         drop_caches()
-        with MemoryLimit(mib) as limit:
+        with MemoryLimit(gigabytes) as limit:
             peer = last_json_line(run(limit, [
                 self.llama / "llama-batched-bench", "-m", self.args.gguf, "-t", self.args.threads,
                 "-c", 1024, "--no-repack", "-npp", 16, "-ntg", 64, "-npl", 1, "--output-format",
@@ -108,7 +107,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=128)
-    parser.add_argument("--limits", type=int, nargs="*", default=[4608, 3584, 2560], help="MiB")
+    parser.add_argument("--limits", type=float, nargs="*", default=[4.83, 3.76, 2.68],
+                        help="GB (1e9 bytes)")
     parser.add_argument("--only", choices=["resident", "limited"])
     args = parser.parse_args()
 
@@ -117,7 +117,7 @@ def main():
     if args.only != "limited":
         cases.append(("resident", comparison.resident))
     if args.only != "resident":
-        cases += [(f"{mib} MiB", lambda mib=mib: comparison.limited(mib)) for mib in args.limits]
+        cases += [(f"{gb} GB", lambda gb=gb: comparison.limited(gb)) for gb in args.limits]
     results = {name: [] for name, _ in cases}
     for _ in range(args.rounds):
         for name, measure in cases:

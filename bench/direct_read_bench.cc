@@ -7,6 +7,7 @@
 // The store's figures contain checking every record on its first read.
 // usage: direct_read_bench DIR [LAYERS=10] [DEPTH=8] [ROUNDS=7] [ENGINE=auto]
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -195,7 +196,9 @@ int Run(const std::filesystem::path& dir, int32_t layers, int depth, int rounds,
 }  // namespace mach::bench
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
+  const bool has_flag =
+      std::any_of(argv + 1, argv + argc, [](const char* word) { return word[0] == '-'; });
+  if (argc < 2 || argc > 6 || has_flag) {
     std::fprintf(stderr, "usage: direct_read_bench DIR [LAYERS] [DEPTH] [ROUNDS] [ENGINE]\n");
     return 2;
   }

@@ -6,10 +6,12 @@
 
 The reference is `mach serve --no-streaming`. Against it: `--streaming` at several bank sizes (one
 layer's top-k up to everything, unless --cache-gb names others), each with prefetch on and off, and
-each again after a restart with a warm bank. Every other prompt is sampled with a seed, the others
-are greedy. Exits with 1 at the first difference, naming prompt and token.
+each again after a restart with a warm bank. The checkpoint's heat.bin, from which a start is warm, is
+restored at the end. Every other prompt is sampled with a seed, the others are greedy. Exits with 1
+at the first difference, naming prompt and token.
 """
 import argparse
+import contextlib
 import json
 import pathlib
 import random
@@ -55,6 +57,19 @@ def answers(args, flags, log):
     return texts, summary
 
 
+@contextlib.contextmanager
+def heat_restored(heat):
+    """Puts the file back as it was, or away if there was none."""
+    before = heat.read_bytes() if heat.exists() else None
+    try:
+        yield
+    finally:
+        if before is None:
+            heat.unlink(missing_ok=True)
+        else:
+            heat.write_bytes(before)
+
+
 def first_difference(found, expected):
     for prompt, (ours, wanted) in enumerate(zip(found, expected)):
         if ours == wanted:
@@ -75,7 +90,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of the prompts")
     args = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as scratch:
+    heat = args.checkpoint / "expert_sidecar" / "heat.bin"
+    with tempfile.TemporaryDirectory() as scratch, heat_restored(heat):
         log = pathlib.Path(scratch) / "serve.log"
         expected, _ = answers(args, ["--no-streaming"], log)
         distinct = len({token for answer in expected for token, _ in answer})
@@ -84,7 +100,7 @@ def main():
         for cache_gb in args.cache_gb or bank_sizes(args.checkpoint):
             for prefetch in ("--no-expert-prefetch", "--expert-prefetch"):
                 # What a server before has learnt would make the first start a restart.
-                (args.checkpoint / "expert_sidecar" / "heat.bin").unlink(missing_ok=True)
+                heat.unlink(missing_ok=True)
                 for start in ("first start", "restarted"):
                     flags = ["--streaming", "--expert-cache-gb", f"{cache_gb:.6f}", prefetch]
                     found, summary = answers(args, flags, log)

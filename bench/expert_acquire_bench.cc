@@ -84,7 +84,7 @@ int Run(const std::filesystem::path& dir) {
 }  // namespace mach::bench
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
+  if (argc != 2 || argv[1][0] == '-') {
     std::fprintf(stderr, "usage: expert_acquire_bench DIR\n");
     return 2;
   }

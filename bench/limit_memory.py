@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs a command under a memory limit, page cache included, in a control group of its own.
 
-    bench/limit_memory.py --mib 3584 [--drop-caches] COMMAND [ARG ...]
+    bench/limit_memory.py --gb 3.76 [--drop-caches] COMMAND [ARG ...]
 
 Needs root, and the memory controller of cgroup v1 or v2. Swap is off for the group, so what does
 not fit is re-read or killed, never paged out. The group is removed afterwards, also after an error.
 The exit code is the command's; the peak of the group goes to stderr.
 
-As a module: `with MemoryLimit(mib) as limit: limit.run([...])`.
+As a module: `with MemoryLimit(gigabytes) as limit: limit.run([...])`.
 """
 import argparse
 import os
@@ -27,15 +27,15 @@ def drop_caches():
 
 
 class MemoryLimit:
-    """A control group with a limit. `mib` None: no group, commands run as they are."""
+    """A control group with a limit in GB (1e9 bytes). None: no group, commands run as they are."""
 
-    def __init__(self, mib):
-        self.mib = mib
+    def __init__(self, gigabytes):
+        self.gigabytes = gigabytes
         self.group = None
         self.v1 = (V1_ROOT / "memory.limit_in_bytes").exists()
 
     def __enter__(self):
-        if self.mib is None:
+        if self.gigabytes is None:
             return self
         root = V1_ROOT if self.v1 else V2_ROOT
         if not self.v1:
@@ -46,7 +46,7 @@ class MemoryLimit:
                 control.write_text("+memory")
         self.group = root / f"mach-bench-{os.getpid()}"
         self.group.mkdir()
-        limit = str(self.mib << 20)
+        limit = str(round(self.gigabytes * 1e9))
         try:
             if self.v1:
                 self._write("memory.limit_in_bytes", limit)
@@ -99,7 +99,7 @@ class MemoryLimit:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mib", type=int, required=True, help="limit in MiB")
+    parser.add_argument("--gb", type=float, required=True, help="limit in GB (1e9 bytes)")
     parser.add_argument("--drop-caches", action="store_true", help="empty the page cache before")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
@@ -107,11 +107,11 @@ def main():
         parser.error("no command given")
     if args.drop_caches:
         drop_caches()
-    with MemoryLimit(args.mib) as limit:
+    with MemoryLimit(args.gb) as limit:
         code = limit.run(args.command).returncode
         peak = limit.peak_bytes()
     if peak is not None:
-        print(f"[peak of the group: {peak / (1 << 20):.0f} of {args.mib} MiB]", file=sys.stderr)
+        print(f"[peak of the group: {peak / 1e9:.3f} of {args.gb} GB]", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 

@@ -10,6 +10,7 @@
 
 #include "app/bandwidth_probe.h"
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/clock.h"
@@ -28,7 +29,6 @@ struct BenchOptions {
   int64_t depth_tokens = 0;
   int repeat = 5;
   engine::RunnableOptions load;
-  double memory_gb = 0;
   ResidencyFlags residency;
   bool json = false;
   bool probe = true;
@@ -68,7 +68,7 @@ std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab_size) {
 
 class Bench {
  public:
-  Bench(engine::RunnableModel& runnable, const BenchOptions& options)
+  Bench(const engine::RunnableModel& runnable, const BenchOptions& options)
       : model_(*runnable.model),
         experts_(runnable.experts.get()),
         chunk_(static_cast<size_t>(runnable.plan.prefill_chunk)),
@@ -81,6 +81,8 @@ class Bench {
       const engine::ExpertUsage start = ExpertNumbers();
       const double prefill_s = TimePrefill();
       const engine::ExpertUsage between = ExpertNumbers();
+      PrepareDecode();
+      const engine::ExpertUsage prepared = ExpertNumbers();
       const double decode_s = TimeDecode();
       if (run < 0) {
         continue;
@@ -93,7 +95,7 @@ class Bench {
       if (decode_s > 0) {
         result.decode_tok_s.push_back(static_cast<double>(options_.generate_tokens) / decode_s);
         result.decode_s += decode_s;
-        result.decode_experts += ExpertNumbers() - decode_start_;
+        result.decode_experts += ExpertNumbers() - prepared;
       }
     }
     return result;
@@ -129,15 +131,17 @@ class Bench {
     return watch.ElapsedSeconds();
   }
 
+  void PrepareDecode() {
+    state_->Truncate(0);
+    if (options_.generate_tokens > 0 && options_.depth_tokens > 0) {
+      Feed(SomeTokens(options_.depth_tokens, model_.shape().vocab_size), 0);
+    }
+  }
+
   double TimeDecode() {
     if (options_.generate_tokens == 0) {
       return 0;
     }
-    state_->Truncate(0);
-    if (options_.depth_tokens > 0) {
-      Feed(SomeTokens(options_.depth_tokens, model_.shape().vocab_size), 0);
-    }
-    decode_start_ = ExpertNumbers();
     int32_t token = 1;
     const Stopwatch watch;
     for (int64_t i = 0; i < options_.generate_tokens; ++i) {
@@ -155,7 +159,6 @@ class Bench {
   size_t chunk_;
   const BenchOptions& options_;
   std::unique_ptr<state::SequenceState> state_;
-  engine::ExpertUsage decode_start_;
 };
 
 nlohmann::ordered_json SpreadJson(const std::vector<double>& values) {
@@ -207,81 +210,82 @@ void PrintRouting(const experts::RoutingSummary& routing) {
       routing.effective, "", 100 * routing.top, 100 * routing.repeated);
 }
 
-engine::RunnableModel Load(const engine::RunnableOptions& options, MemoryBudget& budget) {
-  engine::LoadPlan plan = engine::PlanLoading(options, budget.ceiling_bytes());
+engine::RunnableModel Load(const engine::RunnableOptions& options) {
+  engine::LoadPlan plan = engine::PlanLoading(options);
   engine::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
-  return engine::LoadRunnable(std::move(plan), budget, &progress);
+  return engine::LoadRunnable(std::move(plan), &progress);
 }
 
-int RunBench(BenchOptions& options) {
-  MemoryBudget budget(GigabytesToBytes(options.memory_gb));
-  const int64_t longest =
-      std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
-  options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
-  options.load.max_context = longest;
-  options.residency.Apply(options.load);
-  // A measurement neither profits from what served before nor decides what is served next.
-  options.load.experts.keep_heat = false;
-  options.load.experts.observe_routing = true;
-  const Stopwatch load_watch;
-  engine::RunnableModel runnable = Load(options.load, budget);
-  const double load_s = load_watch.ElapsedSeconds();
-  const formats::Checkpoint* const checkpoint = runnable.checkpoint.get();
-  const backend::Backend* const backend = runnable.backend.get();
-  models::Model* const model = runnable.model.get();
-  const BenchResult result = Bench(runnable, options).Run();
-  const std::optional<experts::RoutingSummary> routing =
-      runnable.experts ? runnable.experts->Stats().routing : std::nullopt;
-  const uint64_t peak_rss_bytes = ReadProcessMemory().peak_rss_bytes;
-  // After reading the peak: the probe takes memory itself.
-  const double probe = options.probe ? ProbeReadBandwidth(backend->threads()) : 0;
+// What is printed, in one form or the other.
+struct Report {
+  const BenchOptions& options;
+  const engine::RunnableModel& runnable;
+  const BenchResult& result;
+  double load_s = 0;
+  std::optional<experts::RoutingSummary> routing;
+  uint64_t peak_rss_bytes = 0;
+  double probe_gb_s = 0;  // 0 = not measured
 
-  const uint64_t token_bytes = model->ActiveWeightBytes();
-  const double decode = result.decode_tok_s.empty() ? 0 : SpreadOf(result.decode_tok_s).median;
-  const double achieved = decode * static_cast<double>(token_bytes) / 1e9;
-  const auto measured = static_cast<int64_t>(options.repeat);
-  const nlohmann::ordered_json decode_experts =
-      ExpertJson(result.decode_experts, measured * options.generate_tokens, result.decode_s);
-  const nlohmann::ordered_json prefill_experts =
-      ExpertJson(result.prefill_experts, measured * options.prompt_tokens, result.prefill_s);
-  const char* const residency = !runnable.serving             ? "none"
-                                : runnable.serving->streaming ? "streaming"
-                                                              : "resident";
-  if (options.json) {
-    const nlohmann::ordered_json json = {
-        {"checkpoint", options.checkpoint},
-        {"model_type", checkpoint->model_type()},
-        {"weights", checkpoint->QuantisationSummary()},
-        {"isa", backend->isa()},
-        {"threads", backend->threads()},
-        {"prompt_tokens", options.prompt_tokens},
-        {"generate_tokens", options.generate_tokens},
-        {"depth_tokens", options.depth_tokens},
-        {"prefill_chunk", runnable.plan.prefill_chunk},
-        {"expert_residency", residency},
-        {"expert_cache_bytes", runnable.plan.streaming.bank_bytes},
-        {"load_s", load_s},
-        {"prefill_tok_s", SpreadJson(result.prefill_tok_s)},
-        {"decode_tok_s", SpreadJson(result.decode_tok_s)},
-        {"weight_bytes_per_token", token_bytes},
-        {"decode_weight_gb_s", achieved},
-        {"probe_gb_s", probe},
-        {"bandwidth_share", probe > 0 ? achieved / probe : 0},
-        {"prefill_experts", prefill_experts},
-        {"decode_experts", decode_experts},
-        {"decode_routing", routing ? RoutingJson(*routing) : nlohmann::ordered_json()},
-        {"accounted_bytes", budget.TotalBytes()},
-        {"predicted_bytes", runnable.plan.total_bytes},
-        {"peak_rss_bytes", peak_rss_bytes}};
-    std::printf("%s\n", json.dump(2).c_str());
-    return kExitOk;
+  uint64_t token_bytes() const { return runnable.model->ActiveWeightBytes(); }
+  double achieved_gb_s() const {
+    const auto& runs = result.decode_tok_s;
+    const double decode = runs.empty() ? 0 : SpreadOf(runs).median;
+    return decode * static_cast<double>(token_bytes()) / 1e9;
   }
-  std::printf("%s  %s  %s  %d threads  %s", options.checkpoint.c_str(),
-              checkpoint->model_type().c_str(), checkpoint->QuantisationSummary().c_str(),
-              backend->threads(), backend->isa().c_str());
+  const char* residency() const {
+    return !runnable.serving ? "none" : runnable.serving->streaming ? "streaming" : "resident";
+  }
+  nlohmann::ordered_json PrefillExperts() const {
+    return ExpertJson(result.prefill_experts, options.repeat * options.prompt_tokens,
+                      result.prefill_s);
+  }
+  nlohmann::ordered_json DecodeExperts() const {
+    return ExpertJson(result.decode_experts, options.repeat * options.generate_tokens,
+                      result.decode_s);
+  }
+};
+
+void PrintJson(const Report& report) {
+  const engine::RunnableModel& runnable = report.runnable;
+  const BenchOptions& options = report.options;
+  const double probe = report.probe_gb_s;
+  const nlohmann::ordered_json json = {
+      {"checkpoint", options.checkpoint},
+      {"model_type", runnable.checkpoint->model_type()},
+      {"weights", runnable.checkpoint->QuantisationSummary()},
+      {"isa", runnable.backend->isa()},
+      {"threads", runnable.backend->threads()},
+      {"prompt_tokens", options.prompt_tokens},
+      {"generate_tokens", options.generate_tokens},
+      {"depth_tokens", options.depth_tokens},
+      {"prefill_chunk", runnable.plan.prefill_chunk},
+      {"expert_residency", report.residency()},
+      {"expert_cache_bytes", runnable.plan.streaming.bank_bytes},
+      {"load_s", report.load_s},
+      {"prefill_tok_s", SpreadJson(report.result.prefill_tok_s)},
+      {"decode_tok_s", SpreadJson(report.result.decode_tok_s)},
+      {"weight_bytes_per_token", report.token_bytes()},
+      {"decode_weight_gb_s", report.achieved_gb_s()},
+      {"probe_gb_s", probe},
+      {"bandwidth_share", probe > 0 ? report.achieved_gb_s() / probe : 0},
+      {"prefill_experts", report.PrefillExperts()},
+      {"decode_experts", report.DecodeExperts()},
+      {"decode_routing", report.routing ? RoutingJson(*report.routing) : nlohmann::ordered_json()},
+      {"accounted_bytes", runnable.budget->TotalBytes()},
+      {"predicted_bytes", runnable.plan.total_bytes},
+      {"peak_rss_bytes", report.peak_rss_bytes}};
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+void PrintHeader(const Report& report) {
+  const engine::RunnableModel& runnable = report.runnable;
+  std::printf("%s  %s  %s  %d threads  %s", report.options.checkpoint.c_str(),
+              runnable.checkpoint->model_type().c_str(),
+              runnable.checkpoint->QuantisationSummary().c_str(), runnable.backend->threads(),
+              runnable.backend->isa().c_str());
   if (runnable.serving) {
-    std::printf("  experts %s", residency);
+    std::printf("  experts %s", report.residency());
     if (runnable.serving->streaming) {
       std::printf(" (bank %.2f GB, %s, %s%s)",
                   static_cast<double>(runnable.plan.streaming.bank_bytes) / 1e9,
@@ -290,31 +294,64 @@ int RunBench(BenchOptions& options) {
     }
   }
   std::printf("\n");
+}
+
+void PrintText(const Report& report) {
+  const engine::RunnableModel& runnable = report.runnable;
+  const BenchOptions& options = report.options;
+  PrintHeader(report);
   std::printf("%-22s %10s %10s %10s\n", "", "median", "min", "max");
-  PrintRow(("prefill " + std::to_string(options.prompt_tokens)).c_str(), result.prefill_tok_s);
+  PrintRow(("prefill " + std::to_string(options.prompt_tokens)).c_str(),
+           report.result.prefill_tok_s);
   PrintRow(("decode " + std::to_string(options.generate_tokens) + " @ " +
             std::to_string(options.depth_tokens))
                .c_str(),
-           result.decode_tok_s);
-  std::printf("weights read           %10.1f MB/token\n", static_cast<double>(token_bytes) / 1e6);
-  std::printf("achieved in decode     %10.1f GB/s", achieved);
-  if (probe > 0) {
+           report.result.decode_tok_s);
+  std::printf("weights read           %10.1f MB/token\n",
+              static_cast<double>(report.token_bytes()) / 1e6);
+  std::printf("achieved in decode     %10.1f GB/s", report.achieved_gb_s());
+  if (report.probe_gb_s > 0) {
     std::printf(", %.0f %% of the %.1f GB/s that %d threads read from memory",
-                100 * achieved / probe, probe, backend->threads());
+                100 * report.achieved_gb_s() / report.probe_gb_s, report.probe_gb_s,
+                runnable.backend->threads());
   }
   std::printf("\n");
   if (runnable.serving && runnable.serving->streaming) {
-    PrintExperts("prefill", prefill_experts);
-    PrintExperts("decode", decode_experts);
+    PrintExperts("prefill", report.PrefillExperts());
+    PrintExperts("decode", report.DecodeExperts());
   }
-  if (routing && routing->steps > 0) {
-    PrintRouting(*routing);
+  if (report.routing && report.routing->steps > 0) {
+    PrintRouting(*report.routing);
   }
-  std::printf("load                   %10.2f s\n", load_s);
+  std::printf("load                   %10.2f s\n", report.load_s);
   std::printf("peak RSS               %10.1f MB (accounted %.1f MB, predicted %.1f MB)\n",
-              static_cast<double>(peak_rss_bytes) / 1e6,
-              static_cast<double>(budget.TotalBytes()) / 1e6,
+              static_cast<double>(report.peak_rss_bytes) / 1e6,
+              static_cast<double>(runnable.budget->TotalBytes()) / 1e6,
               static_cast<double>(runnable.plan.total_bytes) / 1e6);
+}
+
+int RunBench(BenchOptions& options) {
+  options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
+  options.load.max_context =
+      std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
+  options.residency.Apply(options.load);
+  // A measurement neither profits from what served before nor decides what is served next.
+  options.load.experts.keep_heat = false;
+  options.load.experts.observe_routing = true;
+  const Stopwatch load_watch;
+  const engine::RunnableModel runnable = Load(options.load);
+  const double load_s = load_watch.ElapsedSeconds();
+  const BenchResult result = Bench(runnable, options).Run();
+  Report report{.options = options, .runnable = runnable, .result = result, .load_s = load_s};
+  report.routing = runnable.experts ? runnable.experts->Stats().routing : std::nullopt;
+  report.peak_rss_bytes = ReadProcessMemory().peak_rss_bytes;
+  // After reading the peak: the probe takes memory itself.
+  report.probe_gb_s = options.probe ? ProbeReadBandwidth(runnable.backend->threads()) : 0;
+  if (options.json) {
+    PrintJson(report);
+  } else {
+    PrintText(report);
+  }
   return kExitOk;
 }
 
@@ -339,14 +376,8 @@ Command AddBench(CLI::App& root) {
       ->capture_default_str();
   const auto* memory = "Memory";
   options->residency.Register(*app, memory, engine::Residency::kFitting);
-  app->add_option("--memory-gb", options->memory_gb,
-                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(GigabytesRange())
-      ->capture_default_str()
-      ->group(memory);
-  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
+  AddThreads(*app, options->load.threads);
   app->add_flag("--probe,!--no-probe", options->probe,
                 "Measure memory bandwidth afterwards, to give decode as a share of it (default)");
   app->add_flag("--json", options->json, "Print JSON");

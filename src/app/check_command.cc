@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/progress_bar.h"
-#include "app/residency_flags.h"
 #include "base/gigabytes.h"
 #include "engine/preflight.h"
 #include "formats/hub.h"
@@ -24,7 +24,6 @@ struct CheckOptions {
   std::string checkpoint;
   engine::RunnableOptions load;
   std::optional<double> expert_cache_gb;
-  double memory_gb = 0;
   bool verify = false;
   bool json = false;
 };
@@ -43,7 +42,7 @@ Json PlanJson(const engine::MemoryPlan& plan) {
 }
 
 Json PathJson(const engine::PathReport& path, const server::ServingConfig& serving) {
-  Json out = {{"path", path.name},
+  Json out = {{"path", engine::ServingPathName(path.path)},
               {"runnable", path.runnable},
               {"reason", path.reason.empty() ? Json() : Json(path.reason)},
               {"missing", path.missing},
@@ -69,17 +68,19 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
 
 // The path as the server would describe it, so that both say the same.
 server::ServingConfig Serving(const engine::PathReport& path) {
-  return server::DescribeServing(
-      {}, path.name == "openai" ? server::Profile::kOpenAi : server::Profile::kProduction);
+  return server::DescribeServing({}, path.path == engine::ServingPath::kOpenAi
+                                         ? server::Profile::kOpenAi
+                                         : server::Profile::kProduction);
 }
 
-// Who names a size of the bank asks about streaming; else any path that can run will do.
+// With --expert-cache-gb the verdict is that of the streaming path, otherwise the best of all
+// runnable paths.
 std::optional<engine::Verdict> Judged(const CheckOptions& options,
                                       const engine::Preflight& report) {
   if (!options.expert_cache_gb) {
     return report.Best();
   }
-  const engine::PathReport& streaming = report.streaming();
+  const engine::PathReport& streaming = report.Of(engine::ServingPath::kStreaming);
   return streaming.runnable ? std::optional(streaming.verdict) : std::nullopt;
 }
 
@@ -100,15 +101,16 @@ void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
                     {"left_out_tensors", report.left_out},
                     {"machine", Json{{"total_bytes", report.machine.total_bytes},
                                      {"available_bytes", report.machine.available_bytes}}},
-                    {"memory_ceiling_bytes", GigabytesToBytes(options.memory_gb)},
+                    {"memory_ceiling_bytes", options.load.ceiling_bytes},
                     {"verdict", verdict ? Json(engine::VerdictName(*verdict)) : Json()},
                     {"paths", std::move(paths)}};
   std::printf("%s\n", out.dump(2).c_str());
 }
 
 void PrintPath(const engine::PathReport& path) {
+  const std::string name = engine::ServingPathName(path.path);
   if (!path.runnable) {
-    std::printf("\n%-10s not runnable: %s\n", path.name.c_str(), path.reason.c_str());
+    std::printf("\n%-10s not runnable: %s\n", name.c_str(), path.reason.c_str());
     for (const std::string& file : path.missing) {
       std::printf("  missing: %s\n", file.c_str());
     }
@@ -116,7 +118,7 @@ void PrintPath(const engine::PathReport& path) {
   }
   const engine::MemoryPlan& plan = path.plan;
   const server::ServingConfig serving = Serving(path);
-  std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", path.name.c_str(),
+  std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", name.c_str(),
               engine::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes), Gb(plan.limit_bytes),
               serving.effective_decode_path.c_str(), serving.effective_decode_path_reason.c_str());
   for (const auto& [owner, bytes] : plan.bytes) {
@@ -147,7 +149,7 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
   if (report.error) {
     std::printf("%s cannot be served: %s\n", options.load.checkpoint.c_str(),
                 report.error->Describe().c_str());
-    for (const std::string& file : report.streaming().missing) {
+    for (const std::string& file : report.Of(engine::ServingPath::kStreaming).missing) {
       std::printf("  missing: %s\n", file.c_str());
     }
     return;
@@ -160,8 +162,8 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
   std::printf("  %.2f GB of files\n", Gb(report.file_bytes));
   std::printf("machine: %.2f GB, %.2f GB available", Gb(report.machine.total_bytes),
               Gb(report.machine.available_bytes));
-  if (options.memory_gb > 0) {
-    std::printf("; ceiling %.2f GB", options.memory_gb);
+  if (options.load.ceiling_bytes > 0) {
+    std::printf("; ceiling %.2f GB", Gb(options.load.ceiling_bytes));
   }
   std::printf("\n");
   for (const auto& [reason, tensors] : report.left_out) {
@@ -199,8 +201,7 @@ int RunCheck(CheckOptions& options) {
   if (options.verify) {
     Verify(options.load.checkpoint);
   }
-  const engine::Preflight report =
-      engine::RunPreflight(options.load, GigabytesToBytes(options.memory_gb), ReadMachineMemory());
+  const engine::Preflight report = engine::RunPreflight(options.load, ReadMachineMemory());
   if (options.json) {
     PrintJson(options, report);
   } else {
@@ -231,21 +232,15 @@ Command AddCheck(CLI::App& root) {
       ->check(GigabytesRange());
   app->add_flag("--allow-buffered-io", options->load.experts.allow_buffered,
                 "Count streaming as possible where direct reads are refused");
-  app->add_option("--memory-gb", options->memory_gb,
-                  "Ceiling of the process in GB (1e9 bytes); 0 = what is available")
-      ->check(GigabytesRange())
-      ->capture_default_str();
-  app->add_option("--max-context", options->load.max_context,
-                  "Tokens of prompt and answer together; 0 = the model's own limit, up to 32768")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  AddMemoryGb(*app, options->load.ceiling_bytes)
+      ->description("Ceiling of the process in GB (1e9 bytes); 0 = what is available");
+  AddMaxContext(*app, options->load.max_context)
+      ->description("Tokens of prompt and answer together; 0 = the model's own limit, up to 32768");
   app->add_option("--prefill-chunk", options->load.prefill_chunk,
                   "Tokens of one forward of prefill; 0 = chosen")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
-  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddThreads(*app, options->load.threads);
   app->add_flag("--verify", options->verify, "Read everything and compare checksums first");
   app->add_flag("--json", options->json, "Print JSON");
   return {app, [options] { return RunCheck(*options); }};

@@ -2,17 +2,18 @@
 #pragma once
 
 #include <functional>
-#include <string>
 
 #include <CLI/CLI.hpp>
 
 namespace mach::app {
 
-// Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 3 will not fit.
+// Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 3 will not fit,
+// 130 interrupted by Ctrl-C.
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitWontFit = 3;
+inline constexpr int kExitInterrupted = 130;
 
 // Registers a subcommand; `run` is what main calls if it was chosen.
 using RunFunction = std::function<int()>;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/interrupt.h"
 #include "app/progress_bar.h"
 #include "formats/convert.h"
@@ -80,9 +81,7 @@ Command AddConvert(CLI::App& root) {
   app->add_flag("--requantise-all", options->requantise_all,
                 "GGUF: quantise every linear layer to --bits, also those with a lossless form");
   app->add_flag("--force", options->force, "Replace an engine checkpoint that is already there");
-  app->add_option("--threads", options->threads, "0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddThreads(*app, options->threads);
   return {app, [options, source] {
             // Absolute, because mach.json keeps it for whoever has to convert again.
             options->source = std::filesystem::absolute(formats::ResolveModelPath(*source));

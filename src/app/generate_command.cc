@@ -1,14 +1,20 @@
 // mach generate: one answer in the terminal.
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <future>
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/interrupt.h"
 #include "app/load_watch.h"
 #include "app/residency_flags.h"
@@ -33,18 +39,14 @@ struct GenerateOptions {
   std::optional<int32_t> top_k;
   std::optional<float> min_p;
   std::optional<int64_t> seed;
-  engine::LoadOptions load;
-  double memory_gb = 0;
+  engine::RunnableOptions load;
   ResidencyFlags residency;
 };
 
-// Prints deltas as they come; the promise is kept by the last event.
+// Prints deltas as they arrive; OnDone or OnError completes the future.
 class TerminalSink final : public engine::GenerationSink {
  public:
   void OnDelta(engine::Delta delta) override {
-    if (first_token_s_ == 0) {
-      first_token_s_ = NowSeconds();
-    }
     std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
     std::fflush(stdout);
   }
@@ -58,30 +60,30 @@ class TerminalSink final : public engine::GenerationSink {
  private:
   std::promise<engine::Usage> done_;
   engine::Finish finish_;
-  double first_token_s_ = 0;
 };
 
-std::unique_ptr<engine::ServedModel> Load(const engine::LoadOptions& options) {
-  engine::LoadPlan plan = engine::PlanLoading(options, options.memory_ceiling_bytes);
+std::unique_ptr<engine::ServedModel> Load(engine::ServePlan plan) {
   engine::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
-  return engine::LoadModel(std::move(plan), options, &progress);
+  return engine::LoadModel(std::move(plan), {}, &progress);
 }
 
-std::string Prompt(const GenerateOptions& options, const engine::ServedModel& model) {
-  if (options.raw || !model.chat_template) {
-    return options.prompt;
-  }
+[[noreturn]] void RefuseSystem(const std::string& reason) {
+  throw Error(ErrorCode::kInvalidArgument, "--system needs a chat template: " + reason,
+              "put the text before the prompt");
+}
+
+std::string ChatPrompt(const GenerateOptions& options, const engine::ServedText& text) {
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!options.system.empty()) {
     messages.push_back({{"role", "system"}, {"content", options.system}});
   }
   messages.push_back({{"role", "user"}, {"content", options.prompt}});
-  return model.chat_template->Render({{"messages", messages},
-                                      {"add_generation_prompt", true},
-                                      {"bos_token", model.bos_token},
-                                      {"eos_token", model.eos_token}},
-                                     UnixSeconds());
+  return text.chat_template->Render({{"messages", messages},
+                                     {"add_generation_prompt", true},
+                                     {"bos_token", text.bos_token},
+                                     {"eos_token", text.eos_token}},
+                                    UnixSeconds());
 }
 
 decode::SamplingParams Sampling(const GenerateOptions& options,
@@ -96,23 +98,74 @@ decode::SamplingParams Sampling(const GenerateOptions& options,
   return sampling;
 }
 
+std::vector<int32_t> PromptTokens(const GenerateOptions& options, const engine::ServedText& text) {
+  if (!options.raw && text.chat_template) {
+    return text.tokenizer->Encode(ChatPrompt(options, text), false);
+  }
+  if (!options.system.empty()) {
+    RefuseSystem(options.load.checkpoint.string() + " has none");
+  }
+  return text.tokenizer->Encode(options.prompt, true);
+}
+
+// How many tokens the answer may have at most. Throws kInvalidArgument if that is none.
+int64_t RoomForAnswer(size_t prompt_tokens, const engine::MemoryPlan& memory) {
+  const int64_t room = memory.max_context - static_cast<int64_t>(prompt_tokens);
+  if (room < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "the prompt has " + std::to_string(prompt_tokens) + " tokens, the context " +
+                    std::to_string(memory.max_context),
+                memory.max_context < memory.model_context
+                    ? "--max-context may be up to " + std::to_string(memory.model_context)
+                    : "shorten it: --max-context cannot be more");
+  }
+  return room;
+}
+
+engine::GenerationRequest MakeRequest(const GenerateOptions& options,
+                                      const engine::ServePlan& plan) {
+  engine::GenerationRequest request;
+  request.id = "terminal";
+  request.prompt_tokens = PromptTokens(options, plan.text);
+  request.sampling = Sampling(options, plan.text.defaults);
+  request.stop.max_tokens =
+      std::min(options.max_tokens, RoomForAnswer(request.prompt_tokens.size(), plan.load.memory));
+  request.stop.ignore_eos = options.ignore_eos;
+  return request;
+}
+
+void PrintUsage(const engine::Usage& usage, engine::FinishReason reason) {
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  };
+  std::fprintf(stderr, "[prompt %lld tokens, %.1f tok/s; generated %lld tokens, %.1f tok/s; %s]\n",
+               static_cast<long long>(usage.prompt_tokens),
+               rate(usage.prompt_tokens, usage.prefill_s),
+               static_cast<long long>(usage.completion_tokens),
+               rate(usage.completion_tokens, usage.decode_s),
+               reason == engine::FinishReason::kLength ? "cut by --max-tokens" : "ended by itself");
+  if (usage.experts.misses > 0) {
+    const int64_t wanted = usage.experts.hits + usage.experts.misses;
+    std::fprintf(stderr,
+                 "[experts: %lld of %lld in memory, %.1f MB read, waited %.2f s for them]\n",
+                 static_cast<long long>(usage.experts.hits), static_cast<long long>(wanted),
+                 static_cast<double>(usage.experts.bytes_read) / 1e6, usage.experts.stall_s);
+  }
+}
+
 int RunGenerate(GenerateOptions& options) {
+  if (options.raw && !options.system.empty()) {
+    RefuseSystem("--raw leaves it out");
+  }
   if (options.prompt == "-") {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   }
   ConfigureLog(LogLevel::kWarning, LogFormat::kText);
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
-  options.load.memory_ceiling_bytes = GigabytesToBytes(options.memory_gb);
   options.residency.Apply(options.load);
-  const auto model = Load(options.load);
-  engine::GenerationRequest request;
-  request.id = "terminal";
-  const bool chat = !options.raw && model->chat_template;
-  request.prompt_tokens = model->tokenizer->Encode(Prompt(options, *model), !chat);
-  request.sampling = Sampling(options, model->defaults);
-  const int64_t room = model->info.max_context - static_cast<int64_t>(request.prompt_tokens.size());
-  request.stop.max_tokens = std::min(options.max_tokens, room);
-  request.stop.ignore_eos = options.ignore_eos;
+  engine::ServePlan plan = engine::PlanServing(options.load);
+  engine::GenerationRequest request = MakeRequest(options, plan);
+  const auto model = Load(std::move(plan));
 
   const auto sink = std::make_shared<TerminalSink>();
   std::future<engine::Usage> done = sink->Done();
@@ -125,29 +178,14 @@ int RunGenerate(GenerateOptions& options) {
   }
   try {
     const engine::Usage usage = done.get();
-    const auto rate = [](int64_t tokens, double seconds) {
-      return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
-    };
     std::fprintf(stdout, "\n");
-    std::fprintf(
-        stderr, "[prompt %lld tokens, %.1f tok/s; generated %lld tokens, %.1f tok/s; %s]\n",
-        static_cast<long long>(usage.prompt_tokens), rate(usage.prompt_tokens, usage.prefill_s),
-        static_cast<long long>(usage.completion_tokens),
-        rate(usage.completion_tokens, usage.decode_s),
-        sink->finish().reason == engine::FinishReason::kLength ? "cut by --max-tokens"
-                                                               : "ended by itself");
-    if (usage.experts.misses > 0) {
-      const int64_t wanted = usage.experts.hits + usage.experts.misses;
-      std::fprintf(stderr,
-                   "[experts: %lld of %lld in memory, %.1f MB read, waited %.2f s for them]\n",
-                   static_cast<long long>(usage.experts.hits), static_cast<long long>(wanted),
-                   static_cast<double>(usage.experts.bytes_read) / 1e6, usage.experts.stall_s);
-    }
+    PrintUsage(usage, sink->finish().reason);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kCancelled) {
       throw;
     }
     std::fprintf(stderr, "\n[interrupted]\n");
+    return kExitInterrupted;
   }
   return kExitOk;
 }
@@ -160,7 +198,7 @@ Command AddGenerate(CLI::App& root) {
   app->add_option("checkpoint", options->checkpoint, "Checkpoint directory or cached hub id")
       ->required();
   app->add_option("-p,--prompt", options->prompt, "The prompt; - reads it from stdin")->required();
-  app->add_option("--system", options->system, "A system message before it");
+  app->add_option("--system", options->system, "A system message before it; needs a chat template");
   app->add_flag("--raw", options->raw, "Continue the text as it is, without the chat template");
   app->add_option("--max-tokens", options->max_tokens, "Tokens to generate at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
@@ -182,20 +220,9 @@ Command AddGenerate(CLI::App& root) {
   app->add_option("--seed", options->seed, "Same seed, same text")->group(sampling);
   const auto* memory = "Memory";
   options->residency.Register(*app, memory, engine::Residency::kFitting);
-  app->add_option("--max-context", options->load.max_context,
-                  "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
-                  "has room for")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->group(memory);
-  app->add_option("--memory-gb", options->memory_gb,
-                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(GigabytesRange())
-      ->capture_default_str()
-      ->group(memory);
-  app->add_option("--threads", options->load.threads, "Compute threads; 0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddMaxContext(*app, options->load.max_context)->group(memory);
+  AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
+  AddThreads(*app, options->load.threads);
   return {app, [options] { return RunGenerate(*options); }};
 }
 

@@ -13,7 +13,10 @@ std::atomic<bool> g_interrupted{false};
 }  // namespace
 
 void CatchInterrupts() {
-  std::signal(SIGINT, [](int) { g_interrupted.store(true); });
+  std::signal(SIGINT, [](int) {
+    g_interrupted.store(true);
+    std::signal(SIGINT, SIG_DFL);
+  });
 }
 
 bool Interrupted() {

@@ -4,7 +4,7 @@
 
 namespace mach::app {
 
-// From here on SIGINT does not end the process but is remembered.
+// From here on the first SIGINT does not end the process but is remembered; the second ends it.
 void CatchInterrupts();
 bool Interrupted();
 

@@ -1,6 +1,8 @@
 #include "app/load_watch.h"
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 
 #include <unistd.h>
@@ -24,13 +26,24 @@ LoadWatch::~LoadWatch() {
   thread_.join();
 }
 
-void LoadWatch::Run(const engine::LoadProgress& progress, double seconds, const Show& show) {
+void LoadWatch::Run(const engine::LoadProgress& progress, double seconds, const Show& show) noexcept
+    try {
+  bool shown = false;
+  const auto show_now = [&] {
+    if (const uint64_t total = progress.bytes_total.load(); total > 0) {
+      show(std::min(progress.bytes_done.load(), total), total);
+      shown = true;
+    }
+  };
   std::unique_lock lock(mutex_);
   while (!ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return done_; })) {
-    if (const uint64_t total = progress.bytes_total.load(); total > 0) {
-      show(progress.bytes_done.load(), total);
-    }
+    show_now();
   }
+  if (shown) {
+    show_now();
+  }
+} catch (...) {
+  // Loading goes on unseen.
 }
 
 LoadWatch::Show LoadingBar() {

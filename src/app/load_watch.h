@@ -3,8 +3,8 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -16,15 +16,16 @@ class LoadWatch {
  public:
   using Show = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
-  // Calls `show` every `seconds` until destroyed, on a thread of its own. `progress` must outlive
-  // this.
+  // Calls `show` every `seconds` until destroyed, on a thread of its own, and after that, if it was
+  // called at all, once more with how far loading came. If it throws it is not called again.
+  // `progress` must outlive this.
   LoadWatch(const engine::LoadProgress& progress, double seconds, Show show);
   LoadWatch(const LoadWatch&) = delete;
   LoadWatch& operator=(const LoadWatch&) = delete;
   ~LoadWatch();
 
  private:
-  void Run(const engine::LoadProgress& progress, double seconds, const Show& show);
+  void Run(const engine::LoadProgress& progress, double seconds, const Show& show) noexcept;
 
   std::mutex mutex_;
   std::condition_variable ended_;

@@ -8,7 +8,6 @@
 #include "app/command.h"
 #include "app/nearest_name.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "platform/file.h"
 
 namespace mach::app {
@@ -107,8 +106,14 @@ int main(int argc, char** argv) {
     return mach::app::Main(argc, argv);
   } catch (const mach::Error& error) {
     std::fprintf(stderr, "mach: %s\n", error.Describe().c_str());
-    return error.code() == mach::ErrorCode::kInvalidArgument ? mach::app::kExitUsage
-                                                             : mach::app::kExitFailed;
+    switch (error.code()) {
+      case mach::ErrorCode::kInvalidArgument:
+        return mach::app::kExitUsage;
+      case mach::ErrorCode::kCancelled:
+        return mach::app::kExitInterrupted;
+      default:
+        return mach::app::kExitFailed;
+    }
   } catch (const std::filesystem::filesystem_error& error) {
     std::fprintf(stderr, "mach: %s\n", mach::FileSystemReason(error).c_str());
     return mach::app::kExitFailed;

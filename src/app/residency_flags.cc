@@ -1,8 +1,8 @@
 #include "app/residency_flags.h"
 
-#include <cmath>
 #include <utility>
 
+#include "app/common_flags.h"
 #include "base/error.h"
 #include "experts/cache_policy.h"
 #include "experts/expert_store.h"
@@ -92,14 +92,6 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
   experts.allow_buffered = allow_buffered_io;
   experts.trace_file = expert_trace;
   options.prefill_chunk = prefill_chunk;
-}
-
-CLI::Range GigabytesRange() {
-  return {0.0, 1e6, "GB"};
-}
-
-uint64_t GigabytesToBytes(double gigabytes) {
-  return static_cast<uint64_t>(std::llround(gigabytes * 1e9));
 }
 
 }  // namespace mach::app

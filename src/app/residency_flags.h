@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "engine/runnable_model.h"
+#include "engine/runnable_options.h"
 
 namespace mach::app {
 
@@ -21,7 +21,7 @@ struct ResidencyFlags {
   bool allow_buffered_io = false;
   std::string expert_trace;
   int64_t prefill_chunk = 0;
-  engine::Residency neither = engine::Residency::kAny;
+  engine::Residency neither = engine::Residency::kAllInMemory;
 
   // Registers all of them; `group` is their heading in --help, `when_neither` what is done without
   // --streaming and --no-streaming. `app` keeps references to this.
@@ -30,9 +30,5 @@ struct ResidencyFlags {
   // Throws kInvalidArgument for flags that contradict each other.
   void Apply(engine::RunnableOptions& options) const;
 };
-
-// What flags in GB (1e9 bytes) may say, and the same in bytes, to the nearest one.
-CLI::Range GigabytesRange();
-uint64_t GigabytesToBytes(double gigabytes);
 
 }  // namespace mach::app

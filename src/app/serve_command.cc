@@ -1,10 +1,11 @@
 // mach serve: the OpenAI-compatible server.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/log.h"
@@ -23,11 +24,11 @@ struct ServeFlags {
   ResidencyFlags residency;
   std::string backend = "production";
   std::optional<int> port;
-  double memory_gb = 0;
   uint64_t max_body_mb = 64;
   std::string log_format = "text";
   std::string log_level = "info";
-  engine::LoadOptions load;
+  engine::RunnableOptions load;
+  engine::ServingOptions serving;
   server::ServeOptions options;
 };
 
@@ -55,22 +56,20 @@ int RunServe(ServeFlags& flags) {
                                               : LogLevel::kInfo,
                flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   server::ServeOptions& options = flags.options;
-  engine::LoadOptions& load = flags.load;
+  engine::RunnableOptions& load = flags.load;
   load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
   flags.residency.Apply(load);
   options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
   // A hub id is what clients know the model by; a path is known by its last part.
-  if (load.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
-    load.served_name = flags.checkpoint;
+  if (flags.serving.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
+    flags.serving.served_name = flags.checkpoint;
   }
-  load.memory_ceiling_bytes = GigabytesToBytes(flags.memory_gb);
   // What cannot be served as asked is refused before a port is taken.
-  auto plan =
-      std::make_shared<engine::LoadPlan>(engine::PlanLoading(load, load.memory_ceiling_bytes));
+  auto plan = std::make_shared<engine::ServePlan>(engine::PlanServing(load));
   options.checkpoint = load.checkpoint;
-  options.loader = [plan, load](engine::LoadProgress* progress) {
+  options.loader = [plan, serving = flags.serving](engine::LoadProgress* progress) {
     const LoadWatch watch(*progress, kLoadingLogSeconds, LoadingLog());
-    return engine::LoadModel(std::move(*plan), load, progress);
+    return engine::LoadModel(std::move(*plan), serving, progress);
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
@@ -82,7 +81,7 @@ int RunServe(ServeFlags& flags) {
 Command AddServe(CLI::App& root) {
   auto flags = std::make_shared<ServeFlags>();
   server::ServeOptions& options = flags->options;
-  engine::LoadOptions& load = flags->load;
+  engine::RunnableOptions& load = flags->load;
   CLI::App* app = root.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   app->add_option("checkpoint", flags->checkpoint,
                   "Checkpoint directory, or a hub id in the local Hugging Face cache")
@@ -95,27 +94,15 @@ Command AddServe(CLI::App& root) {
       ->check(CLI::IsMember({"production", "dflash", "openai"}))
       ->capture_default_str()
       ->group(path);
-  flags->residency.Register(*app, path, engine::Residency::kAny);
+  flags->residency.Register(*app, path, engine::Residency::kAllInMemory);
 
   const auto* model = "Model";
-  app->add_option("--served-model-name", load.served_name,
+  app->add_option("--served-model-name", flags->serving.served_name,
                   "Model id that clients see (default: the hub id or the directory's name)")
       ->group(model);
-  app->add_option("--max-context", load.max_context,
-                  "Tokens of prompt and answer together; 0 = the model's own limit, or what memory "
-                  "has room for")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->group(model);
-  app->add_option("--memory-gb", flags->memory_gb,
-                  "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(GigabytesRange())
-      ->capture_default_str()
-      ->group(model);
-  app->add_option("--threads", load.threads, "Compute threads; 0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str()
-      ->group(model);
+  AddMaxContext(*app, load.max_context)->group(model);
+  AddMemoryGb(*app, load.ceiling_bytes)->group(model);
+  AddThreads(*app, load.threads)->group(model);
 
   const auto* network = "Network";
   app->add_option("--host", options.http.host, "Address to listen on; 0.0.0.0 = all")
@@ -133,7 +120,7 @@ Command AddServe(CLI::App& root) {
       ->group(network);
 
   const auto* limits = "Limits";
-  app->add_option("--max-queue", load.max_queue,
+  app->add_option("--max-queue", flags->serving.max_queue,
                   "Requests that may wait; more get 503 with Retry-After")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str()

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "app/command.h"
+#include "app/common_flags.h"
 #include "app/interrupt.h"
 #include "app/progress_bar.h"
 #include "base/error.h"
@@ -127,9 +128,7 @@ Command AddSynth(CLI::App& root) {
       ->capture_default_str();
   app->add_option("--seed", options->write.seed, "Of the random weights")->capture_default_str();
   app->add_flag("--force", options->write.force, "Replace an engine checkpoint that is there");
-  app->add_option("--threads", options->write.threads, "0 = physical cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddThreads(*app, options->write.threads);
   return {app, [options] { return RunSynth(*options); }};
 }
 

@@ -115,7 +115,7 @@ void RequireServable(const formats::Checkpoint& checkpoint,
                     checkpoint.model_type() + "\", which this build cannot serve",
                 "`mach archs` lists what can be served");
   }
-  if (residency == Residency::kAny || residency == Residency::kFitting) {
+  if (residency == Residency::kAllInMemory || residency == Residency::kFitting) {
     return;
   }
   if (!inventory) {

@@ -20,14 +20,14 @@
 namespace mach::engine {
 
 enum class Residency {
-  kAny,        // all resident, whatever the checkpoint is made of; dense models too
-  kFitting,    // kAny where that fits into memory; else kStreaming, if there is a sidecar
-  kStreaming,  // a bounded bank over the expert sidecar
-  kResident,   // all resident, Mixture-of-Experts checkpoints only
+  kAllInMemory,  // whatever the checkpoint is made of; dense models too
+  kFitting,      // kAllInMemory where that fits; else kStreaming, if there is a sidecar
+  kStreaming,    // a bounded bank over the expert sidecar
+  kResident,     // all resident, Mixture-of-Experts checkpoints only
 };
 
 struct ExpertOptions {
-  Residency residency = Residency::kAny;
+  Residency residency = Residency::kAllInMemory;
   std::optional<uint64_t> cache_bytes;  // of the streamed bank; unset = chosen (memory_plan.h)
   std::optional<bool> prefetch;         // unset = the store's default
   std::string policy;                   // empty = the store's default
@@ -78,8 +78,8 @@ std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
                                             const ExpertOptions& options,
                                             const StreamMemory& memory);
 
-// `progress` gets the bytes of each step. `threads` pack where there is no sidecar. Blocks; throws
-// as the stores do (experts/expert_store.h).
+// `progress` gets the bytes of each step. `threads`: how many pack records when there is no
+// sidecar. Blocks; throws as the stores do (experts/expert_store.h).
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
                                                   const ExpertOptions& options,

@@ -1,8 +1,8 @@
 #include "engine/load_plan.h"
 
 #include <string>
-#include <utility>
 
+#include "base/error.h"
 #include "base/gigabytes.h"
 #include "base/log.h"
 #include "base/shell.h"
@@ -11,22 +11,10 @@
 namespace mach::engine {
 namespace {
 
-MemoryPlan PlanFor(const LoadPlan& plan, Residency residency, uint64_t ceiling_bytes,
-                   uint64_t available_bytes) {
-  const RunnableOptions& options = plan.options;
-  PlanOptions memory{.experts = options.experts,
-                     .threads = options.threads,
-                     .max_context = options.max_context,
-                     .prefill_chunk = options.prefill_chunk,
-                     .ceiling_bytes = ceiling_bytes,
-                     .available_bytes = available_bytes};
-  memory.experts.residency = residency;
-  return PlanMemory(*plan.checkpoint, plan.inventory, memory);
-}
-
 // Without a ceiling, what is available is the limit. With one, the user knows better: memory may
 // become free, or be swapped.
-void RequireRoom(const LoadPlan& plan, uint64_t ceiling_bytes, uint64_t available_bytes) {
+void RequireRoom(const LoadPlan& plan, uint64_t available_bytes) {
+  const uint64_t ceiling_bytes = plan.options.ceiling_bytes;
   const uint64_t limit = ceiling_bytes > 0 ? ceiling_bytes : available_bytes;
   const uint64_t least = plan.memory.least_bytes;
   if (limit == 0 || least <= limit) {
@@ -68,7 +56,7 @@ void ReportContext(const LoadPlan& plan) {
 
 }  // namespace
 
-LoadPlan PlanLoading(const RunnableOptions& options, uint64_t ceiling_bytes) {
+LoadPlan PlanLoading(const RunnableOptions& options) {
   LoadPlan plan;
   plan.options = options;
   plan.checkpoint = formats::Checkpoint::Open(options.checkpoint);
@@ -81,14 +69,18 @@ LoadPlan PlanLoading(const RunnableOptions& options, uint64_t ceiling_bytes) {
                                                  options.checkpoint.string() + " has no experts");
   }
   const uint64_t available_bytes = ReadMachineMemory().available_bytes;
-  if (residency == Residency::kFitting) {
-    plan.memory = PlanFor(plan, Residency::kAny, ceiling_bytes, available_bytes);
-    const bool streams = plan.memory.Judge() != Verdict::kFits && plan.inventory &&
-                         plan.inventory->sidecar.has_value();
-    residency = streams ? Residency::kStreaming : Residency::kAny;
+  const auto plan_memory = [&] {
+    return PlanMemory(*plan.checkpoint, plan.inventory, plan.options, available_bytes);
+  };
+  const bool if_fitting = residency == Residency::kFitting;
+  residency = if_fitting ? Residency::kAllInMemory : residency;
+  plan.memory = plan_memory();
+  if (if_fitting && plan.memory.Judge() != Verdict::kFits && plan.inventory &&
+      plan.inventory->sidecar) {
+    residency = Residency::kStreaming;
+    plan.memory = plan_memory();
   }
-  plan.memory = PlanFor(plan, residency, ceiling_bytes, available_bytes);
-  RequireRoom(plan, ceiling_bytes, available_bytes);
+  RequireRoom(plan, available_bytes);
   ReportContext(plan);
   for (const auto& [reason, tensors] : LeftOut(*plan.checkpoint)) {
     LogInfo("tensors left out", {{"reason", reason}, {"tensors", tensors}});
@@ -107,11 +99,6 @@ std::map<std::string, int64_t> LeftOut(const formats::Checkpoint& checkpoint) {
     }
   }
   return tensors;
-}
-
-Error NoTokenizer(const std::filesystem::path& dir) {
-  return {ErrorCode::kNotFound, "no tokenizer.json in " + dir.string(),
-          "fetch the model's tokenizer.json into that directory"};
 }
 
 }  // namespace mach::engine

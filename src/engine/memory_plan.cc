@@ -51,11 +51,14 @@ class DryModel {
       experts_ =
           backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
     }
-    model_ = models::BuildModel(
-        {.checkpoint = checkpoint, .backend = backend_, .experts = experts_.get()});
+    model_ = models::BuildModel({.checkpoint = checkpoint,
+                                 .backend = backend_,
+                                 .experts = experts_.get(),
+                                 .on_bytes = [this](uint64_t bytes) { weight_bytes_ += bytes; }});
   }
 
   const models::ModelShape& shape() const { return model_->shape(); }
+  uint64_t weight_bytes() const { return weight_bytes_; }
 
   // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them.
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
@@ -83,6 +86,7 @@ class DryModel {
   MemoryBudget budget_;
   std::shared_ptr<backend::DryBackend> backend_;
   std::unique_ptr<backend::ExpertSource> experts_;
+  uint64_t weight_bytes_ = 0;
   std::unique_ptr<models::Model> model_;
 };
 
@@ -97,13 +101,15 @@ uint64_t Sum(const std::map<std::string, uint64_t>& bytes) {
 class Planner {
  public:
   Planner(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
-          const PlanOptions& options)
+          const RunnableOptions& options, uint64_t available_bytes)
       : inventory_(inventory),
         options_(options),
+        available_bytes_(available_bytes),
         process_bytes_(ProcessBytes(checkpoint)),
         model_(checkpoint, inventory, options.threads) {}
 
   MemoryPlan Run() {
+    plan_.weight_bytes = model_.weight_bytes();
     plan_.model_context = model_.shape().max_context;
     plan_.max_context = ContextLimit(options_.max_context, plan_.model_context);
     plan_.context =
@@ -126,10 +132,10 @@ class Planner {
  private:
   // A machine's memory is not used to the last byte; a ceiling is.
   void SetLimits() {
-    plan_.limit_bytes = options_.available_bytes;
-    plan_.target_bytes = options_.available_bytes - options_.available_bytes / 10;
+    plan_.limit_bytes = available_bytes_;
+    plan_.target_bytes = available_bytes_ - available_bytes_ / 10;
     if (options_.ceiling_bytes > 0) {
-      const bool known = options_.available_bytes > 0;
+      const bool known = available_bytes_ > 0;
       const auto cap = [&](uint64_t& bytes) {
         bytes = known ? std::min(bytes, options_.ceiling_bytes) : options_.ceiling_bytes;
       };
@@ -256,7 +262,8 @@ class Planner {
   }
 
   const std::optional<ExpertInventory>& inventory_;
-  const PlanOptions& options_;
+  const RunnableOptions& options_;
+  const uint64_t available_bytes_;
   const uint64_t process_bytes_;
   DryModel model_;
   MemoryPlan plan_;
@@ -272,8 +279,9 @@ Verdict MemoryPlan::Judge() const {
 }
 
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
-                      const std::optional<ExpertInventory>& inventory, const PlanOptions& options) {
-  return Planner(checkpoint, inventory, options).Run();
+                      const std::optional<ExpertInventory>& inventory,
+                      const RunnableOptions& options, uint64_t available_bytes) {
+  return Planner(checkpoint, inventory, options, available_bytes).Run();
 }
 
 }  // namespace mach::engine

@@ -9,25 +9,15 @@
 #include <optional>
 #include <string>
 
-#include "engine/expert_loading.h"
+#include "engine/runnable_options.h"
 #include "formats/checkpoint.h"
 
 namespace mach::engine {
 
-// The shortest context that a server promises of its own accord, in tokens.
+// The smallest context the planner chooses when the user sets none, in tokens.
 inline constexpr int64_t kLeastContext = 2048;
 
 enum class Verdict { kFits, kTight, kWontFit };
-
-struct PlanOptions {
-  ExpertOptions experts;
-  int threads = 0;             // 0 = physical cores
-  int64_t max_context = 0;     // tokens; 0 = the model's own limit
-  int64_t prefill_chunk = 0;   // tokens; 0 = chosen
-  uint64_t ceiling_bytes = 0;  // 0 = none
-  // Free for this process, without a ceiling (platform/machine_memory.h); 0 = not known.
-  uint64_t available_bytes = 0;
-};
 
 struct MemoryPlan {
   // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; and
@@ -39,11 +29,12 @@ struct MemoryPlan {
   uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
   int64_t model_context = 0;  // the model's own limit, in tokens
   // Tokens that a request may have: what the user asked for, else the model's own limit or what
-  // limit_bytes has room for, in which case it is at least 2,048.
+  // limit_bytes has room for, in which case it is at least min(own limit, kLeastContext).
   int64_t max_context = 0;
   int64_t context = 0;            // tokens that were planned for
   int64_t prefill_chunk = 0;      // tokens of one forward
   uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
+  uint64_t weight_bytes = 0;      // that loading reads, as LoadContext::on_bytes counts them
   StreamMemory streaming;         // of whole records; only where experts are streamed
 
   uint64_t Of(const std::string& owner) const {
@@ -60,8 +51,11 @@ struct MemoryPlan {
 // activations), at least one layer's top_k experts and at most all. The arena gets a whole layer
 // where memory has room for it beside that, else what follows from the bank. Without a
 // prefill_chunk a Mixture-of-Experts model gets the largest power of two from 512 to 8,192 that
-// fits beside all that, a dense one 512. Throws mach::Error for a checkpoint that cannot be loaded.
+// fits beside all that, a dense one 512. `available_bytes` is free for this process, without a
+// ceiling (platform/machine_memory.h); 0 = not known. Throws mach::Error for a checkpoint that
+// cannot be loaded.
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
-                      const std::optional<ExpertInventory>& inventory, const PlanOptions& options);
+                      const std::optional<ExpertInventory>& inventory,
+                      const RunnableOptions& options, uint64_t available_bytes);
 
 }  // namespace mach::engine

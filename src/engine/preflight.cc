@@ -7,42 +7,62 @@
 #include "base/error.h"
 #include "base/gigabytes.h"
 #include "base/shell.h"
+#include "engine/served_text.h"
 #include "formats/manifest.h"
 #include "platform/direct_reader.h"
 
 namespace mach::engine {
 namespace {
 
-std::string ServeCommand(const RunnableOptions& options, uint64_t ceiling_bytes,
-                         const PathReport& path) {
+constexpr std::array<ServingPath, 3> kPaths = {ServingPath::kStreaming, ServingPath::kResident,
+                                               ServingPath::kOpenAi};
+
+Residency ResidencyOf(ServingPath path) {
+  switch (path) {
+    case ServingPath::kStreaming:
+      return Residency::kStreaming;
+    case ServingPath::kResident:
+      return Residency::kResident;
+    case ServingPath::kOpenAi:
+      break;
+  }
+  return Residency::kAllInMemory;
+}
+
+std::string PathFlag(ServingPath path) {
+  switch (path) {
+    case ServingPath::kStreaming:
+      return "--streaming";
+    case ServingPath::kResident:
+      return "--no-streaming";
+    case ServingPath::kOpenAi:
+      break;
+  }
+  return "--backend openai";
+}
+
+std::string ServeCommand(const RunnableOptions& options, const PathReport& path) {
   const MemoryPlan& plan = path.advised;
-  std::string command = "mach serve " + ShellWord(options.checkpoint.string());
-  command += path.name == "streaming"  ? " --streaming"
-             : path.name == "resident" ? " --no-streaming"
-                                       : " --backend openai";
+  std::string command =
+      "mach serve " + ShellWord(options.checkpoint.string()) + " " + PathFlag(path.path);
   if (plan.streaming.bank_bytes > 0) {
     command += " --expert-cache-gb " + GigabytesExact(plan.streaming.bank_bytes);
   }
-  if (path.name == "streaming" && options.experts.allow_buffered) {
+  if (path.path == ServingPath::kStreaming && options.experts.allow_buffered) {
     command += " --allow-buffered-io";
   }
   command += " --max-context " + std::to_string(plan.context);
-  if (path.name != "openai" || options.prefill_chunk > 0) {
+  if (path.path != ServingPath::kOpenAi || options.prefill_chunk > 0) {
     command += " --prefill-chunk " + std::to_string(plan.prefill_chunk);
   }
-  if (ceiling_bytes > 0) {
-    command += " --memory-gb " + GigabytesExact(ceiling_bytes);
+  if (options.ceiling_bytes > 0) {
+    command += " --memory-gb " + GigabytesExact(options.ceiling_bytes);
   }
   if (options.threads > 0) {
     command += " --threads " + std::to_string(options.threads);
   }
   return command;
 }
-
-constexpr std::array<std::pair<const char*, Residency>, 3> kPaths = {
-    {{"streaming", Residency::kStreaming},
-     {"resident", Residency::kResident},
-     {"openai", Residency::kAny}}};
 
 // Files that mach.json lists and that are not there; none if it cannot be read either.
 std::vector<std::string> MissingFiles(const std::filesystem::path& dir) {
@@ -67,9 +87,9 @@ Preflight Unopened(const std::filesystem::path& dir, const Error& error,
   Preflight report;
   report.error = error;
   report.machine = machine;
-  for (const auto& [name, residency] : kPaths) {
+  for (const ServingPath which : kPaths) {
     PathReport path;
-    path.name = name;
+    path.path = which;
     path.reason = error.Describe();
     path.missing = MissingFiles(dir);
     report.paths.push_back(std::move(path));
@@ -80,11 +100,8 @@ Preflight Unopened(const std::filesystem::path& dir, const Error& error,
 class Checker {
  public:
   Checker(std::unique_ptr<formats::Checkpoint> checkpoint, const RunnableOptions& options,
-          uint64_t ceiling_bytes, const MachineMemory& machine)
-      : options_(options),
-        ceiling_bytes_(ceiling_bytes),
-        machine_(machine),
-        checkpoint_(std::move(checkpoint)) {
+          const MachineMemory& machine)
+      : options_(options), machine_(machine), checkpoint_(std::move(checkpoint)) {
     try {
       inventory_ = FindExperts(*checkpoint_);
     } catch (const Error& error) {
@@ -108,8 +125,8 @@ class Checker {
     }
     report.left_out = LeftOut(*checkpoint_);
     report.machine = machine_;
-    for (const auto& [name, residency] : kPaths) {
-      report.paths.push_back(Check(name, residency));
+    for (const ServingPath path : kPaths) {
+      report.paths.push_back(Check(path));
     }
     return report;
   }
@@ -120,9 +137,10 @@ class Checker {
     return std::filesystem::exists(checkpoint_->dir() / name, ignored);
   }
 
-  PathReport Check(const std::string& name, Residency residency) {
+  PathReport Check(ServingPath which) {
+    const Residency residency = ResidencyOf(which);
     PathReport path;
-    path.name = name;
+    path.path = which;
     if (!Has("tokenizer.json")) {
       path.missing.emplace_back("tokenizer.json");
       path.reason = NoTokenizer(checkpoint_->dir()).Describe();
@@ -168,15 +186,11 @@ class Checker {
   }
 
   MemoryPlan Plan(Residency residency, std::optional<uint64_t> cache_bytes, int64_t max_context) {
-    PlanOptions plan{.experts = options_.experts,
-                     .threads = options_.threads,
-                     .max_context = max_context,
-                     .prefill_chunk = options_.prefill_chunk,
-                     .ceiling_bytes = ceiling_bytes_,
-                     .available_bytes = machine_.available_bytes};
-    plan.experts.residency = residency;
-    plan.experts.cache_bytes = cache_bytes;
-    return PlanMemory(*checkpoint_, inventory_, plan);
+    RunnableOptions options = options_;
+    options.max_context = max_context;
+    options.experts.residency = residency;
+    options.experts.cache_bytes = cache_bytes;
+    return PlanMemory(*checkpoint_, inventory_, options, machine_.available_bytes);
   }
 
   // What was asked for, if it fits; else with a bank that does, then with ever shorter contexts.
@@ -191,7 +205,7 @@ class Checker {
       Consider(path, Plan(residency, std::nullopt, context));
     }
     if (path.advised_verdict != Verdict::kWontFit) {
-      path.advice = ServeCommand(options_, ceiling_bytes_, path);
+      path.advice = ServeCommand(options_, path);
     }
   }
 
@@ -206,7 +220,6 @@ class Checker {
   }
 
   const RunnableOptions& options_;
-  const uint64_t ceiling_bytes_;
   const MachineMemory machine_;
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::optional<ExpertInventory> inventory_;
@@ -227,6 +240,18 @@ std::string VerdictName(Verdict verdict) {
   return "wont_fit";
 }
 
+std::string ServingPathName(ServingPath path) {
+  switch (path) {
+    case ServingPath::kStreaming:
+      return "streaming";
+    case ServingPath::kResident:
+      return "resident";
+    case ServingPath::kOpenAi:
+      break;
+  }
+  return "openai";
+}
+
 std::optional<Verdict> Preflight::Best() const {
   std::optional<Verdict> best;
   for (const PathReport& path : paths) {
@@ -237,8 +262,7 @@ std::optional<Verdict> Preflight::Best() const {
   return best;
 }
 
-Preflight RunPreflight(const RunnableOptions& options, uint64_t ceiling_bytes,
-                       const MachineMemory& machine) {
+Preflight RunPreflight(const RunnableOptions& options, const MachineMemory& machine) {
   std::unique_ptr<formats::Checkpoint> checkpoint;
   try {
     checkpoint = formats::Checkpoint::Open(options.checkpoint);
@@ -249,7 +273,7 @@ Preflight RunPreflight(const RunnableOptions& options, uint64_t ceiling_bytes,
     }
     return Unopened(options.checkpoint, error, machine);
   }
-  return Checker(std::move(checkpoint), options, ceiling_bytes, machine).Run();
+  return Checker(std::move(checkpoint), options, machine).Run();
 }
 
 }  // namespace mach::engine

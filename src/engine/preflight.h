@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/load_plan.h"
 #include "models/registry.h"
 #include "platform/machine_memory.h"
@@ -17,9 +18,14 @@ namespace mach::engine {
 // "fits", "tight", "wont_fit".
 std::string VerdictName(Verdict verdict);
 
+enum class ServingPath { kStreaming, kResident, kOpenAi };
+
+// "streaming", "resident", "openai".
+std::string ServingPathName(ServingPath path);
+
 // One way to serve it.
 struct PathReport {
-  std::string name;  // "streaming", "resident", "openai"
+  ServingPath path = ServingPath::kStreaming;
   bool runnable = false;
   std::string reason;                // why it is not runnable
   std::vector<std::string> missing;  // files that it needs and that are not there
@@ -45,16 +51,15 @@ struct Preflight {
   uint64_t file_bytes = 0;                  // weights and sidecar
   std::map<std::string, int64_t> left_out;  // tensors that are not of the language model, by reason
   MachineMemory machine;
-  std::vector<PathReport> paths;
+  std::vector<PathReport> paths;  // each ServingPath, in its order
 
-  const PathReport& streaming() const { return paths.front(); }
+  const PathReport& Of(ServingPath path) const { return paths[static_cast<size_t>(path)]; }
   // The best verdict of the paths that can run; nothing if none can.
   std::optional<Verdict> Best() const;
 };
 
 // `options.experts.residency` is ignored: all are tried. Throws kNotFound if the directory holds no
 // model at all.
-Preflight RunPreflight(const RunnableOptions& options, uint64_t ceiling_bytes,
-                       const MachineMemory& machine);
+Preflight RunPreflight(const RunnableOptions& options, const MachineMemory& machine);
 
 }  // namespace mach::engine

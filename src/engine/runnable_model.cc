@@ -8,19 +8,20 @@
 namespace mach::engine {
 namespace {
 
-// What loading will read, as its progress counts it.
-uint64_t BytesToLoad(const RunnableModel& runnable, const std::optional<ExpertInventory>& inventory,
-                     const ExpertOptions& options) {
-  uint64_t bytes = runnable.plan.Of("weights");
-  if (!inventory) {
-    return bytes;
+// What loading the experts will read. Of a streamed bank at most: how many are hot shows when they
+// are there.
+uint64_t ExpertBytesToLoad(const LoadPlan& plan) {
+  if (!plan.inventory) {
+    return 0;
   }
+  const ExpertOptions& options = plan.options.experts;
   if (options.residency != Residency::kStreaming) {
-    return bytes + inventory->TotalBytes();
+    return plan.inventory->TotalBytes();
   }
   std::error_code ignored;
-  const bool warm = options.keep_heat && std::filesystem::exists(inventory->HeatFile(), ignored);
-  return bytes + (warm ? runnable.plan.streaming.bank_bytes : 0);
+  const bool warm =
+      options.keep_heat && std::filesystem::exists(plan.inventory->HeatFile(), ignored);
+  return warm ? plan.memory.streaming.bank_bytes : 0;
 }
 
 ExpertServing ServingOf(const experts::ExpertStore& store, const ExpertInventory& inventory,
@@ -41,18 +42,20 @@ ExpertServing ServingOf(const experts::ExpertStore& store, const ExpertInventory
 
 }  // namespace
 
-RunnableModel LoadRunnable(LoadPlan plan, MemoryBudget& budget, LoadProgress* progress) {
+RunnableModel LoadRunnable(LoadPlan plan, LoadProgress* progress) {
   const RunnableOptions& options = plan.options;
   const std::optional<ExpertInventory>& inventory = plan.inventory;
+  if (progress != nullptr) {
+    progress->bytes_total.store(plan.memory.weight_bytes + ExpertBytesToLoad(plan));
+  }
   RunnableModel runnable;
+  runnable.budget = std::make_unique<MemoryBudget>(options.ceiling_bytes);
   runnable.checkpoint = std::move(plan.checkpoint);
   runnable.plan = std::move(plan.memory);
+  MemoryBudget& budget = *runnable.budget;
   // The ceiling is the process's, so what is not in buffers counts too.
   budget.Take("process", runnable.plan.Of("process"));
 
-  if (progress != nullptr) {
-    progress->bytes_total.store(BytesToLoad(runnable, inventory, options.experts));
-  }
   const auto on_bytes = [progress](uint64_t bytes) {
     if (progress != nullptr) {
       progress->bytes_done.fetch_add(bytes);
@@ -66,6 +69,9 @@ RunnableModel LoadRunnable(LoadPlan plan, MemoryBudget& budget, LoadProgress* pr
         LoadExperts(*runnable.checkpoint, *inventory, options.experts, runnable.plan.streaming,
                     runnable.backend->threads(), budget, on_bytes);
     runnable.serving = ServingOf(*runnable.experts, *inventory, options.experts);
+    if (progress != nullptr) {
+      progress->bytes_total.store(runnable.plan.weight_bytes + progress->bytes_done.load());
+    }
   }
   runnable.model = models::BuildModel({.checkpoint = *runnable.checkpoint,
                                        .backend = runnable.backend,

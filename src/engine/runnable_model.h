@@ -17,7 +17,7 @@
 
 namespace mach::engine {
 
-// Written by the loader, read by anyone.
+// Written by the loader, read by anyone. At the end both are equal.
 struct LoadProgress {
   std::atomic<uint64_t> bytes_done{0};
   std::atomic<uint64_t> bytes_total{0};
@@ -36,8 +36,9 @@ struct ExpertServing {
   uint64_t cache_bytes = 0;  // of the streamed bank
 };
 
-// Members are destroyed in reverse order: the model before its experts.
+// Members are destroyed in reverse order: the model before its experts, all before the budget.
 struct RunnableModel {
+  std::unique_ptr<MemoryBudget> budget;  // with the plan's ceiling
   std::unique_ptr<formats::Checkpoint> checkpoint;
   MemoryPlan plan;
   std::optional<ExpertServing> serving;  // none for dense models
@@ -46,8 +47,7 @@ struct RunnableModel {
   std::unique_ptr<models::Model> model;
 };
 
-// Carries out a plan. `budget` must outlive the result; its ceiling is the plan's. `progress` may
-// be null. Throws mach::Error naming file and field.
-RunnableModel LoadRunnable(LoadPlan plan, MemoryBudget& budget, LoadProgress* progress);
+// Carries out a plan. `progress` may be null. Throws mach::Error naming file and field.
+RunnableModel LoadRunnable(LoadPlan plan, LoadProgress* progress);
 
 }  // namespace mach::engine

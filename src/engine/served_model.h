@@ -9,22 +9,29 @@
 
 #include "engine/engine.h"
 #include "engine/runnable_model.h"
+#include "engine/served_text.h"
 #include "models/registry.h"
 #include "tensor/memory.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
 
 namespace mach::engine {
 
-struct LoadOptions : RunnableOptions {
-  std::string served_name;            // the model id clients see; empty = the directory's name
-  uint64_t memory_ceiling_bytes = 0;  // of the whole process; 0 = none
-  int32_t max_queue = 256;            // requests waiting; more are refused
+// A LoadPlan and the text side, which is small enough to be read before anything is promised.
+struct ServePlan {
+  LoadPlan load;
+  ServedText text;
+};
+
+// All that can be refused without reading weights. Throws as PlanLoading and LoadText do.
+ServePlan PlanServing(const RunnableOptions& options);
+
+struct ServingOptions {
+  std::string served_name;  // the model id clients see; empty = the directory's name
+  int32_t max_queue = 256;  // requests waiting; more are refused
 };
 
 struct ModelInfo {
   std::string id;
-  std::optional<models::ArchInfo> arch;
+  models::ArchInfo arch;
   int64_t max_context = 0;  // tokens
   int32_t layers = 0;
   int32_t experts = 0;
@@ -35,16 +42,6 @@ struct ModelInfo {
   int threads = 0;
   std::string isa;
   int64_t created_unix_s = 0;
-};
-
-// From generation_config.json: what unset sampling fields of a request become. Absent here means
-// OpenAI's default.
-struct GenerationDefaults {
-  std::optional<float> temperature;
-  std::optional<float> top_p;
-  std::optional<float> min_p;
-  std::optional<int32_t> top_k;
-  std::optional<float> repetition_penalty;
 };
 
 // Members are destroyed in reverse order: the engine before what it uses.
@@ -68,8 +65,8 @@ struct ServedModel {
 // The last part of a path, as `ls` would show it: of ".", the working directory's.
 std::string DirectoryName(const std::filesystem::path& path);
 
-// Carries out a plan for `options`. Throws mach::Error naming the file and field.
-std::unique_ptr<ServedModel> LoadModel(LoadPlan plan, const LoadOptions& options,
+// Carries out a plan. `progress` may be null. Throws mach::Error naming the file and field.
+std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& options,
                                        LoadProgress* progress);
 
 }  // namespace mach::engine

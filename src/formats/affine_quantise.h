@@ -12,7 +12,7 @@
 
 namespace mach::formats {
 
-// Routers decide much and weigh little; mlx-lm quantises them so whatever the model gets.
+// Routers are small but sensitive, so mlx-lm always quantises them to 8 bits in groups of 64.
 inline constexpr AffineScheme kRouterScheme = {8, 64};
 
 // Appends codes to a little-endian bit stream: out[0 .. codes.size() * bits / 8). codes.size() must

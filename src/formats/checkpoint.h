@@ -40,9 +40,9 @@ using ByteProgress = std::function<void(uint64_t done_bytes, uint64_t total_byte
 class Checkpoint {
  public:
   // Reads headers only, never weights. Throws kNotFound (no directory, config, shard),
-  // kCorruptFile, kInvalidArgument (config fields), kUnsupported (quantisation method). With
-  // mach.json present, the sizes of all files it lists are checked, but for those that may be
-  // edited (IsEditable in manifest.h), and an incomplete conversion is refused.
+  // kCorruptFile (config fields too), kUnsupported (quantisation method). With mach.json present,
+  // the sizes of all files it lists are checked, but for those that may be edited (IsEditable in
+  // manifest.h), and an incomplete conversion is refused.
   static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& dir);
 
   const std::filesystem::path& dir() const { return dir_; }
@@ -70,9 +70,8 @@ class Checkpoint {
   LinearSource ExpertLinear(std::string_view module, int64_t experts, int64_t expert,
                             int64_t out_features, int64_t in_features) const;
 
-  // Whether the embedding serves as head, which otherwise is the module `lm_head`. The language
-  // model's config decides, then the top level. Writers leave the field out where it has their
-  // library's default, and the defaults differ: then what the files hold.
+  // Whether the output layer shares the embedding's weights. config.json decides; if the field is
+  // absent (libraries differ in its default), whether `lm_head`.weight exists.
   bool TiesWordEmbeddings(std::string_view lm_head) const;
 
   // Throws kUnsupported naming the field if config.json says a quantisation, of any module, that

@@ -107,7 +107,7 @@ const json* ConfigReader::Find(std::string_view field) const {
 const json& ConfigReader::Require(std::string_view field, const char* expected) const {
   const json* value = Find(field);
   if (value == nullptr) {
-    throw Error(ErrorCode::kInvalidArgument,
+    throw Error(ErrorCode::kCorruptFile,
                 Where(field) + " is missing, expected " + std::string(expected));
   }
   return *value;
@@ -115,9 +115,9 @@ const json& ConfigReader::Require(std::string_view field, const char* expected) 
 
 void ConfigReader::Fail(std::string_view field, const std::string& expected) const {
   const json* value = Find(field);
-  throw Error(ErrorCode::kInvalidArgument, Where(field) + " is " +
-                                               (value == nullptr ? "missing" : BriefJson(*value)) +
-                                               ", expected " + expected);
+  throw Error(ErrorCode::kCorruptFile, Where(field) + " is " +
+                                           (value == nullptr ? "missing" : BriefJson(*value)) +
+                                           ", expected " + expected);
 }
 
 bool ConfigReader::Has(std::string_view field) const {
@@ -218,7 +218,7 @@ std::vector<ConfigReader> ConfigReader::RequireObjects(std::string_view field) c
   for (const json& element : value) {
     const std::string name = std::string(field) + "[" + std::to_string(objects.size()) + "]";
     if (!element.is_object()) {
-      throw Error(ErrorCode::kInvalidArgument,
+      throw Error(ErrorCode::kCorruptFile,
                   Where(name) + " is " + BriefJson(element) + ", expected an object");
     }
     objects.push_back({document_, &element, file_, prefix_ + name + "."});

@@ -38,7 +38,7 @@ class ConfigReader {
   // The object itself, for what these accessors do not cover.
   const nlohmann::json& Node() const { return *node_; }
 
-  // All of these throw kInvalidArgument: Require... if the field is absent, and all if it has
+  // All of these throw kCorruptFile: Require... if the field is absent, and all if it has
   // another type or lies outside [min, max]. Integers accept 1.0 for 1; floats must be finite.
   int64_t RequireInt(std::string_view field, int64_t min = kIntMin, int64_t max = kIntMax) const;
   std::optional<int64_t> OptionalInt(std::string_view field, int64_t min = kIntMin,
@@ -70,7 +70,7 @@ class ConfigReader {
                                                          int64_t min = kIntMin,
                                                          int64_t max = kIntMax) const;
 
-  // Throws kInvalidArgument "FILE: FIELD is VALUE, expected EXPECTED".
+  // Throws kCorruptFile "FILE: FIELD is VALUE, expected EXPECTED".
   [[noreturn]] void Fail(std::string_view field, const std::string& expected) const;
 
  private:

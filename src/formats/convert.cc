@@ -95,7 +95,8 @@ bool IsBelow(const fs::path& path, const fs::path& dir) {
   return std::mismatch(dir.begin(), dir.end(), path.begin(), path.end()).first == dir.end();
 }
 
-// Both the output and the directory that it is written to are emptied of what is not their own.
+// A conversion deletes unknown files in the output and in OUT.partial, so neither may contain the
+// source.
 void RequireApart(const fs::path& source, const fs::path& written) {
   const fs::path from = fs::weakly_canonical(source);
   const fs::path to = fs::weakly_canonical(written);
@@ -158,7 +159,7 @@ class Conversion {
     RequireOwnPartial();
     ReadJournal();
     WriteJournal();  // before all else: it says whose the directory is
-    RemoveStrangers();
+    RemoveLeftovers();
     for (const OutputJob& job : plan_.jobs) {
       fs::create_directories((partial_ / job.name).parent_path());
     }
@@ -374,7 +375,7 @@ class Conversion {
   }
 
   // Leftovers of an earlier attempt: what it did not finish, or wrote with other options.
-  void RemoveStrangers() const {
+  void RemoveLeftovers() const {
     std::set<fs::path> known = {partial_ / Manifest::kFileName};
     for (const OutputJob& job : plan_.jobs) {
       known.insert((partial_ / job.name).parent_path());
@@ -382,13 +383,13 @@ class Conversion {
         known.insert(partial_ / job.name);
       }
     }
-    std::vector<fs::path> strangers;
+    std::vector<fs::path> leftovers;
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(partial_)) {
       if (known.count(entry.path()) == 0) {
-        strangers.push_back(entry.path());
+        leftovers.push_back(entry.path());
       }
     }
-    for (const fs::path& path : strangers) {
+    for (const fs::path& path : leftovers) {
       fs::remove_all(path);
     }
   }

@@ -172,7 +172,7 @@ class ExpertPacker {
       tensors_.emplace(layer, std::move(*tensors));
     }
     if (tensors_.empty()) {
-      throw Error(ErrorCode::kInvalidArgument,
+      throw Error(ErrorCode::kUnsupported,
                   checkpoint_->root_config().file() + " describes no Mixture-of-Experts layer");
     }
   }

@@ -230,11 +230,9 @@ std::optional<ExpertSidecar> ExpertSidecar::Find(const fs::path& checkpoint_dir)
     }
     return sidecar;
   } catch (const Error& error) {
-    const bool foreign = error.code() == ErrorCode::kInvalidArgument;
     const std::string cure =
         manifest ? manifest->Cure(checkpoint_dir) : Manifest::CureWithout(checkpoint_dir);
-    throw Error(foreign ? ErrorCode::kCorruptFile : error.code(), error.what(),
-                error.cure().empty() ? cure : error.cure());
+    throw Error(error.code(), error.what(), error.cure().empty() ? cure : error.cure());
   }
 }
 

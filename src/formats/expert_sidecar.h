@@ -49,7 +49,7 @@ struct ExpertSidecar {
   static std::optional<ExpertSidecar> Find(const std::filesystem::path& checkpoint_dir);
   // The manifest alone: what Find checks without looking at other files. `dir` and `cure` are left
   // empty.
-  // Throws kCorruptFile, kInvalidArgument or kUnsupported naming `file` and the field.
+  // Throws kCorruptFile or kUnsupported naming `file` and the field.
   static ExpertSidecar Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 

@@ -80,9 +80,7 @@ std::optional<Manifest> Manifest::Find(const fs::path& dir) {
   try {
     return Parse(ReadWholeFile(path, 64ULL << 20), path.string());
   } catch (const Error& error) {
-    const bool malformed = error.code() == ErrorCode::kInvalidArgument;
-    throw Error(malformed ? ErrorCode::kCorruptFile : error.code(), error.what(),
-                error.cure().empty() ? CureWithout(dir) : error.cure());
+    throw Error(error.code(), error.what(), error.cure().empty() ? CureWithout(dir) : error.cure());
   }
 }
 
@@ -158,19 +156,6 @@ void Manifest::CheckSizes(const fs::path& dir) const {
                   Cure(dir));
     }
   }
-}
-
-bool Manifest::CheckSum(const fs::path& dir, const ManifestFile& file,
-                        const std::function<void(uint64_t)>& visit) const {
-  const std::string found =
-      FileChecksum(dir / file.name, [&](std::span<const std::byte> piece) { visit(piece.size()); });
-  if (found != file.xxh3_128 && !IsEditable(file.name)) {
-    throw Error(ErrorCode::kCorruptFile,
-                (dir / file.name).string() + ": checksum is " + found + ", " +
-                    (dir / kFileName).string() + " says " + file.xxh3_128,
-                Cure(dir));
-  }
-  return found == file.xxh3_128;
 }
 
 std::string Manifest::DifferenceFrom(const Manifest& wanted) const {

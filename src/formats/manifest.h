@@ -40,17 +40,13 @@ struct Manifest {
   // The manifest of `dir`, or nothing if there is none. Throws kCorruptFile naming the field, kIo,
   // or kUnsupported for a newer format version, each with a cure.
   static std::optional<Manifest> Find(const std::filesystem::path& dir);
-  // As Find without looking further. Throws kCorruptFile or kInvalidArgument naming `file`.
+  // As Find without looking further. Throws kCorruptFile or kUnsupported naming `file`.
   static Manifest Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
   // Throws kCorruptFile naming the first file that is missing or, unless it IsEditable, of another
   // size, and if the manifest itself is not complete.
   void CheckSizes(const std::filesystem::path& dir) const;
-  // Reads one of the files. If its checksum differs: false if it IsEditable, else throws
-  // kCorruptFile. `visit` gets the number of bytes of each piece read.
-  bool CheckSum(const std::filesystem::path& dir, const ManifestFile& file,
-                const std::function<void(uint64_t)>& visit) const;
   // What sets this output apart from `wanted`, whose fingerprint is another: "was made from ...",
   // as the end of a sentence for the user.
   std::string DifferenceFrom(const Manifest& wanted) const;

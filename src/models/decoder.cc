@@ -161,7 +161,7 @@ class Decoder final : public Model {
                std::to_string(rows) + ", " + std::to_string(columns) + "]";
       };
       throw Error(
-          ErrorCode::kInvalidArgument,
+          ErrorCode::kCorruptFile,
           dir + ": config.json says " +
               describe(shape_.layers, want.experts, want.intermediate_size, want.hidden_size) +
               ", but the experts loaded are " +

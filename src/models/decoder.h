@@ -10,8 +10,8 @@
 
 namespace mach::models {
 
-// Throws mach::Error naming file, tensor and shapes; kInvalidArgument if the experts of `context`
-// are missing or of another model.
+// Throws mach::Error naming file, tensor and shapes; kCorruptFile if the experts of `context` are
+// of another model.
 std::unique_ptr<Model> MakeDecoder(const LoadContext& context, const DecoderConfig& config);
 
 }  // namespace mach::models

@@ -80,7 +80,7 @@ struct DecoderConfig {
   ModelShape Shape() const;
 };
 
-// For the family sources. All throw kInvalidArgument naming the field of config.json.
+// For the family sources. All throw kCorruptFile naming the field of config.json.
 
 // Sizes, attention and tying. All layers are attention with a dense MLP.
 DecoderConfig ReadDecoderConfig(const formats::Checkpoint& checkpoint);

@@ -29,7 +29,7 @@ std::vector<std::string> StartupLines(const engine::ModelInfo& info, const Servi
       .Add("production_streaming_mode", config.production_streaming_mode)
       .Add("transient_prefill", experts.transient_prefill)
       .Add("expert_residency", config.expert_residency)
-      .Add("arch", info.arch ? info.arch->model_type : "unregistered")
+      .Add("arch", info.arch.model_type)
       .Add("layers", std::to_string(info.layers))
       .Add("experts", std::to_string(info.experts))
       .Add("expert_cache_bytes", std::to_string(experts.cache_bytes))

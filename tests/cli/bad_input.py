@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Damaged checkpoints and wrong usage against the real binary: an error that names the culprit, an
-exit code of 1 or 2, never a signal.
+exit code of 1 or 2 (130 after Ctrl-C), never a signal.
 
 usage: bad_input.py MACH_BINARY [SEED]
 """
@@ -8,9 +8,12 @@ import json
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+
+from support import byte_tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "golden" / "qwen3_q4_g64"
@@ -79,7 +82,7 @@ def lying_configs(directory):
     for index, (word, change) in enumerate(changes):
         checkpoint = copy(directory, f"config-{index}")
         edit_config(checkpoint, change)
-        expect_error(f"config {index} ({word})", bench(checkpoint), word)
+        expect_error(f"config {index} ({word})", bench(checkpoint), word, codes=(1,))
 
 
 def damaged_weights(directory, rng):
@@ -114,6 +117,65 @@ def damaged_gguf(directory, rng):
         path.write_bytes(data)
         expect_error("damaged GGUF", run("convert", path, "--out", out), "model.gguf")
         check("nothing was left that loads", not out.exists(), run("--version"))
+
+
+def with_tokenizer(directory, name, template=None):
+    checkpoint = copy(directory, name)
+    (checkpoint / "tokenizer.json").write_text(byte_tokenizer())
+    if template is not None:
+        (checkpoint / "chat_template.jinja").write_text(template)
+    return checkpoint
+
+
+def refuses_before_listening(directory):
+    """What headers and small files show is refused before a port is taken."""
+    foreign = with_tokenizer(directory, "foreign-tokenizer")
+    tokenizer = json.loads(byte_tokenizer())
+    tokenizer["model"]["vocab"]["more"] = 300  # the model has 256
+    (foreign / "tokenizer.json").write_text(json.dumps(tokenizer))
+    cases = [("no tokenizer", SOURCE, ["no tokenizer.json in"]),
+             ("another model's tokenizer", foreign,
+              ["ids up to 300", "vocab_size is 256", "different models"]),
+             ("broken chat template", with_tokenizer(directory, "broken-template", "{% if %}"),
+              ["chat_template.jinja"])]
+    for name, checkpoint, words in cases:
+        outcome = run("serve", checkpoint, "--backend", "openai", "--port", 0)
+        expect_error(name, outcome, *words, codes=(1,))
+        check(f"{name}: nothing listened", b"listening" not in outcome.stderr, outcome)
+
+
+def generate_usage(directory):
+    plain = with_tokenizer(directory, "plain")
+    expect_error("a prompt longer than the context",
+                 run("generate", plain, "--max-context", 8, "-p", "0123456789"),
+                 "the prompt has 10 tokens, the context 8", "--max-context", codes=(2,))
+    expect_error("a prompt as long as the model's own limit",
+                 run("generate", plain, "-p", "x" * 512),
+                 "the prompt has 512 tokens, the context 512", "--max-context", codes=(2,))
+    expect_error("--system with --raw",
+                 run("generate", plain, "--raw", "--system", "Be brief.", "-p", "x"),
+                 "--system", "--raw", codes=(2,))
+    expect_error("--system without a chat template",
+                 run("generate", plain, "--system", "Be brief.", "-p", "x"),
+                 "--system", "chat template", codes=(2,))
+    outcome = run("generate", plain, "-p", "x", "--max-tokens", 2)
+    check("an answer", outcome.returncode == 0, outcome)
+    interrupted_answer(directory)
+
+
+def interrupted_answer(directory):
+    endless = with_tokenizer(directory, "endless")
+    edit_config(endless, lambda c: c.update(max_position_embeddings=1 << 16))
+    command = [MACH, "generate", endless, "-p", "x", "--ignore-eos", "--max-tokens", 1 << 15,
+               "--max-context", 1 << 16, "--threads", 1]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.read(1)  # the answer has begun, and so Ctrl-C is caught
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=PATIENCE_S)[1]
+    outcome = subprocess.CompletedProcess(command, process.returncode, b"", errors)
+    check("an interrupted answer", outcome.returncode == 130 and b"[interrupted]" in errors,
+          outcome)
 
 
 def wrong_usage(directory):
@@ -158,11 +220,11 @@ def wrong_usage(directory):
     expect_error("flag of another family",
                  run("synth", "--shape", "qwen3moe-10l", "--out", blocked, "--conv-taps", 3),
                  "--conv-taps", "qwen3_moe", codes=(2,))
-    expect_error("no tokenizer", run("serve", SOURCE, "--backend", "openai", "--port", 0),
-                 "tokenizer.json")
     expect_error("memory ceiling", run("serve", SOURCE, "--backend", "openai", "--port", 0,
                                        "--memory-gb", 0.000001),
                  "needs at least", "--memory-gb allows 0.000001 GB", "mach check", codes=(1,))
+    refuses_before_listening(directory)
+    generate_usage(directory)
     expect_error("unknown instruction set", run("bench", SOURCE, env={"MACH_ISA": "mmx"}),
                  "MACH_ISA", codes=(2,))
 

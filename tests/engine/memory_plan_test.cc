@@ -48,13 +48,11 @@ class MemoryPlanTest : public testing::TestWithParam<std::string> {};
 TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
   for (const int64_t chunk : {1, 40, 100}) {
     SCOPED_TRACE(chunk);
-    MemoryBudget budget;
     RunnableModel runnable = LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(),
                                                        .threads = 2,
                                                        .max_context = 150,
-                                                       .prefill_chunk = chunk},
-                                                      0),
-                                          budget, nullptr);
+                                                       .prefill_chunk = chunk}),
+                                          nullptr);
     const auto state = runnable.model->NewSequence();
     for (int64_t rows = 1; state->length() + rows <= 150 && rows <= chunk; rows += 13) {
       Step(*runnable.model, *state, rows);
@@ -62,9 +60,17 @@ TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
     while (state->length() < 150) {
       Step(*runnable.model, *state, std::min(chunk, 150 - state->length()));
     }
-    EXPECT_EQ(budget.BytesByOwner(), runnable.plan.bytes);
-    EXPECT_EQ(budget.TotalBytes(), runnable.plan.total_bytes);
+    EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
+    EXPECT_EQ(runnable.budget->TotalBytes(), runnable.plan.total_bytes);
   }
+}
+
+TEST_P(MemoryPlanTest, LoadingReadsTheBytesThatItsProgressCounts) {
+  LoadProgress progress;
+  const RunnableModel runnable =
+      LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(), .threads = 2}), &progress);
+  EXPECT_GT(progress.bytes_done.load(), 0U);
+  EXPECT_EQ(progress.bytes_done.load(), progress.bytes_total.load());
 }
 
 // The peak of activations is exact where it does not depend on what is routed where.
@@ -108,15 +114,15 @@ class StreamingPlanTest : public testing::Test {
   }
 
   MemoryPlan Plan(uint64_t ceiling_bytes, std::optional<uint64_t> cache_bytes = std::nullopt) {
-    PlanOptions options{.threads = 2, .ceiling_bytes = ceiling_bytes};
+    RunnableOptions options{.checkpoint = {}, .threads = 2, .ceiling_bytes = ceiling_bytes};
     options.experts.residency = Residency::kStreaming;
     options.experts.cache_bytes = cache_bytes;
-    return PlanMemory(*checkpoint_, inventory_, options);
+    return PlanMemory(*checkpoint_, inventory_, options, 0);
   }
 
   // Wherever the scratch directory lies, in memory too.
-  RunnableOptions Anywhere() const {
-    RunnableOptions options{.checkpoint = dir_, .threads = 2};
+  RunnableOptions Anywhere(uint64_t ceiling_bytes = 0) const {
+    RunnableOptions options{.checkpoint = dir_, .threads = 2, .ceiling_bytes = ceiling_bytes};
     options.experts.allow_buffered = true;
     return options;
   }
@@ -128,16 +134,15 @@ class StreamingPlanTest : public testing::Test {
 };
 
 TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
-  MemoryBudget budget;
   RunnableOptions options{.checkpoint = dir_, .threads = 2, .max_context = 100};
   options.experts.residency = Residency::kStreaming;
   options.experts.cache_bytes = inventory_->TotalBytes() / 2;
   options.experts.allow_buffered = true;
-  RunnableModel runnable = LoadRunnable(PlanLoading(options, 0), budget, nullptr);
+  RunnableModel runnable = LoadRunnable(PlanLoading(options), nullptr);
   const auto state = runnable.model->NewSequence();
   Step(*runnable.model, *state, 70);
   Step(*runnable.model, *state, 30);
-  EXPECT_EQ(budget.BytesByOwner(), runnable.plan.bytes);
+  EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
 }
 
 TEST_F(StreamingPlanTest, TheBankTakesWhatTheCeilingLeaves) {
@@ -183,35 +188,38 @@ TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
   changed.resize(original.size(), ' ');  // mach.json knows its size
   WriteFileAtomically(dir_ / "config.json", changed);
   checkpoint_ = formats::Checkpoint::Open(dir_);
-  PlanOptions options{.threads = 2, .prefill_chunk = 64, .ceiling_bytes = 1ULL << 40};
+  RunnableOptions options{
+      .checkpoint = dir_, .threads = 2, .prefill_chunk = 64, .ceiling_bytes = 1ULL << 40};
   options.experts.residency = Residency::kStreaming;
   options.experts.cache_bytes = inventory_->TotalBytes();
-  const MemoryPlan roomy = PlanMemory(*checkpoint_, inventory_, options);
+  const MemoryPlan roomy = PlanMemory(*checkpoint_, inventory_, options, 0);
   EXPECT_EQ(roomy.max_context, 1000000);
   EXPECT_EQ(roomy.context, 32768);
   for (const int64_t context : {8192, 200 * 1024}) {
     options.max_context = context;
     options.ceiling_bytes = 1ULL << 40;
-    options.ceiling_bytes = PlanMemory(*checkpoint_, inventory_, options).total_bytes;
+    options.ceiling_bytes = PlanMemory(*checkpoint_, inventory_, options, 0).total_bytes;
     options.max_context = 0;
-    const MemoryPlan limited = PlanMemory(*checkpoint_, inventory_, options);
+    const MemoryPlan limited = PlanMemory(*checkpoint_, inventory_, options, 0);
     // The arena is smaller where the context is longer.
     EXPECT_NEAR(static_cast<double>(limited.max_context), static_cast<double>(context), 1024);
     options.max_context = limited.max_context;
-    EXPECT_LE(PlanMemory(*checkpoint_, inventory_, options).total_bytes, options.ceiling_bytes);
+    EXPECT_LE(PlanMemory(*checkpoint_, inventory_, options, 0).total_bytes, options.ceiling_bytes);
   }
   options.max_context = 0;
   options.ceiling_bytes = 1;
-  EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options).max_context, 2048);
+  EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options, 0).max_context, 2048);
 }
 
 TEST_F(StreamingPlanTest, WhatCannotFitIsRefusedBeforeLoading) {
   RunnableOptions options = Anywhere();
   options.experts.residency = Residency::kStreaming;
-  const uint64_t least = PlanLoading(options, 0).memory.least_bytes;
-  EXPECT_LE(PlanLoading(options, least).memory.least_bytes, least);
+  const uint64_t least = PlanLoading(options).memory.least_bytes;
+  options.ceiling_bytes = least;
+  EXPECT_LE(PlanLoading(options).memory.least_bytes, least);
+  options.ceiling_bytes = 1 << 20;
   try {
-    PlanLoading(options, 1 << 20);
+    PlanLoading(options);
     FAIL() << "it was not refused";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kResourceLimit);
@@ -222,28 +230,34 @@ TEST_F(StreamingPlanTest, WhatCannotFitIsRefusedBeforeLoading) {
   // With a longer context than fits the requests fail, not the start.
   options.max_context = 100;
   options.experts.residency = Residency::kResident;
-  EXPECT_NO_THROW(PlanLoading(options, PlanLoading(options, 0).memory.least_bytes));
+  options.ceiling_bytes = 0;
+  options.ceiling_bytes = PlanLoading(options).memory.least_bytes;
+  EXPECT_NO_THROW(PlanLoading(options));
 }
 
 TEST_F(StreamingPlanTest, ResidentWhereThatFitsElseStreamed) {
   RunnableOptions options = Anywhere();
   options.experts.residency = Residency::kFitting;
-  const LoadPlan roomy = PlanLoading(options, 0);
-  EXPECT_EQ(roomy.options.experts.residency, Residency::kAny);
+  const LoadPlan roomy = PlanLoading(options);
+  EXPECT_EQ(roomy.options.experts.residency, Residency::kAllInMemory);
   EXPECT_EQ(roomy.memory.streaming.bank_bytes, 0U);
-  const LoadPlan tight = PlanLoading(options, roomy.memory.total_bytes - 1);
+  options.ceiling_bytes = roomy.memory.total_bytes - 1;
+  const LoadPlan tight = PlanLoading(options);
   EXPECT_EQ(tight.options.experts.residency, Residency::kStreaming);
   EXPECT_LE(tight.memory.total_bytes, roomy.memory.total_bytes - 1);
 }
 
 TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
-  const Preflight report = RunPreflight(Anywhere(), 0, machine);
+  const Preflight report = RunPreflight(Anywhere(), machine);
   ASSERT_EQ(report.paths.size(), 3U);
   EXPECT_EQ(report.Best(), Verdict::kFits);
   EXPECT_EQ(report.experts, inventory_->experts());
+  for (const auto path : {ServingPath::kStreaming, ServingPath::kResident, ServingPath::kOpenAi}) {
+    EXPECT_EQ(report.Of(path).path, path);
+  }
   for (const PathReport& path : report.paths) {
-    EXPECT_TRUE(path.runnable) << path.name << ": " << path.reason;
+    EXPECT_TRUE(path.runnable) << ServingPathName(path.path) << ": " << path.reason;
     EXPECT_NE(path.advice.find("mach serve " + dir_.string()), std::string::npos);
   }
   EXPECT_NE(report.paths[0].advice.find(" --streaming --expert-cache-gb "), std::string::npos);
@@ -251,16 +265,16 @@ TEST_F(StreamingPlanTest, PreflightJudgesAndAdvises) {
   EXPECT_GT(report.paths[1].plan.Of("experts"), 0U);
 
   // Too little for anything: nothing is advised, but the least is named.
-  const Preflight hopeless = RunPreflight(Anywhere(), 1 << 20, machine);
+  const Preflight hopeless = RunPreflight(Anywhere(1 << 20), machine);
   EXPECT_EQ(hopeless.Best(), Verdict::kWontFit);
   for (const PathReport& path : hopeless.paths) {
-    EXPECT_EQ(path.advice, "") << path.name;
-    EXPECT_GT(path.advised.least_bytes, 1U << 20) << path.name;
+    EXPECT_EQ(path.advice, "") << ServingPathName(path.path);
+    EXPECT_GT(path.advised.least_bytes, 1U << 20) << ServingPathName(path.path);
   }
   // Room for the ceiling, but not much more in the machine.
   const MachineMemory small{.total_bytes = 16ULL << 30,
                             .available_bytes = report.paths[1].plan.total_bytes + (1 << 20)};
-  EXPECT_EQ(RunPreflight(Anywhere(), 0, small).paths[1].verdict, Verdict::kTight);
+  EXPECT_EQ(RunPreflight(Anywhere(), small).paths[1].verdict, Verdict::kTight);
 }
 
 // The advised bank, read back as the command line reads it, is the planned one.
@@ -271,7 +285,7 @@ TEST_F(StreamingPlanTest, AdviceIsExactAndCanBeTyped) {
   RunnableOptions options = Anywhere();
   options.checkpoint = spaced;
   options.experts.cache_bytes = inventory_->TotalBytes() / 3;
-  const PathReport path = RunPreflight(options, 0, machine).paths[0];
+  const PathReport path = RunPreflight(options, machine).paths[0];
   EXPECT_EQ(path.plan.streaming.bank_bytes % inventory_->layout.record_bytes, 0U);
   EXPECT_LE(path.plan.streaming.bank_bytes, *options.experts.cache_bytes);
   EXPECT_NE(path.advice.find("'" + spaced.string() + "'"), std::string::npos) << path.advice;
@@ -283,31 +297,31 @@ TEST_F(StreamingPlanTest, AdviceIsExactAndCanBeTyped) {
 TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
   std::filesystem::remove(dir_ / "tokenizer.json");
-  const Preflight report = RunPreflight(Anywhere(), 0, machine);
+  const Preflight report = RunPreflight(Anywhere(), machine);
   EXPECT_FALSE(report.Best());
   EXPECT_EQ(report.paths[0].missing, std::vector<std::string>{"tokenizer.json"});
   EXPECT_NE(report.paths[2].reason.find("fetch the model's tokenizer.json"), std::string::npos);
 
   std::filesystem::remove(dir_ / "mach.json");
-  EXPECT_EQ(RunPreflight(Anywhere(), 0, machine).paths[0].missing,
+  EXPECT_EQ(RunPreflight(Anywhere(), machine).paths[0].missing,
             (std::vector<std::string>{"tokenizer.json", "mach.json"}));
   std::filesystem::remove_all(dir_ / "expert_sidecar");
-  EXPECT_EQ(RunPreflight(Anywhere(), 0, machine).paths[0].missing,
+  EXPECT_EQ(RunPreflight(Anywhere(), machine).paths[0].missing,
             (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
 
   const Preflight unconverted =
-      RunPreflight({.checkpoint = kGoldenDir / "qwen3_moe_bf16", .threads = 2}, 0, machine);
+      RunPreflight({.checkpoint = kGoldenDir / "qwen3_moe_bf16", .threads = 2}, machine);
   EXPECT_EQ(unconverted.paths[0].missing,
             (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
   EXPECT_NE(unconverted.paths[0].reason.find("mach convert"), std::string::npos);
 
   const Preflight raw =
-      RunPreflight({.checkpoint = kGoldenDir / "qwen3_5_moe_bf16_hf", .threads = 2}, 0, machine);
+      RunPreflight({.checkpoint = kGoldenDir / "qwen3_5_moe_bf16_hf", .threads = 2}, machine);
   EXPECT_EQ(raw.left_out, (std::map<std::string, int64_t>{{"multi-token prediction head", 1},
                                                           {"vision tower", 1}}));
 
   const Preflight dense =
-      RunPreflight({.checkpoint = kGoldenDir / "llama_f32", .threads = 2}, 0, machine);
+      RunPreflight({.checkpoint = kGoldenDir / "llama_f32", .threads = 2}, machine);
   EXPECT_NE(dense.paths[0].reason.find("--backend openai"), std::string::npos);
   EXPECT_NE(dense.paths[1].reason.find("--backend openai"), std::string::npos);
 }
@@ -315,7 +329,7 @@ TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
 TEST_F(StreamingPlanTest, PreflightReportsWhatDoesNotOpen) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
   std::filesystem::remove(dir_ / "expert_sidecar" / "layer_0001.bin");
-  const Preflight report = RunPreflight(Anywhere(), 0, machine);
+  const Preflight report = RunPreflight(Anywhere(), machine);
   ASSERT_TRUE(report.error);
   EXPECT_FALSE(report.Best());
   for (const PathReport& path : report.paths) {
@@ -324,7 +338,7 @@ TEST_F(StreamingPlanTest, PreflightReportsWhatDoesNotOpen) {
     EXPECT_EQ(path.missing, std::vector<std::string>{"expert_sidecar/layer_0001.bin"});
   }
   std::filesystem::remove(dir_ / "config.json");
-  EXPECT_THROW(RunPreflight(Anywhere(), 0, machine), Error);
+  EXPECT_THROW(RunPreflight(Anywhere(), machine), Error);
 }
 
 }  // namespace

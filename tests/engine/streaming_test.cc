@@ -31,7 +31,6 @@ using testing_support::WordTokenizer;
 class StreamingTest : public testing::TestWithParam<std::string> {
  protected:
   struct Loaded {
-    MemoryBudget budget;
     RunnableModel runnable;
     std::unique_ptr<WordTokenizer> tokenizer;
     std::unique_ptr<Engine> engine;
@@ -76,14 +75,14 @@ class StreamingTest : public testing::TestWithParam<std::string> {
                                                  .threads = 2,
                                                  .max_context = 200,
                                                  .prefill_chunk = chunk,
-                                                 .experts = experts},
-                                                0),
-                                    loaded->budget, nullptr);
+                                                 .experts = experts}),
+                                    nullptr);
     loaded->tokenizer =
         std::make_unique<WordTokenizer>(Pieces(loaded->runnable.model->shape().vocab_size));
-    loaded->engine = MakeLocalEngine(
-        std::move(loaded->runnable.model), loaded->runnable.experts.get(), *loaded->tokenizer,
-        loaded->budget, {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
+    loaded->engine =
+        MakeLocalEngine(std::move(loaded->runnable.model), loaded->runnable.experts.get(),
+                        *loaded->tokenizer, *loaded->runnable.budget,
+                        {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
     return loaded;
   }
 
@@ -180,13 +179,32 @@ TEST_P(StreamingTest, AMeasurementLeavesTheHeatMapAlone) {
 }
 
 TEST_P(StreamingTest, LoadingCountsEveryByteOnce) {
-  MemoryBudget budget;
   LoadProgress progress;
-  (void)LoadRunnable(
-      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}, 0), budget,
-      &progress);
-  EXPECT_GE(progress.bytes_done.load(), inventory_.TotalBytes());
-  EXPECT_LE(progress.bytes_done.load(), progress.bytes_total.load());
+  const RunnableModel runnable = LoadRunnable(
+      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}), &progress);
+  EXPECT_EQ(progress.bytes_done.load(), inventory_.TotalBytes() + runnable.plan.weight_bytes);
+  EXPECT_EQ(progress.bytes_done.load(), progress.bytes_total.load());
+}
+
+// A bank may be larger than what was ever used.
+TEST_P(StreamingTest, LoadingAHalfWarmBankEndsComplete) {
+  ExpertOptions options = Streaming(inventory_.TotalBytes());
+  {
+    const auto loaded = Load(options);
+    GenerationRequest request = Request(0);
+    request.stop.max_tokens = 2;
+    loaded->Run(request);
+    loaded->engine->Shutdown(10);
+  }
+  LoadProgress progress;
+  const RunnableModel runnable = LoadRunnable(
+      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = options}), &progress);
+  const int64_t warm = runnable.experts->Stats().experts_resident;
+  EXPECT_GT(warm, 0);
+  EXPECT_LT(static_cast<uint64_t>(warm) * record_bytes(), inventory_.TotalBytes());
+  EXPECT_EQ(progress.bytes_done.load(),
+            static_cast<uint64_t>(warm) * record_bytes() + runnable.plan.weight_bytes);
+  EXPECT_EQ(progress.bytes_done.load(), progress.bytes_total.load());
 }
 
 TEST_P(StreamingTest, TheCacheReportedIsTheBankThatIsThere) {

@@ -1,5 +1,8 @@
 #include "formats/config.h"
 
+#include <functional>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -58,6 +61,22 @@ TEST(ConfigReader, ErrorsNameFileFieldValueAndExpectation) {
               HasSubstr("hidden_size is 576, expected an array"));
   EXPECT_THAT(ErrorOf([&] { (void)config.OptionalString("flag"); }), HasSubstr("flag is true"));
   EXPECT_THAT(ErrorOf([&] { (void)config.OptionalFloat("name"); }), HasSubstr("\"llama\""));
+}
+
+// What a file says is never the caller's mistake.
+TEST(ConfigReader, ErrorsSayThatTheFileIsBroken) {
+  const ConfigReader config = Sample();
+  for (const std::function<void()>& read :
+       std::vector<std::function<void()>>{[&] { (void)config.RequireInt("hidden_size", 1, 512); },
+                                          [&] { (void)config.RequireInt("absent"); },
+                                          [&] { (void)config.RequireObjects("ids"); }}) {
+    try {
+      read();
+      ADD_FAILURE() << "it was not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kCorruptFile) << error.what();
+    }
+  }
 }
 
 TEST(ConfigReader, RefusesWhatIsNoJsonObject) {

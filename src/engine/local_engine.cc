@@ -215,7 +215,6 @@ class LocalEngine final : public Engine {
         published_s_ = NowSeconds();
       }
       RunGuarded(*job);
-      job->ended.store(true);
     }
     if (experts_ != nullptr) {
       experts_->SaveHeat();
@@ -251,6 +250,7 @@ class LocalEngine final : public Engine {
       failure = Error(ErrorCode::kInternal, error.what());
     }
     state_->Truncate(0);
+    job.ended.store(true);  // before the last event, after which the engine may go
     if (!failure) {
       job.sink->OnDone(usage);
       return;

@@ -98,7 +98,7 @@ std::vector<int32_t> Choose(std::mt19937& random, int32_t count) {
 }
 
 void Drain(backend::ExpertLease& lease) {
-  while (!lease.Next().empty()) {
+  while (!lease.Next(nullptr).empty()) {
   }
 }
 

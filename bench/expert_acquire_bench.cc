@@ -44,7 +44,7 @@ int Run(const std::filesystem::path& dir) {
     std::iota(all.begin(), all.end(), 0);
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       const auto lease = candidates.back().store->Acquire(layer, all, backend::ExpertUse::kDecode);
-      while (!lease->Next().empty()) {
+      while (!lease->Next(nullptr).empty()) {
       }
     }
   }
@@ -67,7 +67,7 @@ int Run(const std::filesystem::path& dir) {
       for (size_t i = 0; i < routing.size(); ++i) {
         const auto lease = candidate.store->Acquire(static_cast<int32_t>(i) % kLayers, routing[i],
                                                     backend::ExpertUse::kDecode);
-        while (!lease->Next().empty()) {
+        while (!lease->Next(nullptr).empty()) {
         }
       }
       candidate.us.push_back(watch.ElapsedSeconds() * 1e6 / static_cast<double>(routing.size()));

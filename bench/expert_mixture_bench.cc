@@ -8,6 +8,7 @@
 // Example: expert_mixture_bench --benchmark_filter='threads:2'
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -100,7 +101,7 @@ class ResidentLease final : public ExpertLease {
                                   experts.layout.record_bytes * static_cast<uint64_t>(id)});
     }
   }
-  std::span<const ReadyExpert> Next() override {
+  std::span<const ReadyExpert> Next(const std::atomic<bool>* /*cancel*/) override {
     return std::exchange(done_, true) ? std::span<const ReadyExpert>() : ready_;
   }
 

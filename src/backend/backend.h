@@ -43,11 +43,10 @@ struct RowSpan {
 };
 
 struct AttentionSpec {
-  int32_t q_heads = 0;
-  int32_t kv_heads = 0;
+  int32_t q_heads = 0;  // those of keys and values are in the shape of the sequence's KvStore
   int32_t head_dim = 0;
   float scale = 0;
-  int32_t window = 0;  // 0 = all positions
+  int32_t window = 0;  // 0 = all positions; else the last so many, for families that slide
 };
 
 // Gated DeltaNet (model-families: qwen3_5_moe, "GDN"; arXiv 2412.06464). Sizes are those of the
@@ -94,6 +93,7 @@ class Backend {
   // Loading. `owner` is the account that the memory is booked on.
   virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;
   virtual std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) = 0;
+  // The sequences of a backend share their memory, so all of them have the shape of the first one.
   virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
   virtual std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) = 0;
 

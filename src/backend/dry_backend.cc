@@ -330,7 +330,7 @@ class Dry final : public DryBackend {
 
 class DryLease final : public ExpertLease {
  public:
-  std::span<const ReadyExpert> Next() override { return {}; }
+  std::span<const ReadyExpert> Next(const std::atomic<bool>* /*cancel*/) override { return {}; }
 };
 
 class DryExperts final : public ExpertSource {

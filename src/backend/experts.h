@@ -5,6 +5,7 @@
 // All calls come from the inference thread.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,8 +29,9 @@ class ExpertLease {
   // Blocks until at least one wanted expert that was not returned before is in memory, and returns
   // one or more such; empty once every expert has been returned, each once. What an earlier call
   // returned is no longer valid. Throws kIo or kCorruptFile naming file and offset if a record
-  // cannot be had.
-  virtual std::span<const ReadyExpert> Next() = 0;
+  // cannot be had, and kCancelled within a tenth of a second if `cancel` (null = nothing) turns
+  // true while it waits; reads under way go on then, and nobody needs to wait for them.
+  virtual std::span<const ReadyExpert> Next(const std::atomic<bool>* cancel) = 0;
 };
 
 // How a step uses experts, so that a long prompt does not flush what decoding keeps.

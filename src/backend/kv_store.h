@@ -13,6 +13,8 @@ struct KvShape {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
   DType dtype = DType::kBF16;  // F32, BF16 or F16
+
+  friend bool operator==(const KvShape&, const KvShape&) = default;
 };
 
 class KvStore {

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "tensor/quant.h"
 #include "tensor/view.h"

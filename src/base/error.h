@@ -17,7 +17,7 @@ enum class ErrorCode {
   kNotFound,         // a file, model or tensor that should be there is not
   kCorruptFile,      // bytes on disk contradict their own format or checksum
   kUnsupported,      // well-formed, but not something this build can do
-  kResourceLimit,    // a ceiling that the user set (memory, queue, context) would be passed
+  kResourceLimit,    // a limit would be passed: memory, disk space, threads, a size of text or file
   kIo,               // the operating system refused a read, write, socket or mapping
   kCancelled,        // the one who asked is gone
   kUnavailable,      // not now: loading, shutting down, queue full

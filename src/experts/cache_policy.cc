@@ -1,7 +1,6 @@
 #include "experts/cache_policy.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/error.h"
 #include "experts/frequency.h"

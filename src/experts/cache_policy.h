@@ -36,8 +36,8 @@ class CachePolicy {
   virtual void Insert(int32_t key) = 0;
   virtual void Erase(int32_t key) = 0;
 
-  // Of the keys in the bank that `evictable` admits, the one to give up; -1 if there is none. Looks
-  // at few that are not admitted, as long as those were used last.
+  // The key to evict among those for which `evictable` returns true, or -1. Cheap while the
+  // non-evictable keys are the most recently used.
   virtual int32_t Victim(const std::function<bool(int32_t)>& evictable) const = 0;
   // Whether a guessed key, once used, would be worth more than `victim`.
   virtual bool WorthEvicting(int32_t victim, int32_t guess) const = 0;

@@ -4,22 +4,23 @@
 
 namespace mach::experts {
 
-StreamedStore::DecodeLease::DecodeLease(StreamedStore& store, int32_t moe_layer,
-                                        std::span<const int32_t> ids)
-    : Lease(store, moe_layer) {
+void StreamedStore::DecodeLease::Start(std::span<const int32_t> ids) {
   ExpertBank& bank = store_.bank_;
+  pending_.reserve(ids.size());
   waiting_.reserve(ids.size());
+  returned_.reserve(ids.size());
   ready_.reserve(ids.size());
   // Pin what is there before anything is evicted.
   for (const int32_t id : ids) {
-    const int32_t key = store_.KeyOf(moe_layer, id);
+    const int32_t key = store_.KeyOf(moe_layer_, id);
     const int32_t slot = bank.table().Find(key);
     bank.policy().Use(key);
     stats().CountRequest(backend::ExpertUse::kDecode,
                          slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
     if (slot >= 0) {
-      store_.Want(bank.table().at(slot), store_.BankPlace(slot));
+      bank.table().Pin(slot);
       waiting_.push_back(slot);
+      store_.Want(bank.table(), slot, store_.BankPlace(slot));
     } else {
       pending_.push_back(id);
     }
@@ -29,38 +30,39 @@ StreamedStore::DecodeLease::DecodeLease(StreamedStore& store, int32_t moe_layer,
 
 StreamedStore::DecodeLease::~DecodeLease() {
   const std::lock_guard lock(store_.mutex_);
-  Unpin();
+  UnpinReturned();
   SlotTable& table = store_.bank_.table();
   for (const int32_t slot : waiting_) {
-    table.at(slot).pinned = false;
+    table.Unpin(slot);
     const SlotState state = table.at(slot).state;
     if (state == SlotState::kFailed ||
         (state == SlotState::kReading && store_.reader_->Cancel(store_.BankPlace(slot)))) {
       store_.bank_.Release(slot);
     }
   }
-  End();
+  store_.lease_lives_ = false;
 }
 
-std::span<const backend::ReadyExpert> StreamedStore::DecodeLease::Next() {
+std::span<const backend::ReadyExpert> StreamedStore::DecodeLease::Next(
+    const std::atomic<bool>* cancel) {
   std::unique_lock lock(store_.mutex_);
-  Unpin();
+  UnpinReturned();
   StartPending();
   while (!waiting_.empty() || !pending_.empty()) {
     if (CollectReady()) {
       return ready_;
     }
     ThrowFailure();
-    store_.WaitForRead(lock);
+    store_.WaitForRead(lock, cancel);
     // What a guess or a lease given up half-way was reading may be ready, and evicted now.
     StartPending();
   }
   return {};
 }
 
-void StreamedStore::DecodeLease::Unpin() {
+void StreamedStore::DecodeLease::UnpinReturned() {
   for (const int32_t slot : returned_) {
-    store_.bank_.table().at(slot).pinned = false;
+    store_.bank_.table().Unpin(slot);
   }
   returned_.clear();
   ready_.clear();
@@ -75,8 +77,8 @@ void StreamedStore::DecodeLease::StartPending() {
     if (slot < 0) {
       break;
     }
-    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kDemand);
     waiting_.push_back(slot);
+    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kDemand);
   }
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(started));
   store_.SubmitReads();
@@ -107,6 +109,7 @@ void StreamedStore::DecodeLease::ThrowFailure() {
   }
   const Error error = *table.at(*failed).error;
   pending_.push_back(table.at(*failed).key % store_.shape_.experts);
+  table.Unpin(*failed);
   store_.bank_.Release(*failed);
   waiting_.erase(failed);
   throw error;

@@ -1,6 +1,9 @@
 #include "experts/expert_bank.h"
 
+#include <utility>
+
 #include "base/check.h"
+#include "platform/direct_reader.h"
 
 namespace mach::experts {
 
@@ -10,6 +13,8 @@ SlotTable::SlotTable(MemoryBudget& budget, std::string_view owner, int64_t slots
       slots_(static_cast<size_t>(slots)),
       slot_of_(static_cast<size_t>(keys), -1),
       memory_(budget, owner, static_cast<uint64_t>(slots) * record_bytes) {
+  MACH_DCHECK(reinterpret_cast<uintptr_t>(memory_.data()) % DirectReader::kAlignment == 0);
+  MACH_DCHECK(record_bytes % DirectReader::kAlignment == 0);
   free_.reserve(slots_.size());
   for (int32_t slot = size(); slot-- > 0;) {
     free_.push_back(slot);
@@ -19,17 +24,48 @@ SlotTable::SlotTable(MemoryBudget& budget, std::string_view owner, int64_t slots
 int32_t SlotTable::Take(int32_t key) {
   const int32_t slot = free_.back();
   free_.pop_back();
-  at(slot).state = SlotState::kReading;
-  at(slot).key = key;
+  Of(slot).state = SlotState::kReading;
+  Of(slot).key = key;
   slot_of_[static_cast<size_t>(key)] = slot;
   return slot;
 }
 
+void SlotTable::MarkReady(int32_t slot) {
+  MACH_DCHECK(at(slot).state == SlotState::kReading);
+  Of(slot).state = SlotState::kReady;
+}
+
+void SlotTable::Fail(int32_t slot, Error error) {
+  MACH_DCHECK(at(slot).state == SlotState::kReading && at(slot).pinned);
+  Of(slot).state = SlotState::kFailed;
+  Of(slot).error = std::move(error);
+}
+
 void SlotTable::Release(int32_t slot) {
-  MACH_DCHECK(at(slot).state != SlotState::kFree);
+  MACH_DCHECK(at(slot).state != SlotState::kFree && !at(slot).pinned);
   slot_of_[static_cast<size_t>(at(slot).key)] = -1;
-  at(slot) = {};
+  Of(slot) = {};
   free_.push_back(slot);
+}
+
+void SlotTable::Pin(int32_t slot) {
+  MACH_DCHECK(at(slot).state == SlotState::kReading || at(slot).state == SlotState::kReady);
+  MACH_DCHECK(!at(slot).pinned);
+  Of(slot).pinned = true;
+}
+
+void SlotTable::Unpin(int32_t slot) {
+  MACH_DCHECK(at(slot).pinned);
+  Of(slot).pinned = false;
+}
+
+void SlotTable::MarkGuessed(int32_t slot) {
+  MACH_DCHECK(at(slot).state == SlotState::kReading && !at(slot).pinned);
+  Of(slot).guessed = true;
+}
+
+void SlotTable::EndGuess(int32_t slot) {
+  Of(slot).guessed = false;
 }
 
 ExpertBank::ExpertBank(MemoryBudget& budget, int64_t slots, uint64_t record_bytes,
@@ -44,7 +80,7 @@ int32_t ExpertBank::TakeForDemand(int32_t key) {
     return -1;
   }
   const int32_t slot = table_.Take(key);
-  table_.at(slot).pinned = true;
+  table_.Pin(slot);
   return slot;
 }
 
@@ -61,7 +97,7 @@ int32_t ExpertBank::TakeForGuess(int32_t key) {
     Release(table_.Find(victim));
   }
   const int32_t slot = table_.Take(key);
-  table_.at(slot).guessed = true;
+  table_.MarkGuessed(slot);
   return slot;
 }
 
@@ -78,7 +114,7 @@ int32_t ExpertBank::Evict(bool guesses_too) {
 }
 
 void ExpertBank::MarkReady(int32_t slot) {
-  table_.at(slot).state = SlotState::kReady;
+  table_.MarkReady(slot);
   const int32_t key = table_.at(slot).key;
   policy_->Insert(key);
   ++resident_;

@@ -5,13 +5,14 @@
 //               |-> kFailed -> kFree       (a wanted record that could not be read)
 //               '-> kFree                  (an unwanted one; or the read was cancelled)
 //
-// A pinned slot belongs to the living lease and is never a victim. A guessed slot was read on a
-// guess and has not been wanted yet.
+// A pinned slot belongs to the living lease, is never a victim and is not freed. A guessed slot was
+// read on a guess and has not been wanted yet.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -40,7 +41,6 @@ class SlotTable {
   int32_t size() const { return static_cast<int32_t>(slots_.size()); }
   std::span<std::byte> memory() { return {memory_.data(), memory_.size_bytes()}; }
 
-  Slot& at(int32_t slot) { return slots_[static_cast<size_t>(slot)]; }
   const Slot& at(int32_t slot) const { return slots_[static_cast<size_t>(slot)]; }
   std::byte* record(int32_t slot) {
     return memory_.data() + static_cast<uint64_t>(slot) * record_bytes_;
@@ -49,12 +49,21 @@ class SlotTable {
   int32_t Find(int32_t key) const { return slot_of_[static_cast<size_t>(key)]; }
 
   bool full() const { return free_.empty(); }
-  int32_t free_slots() const { return static_cast<int32_t>(free_.size()); }
-  // A free slot, now kReading for `key`. There must be one.
-  int32_t Take(int32_t key);
-  void Release(int32_t slot);
+
+  // The transitions. None allocates or throws. Slots of a bank become ready and free through it.
+  int32_t Take(int32_t key);  // a free slot, now kReading; there must be one
+  void MarkReady(int32_t slot);
+  void Fail(int32_t slot, Error error);  // a pinned one
+  void Release(int32_t slot);            // one that is not pinned
+
+  void Pin(int32_t slot);
+  void Unpin(int32_t slot);
+  void MarkGuessed(int32_t slot);
+  void EndGuess(int32_t slot);  // does nothing to one that is not guessed
 
  private:
+  Slot& Of(int32_t slot) { return slots_[static_cast<size_t>(slot)]; }
+
   const uint64_t record_bytes_;
   std::vector<Slot> slots_;
   std::vector<int32_t> free_;
@@ -80,7 +89,7 @@ class ExpertBank {
   // more.
   int32_t TakeForGuess(int32_t key);
   void MarkReady(int32_t slot);
-  void Release(int32_t slot);  // any state but kFree
+  void Release(int32_t slot);
 
   int64_t resident() const { return resident_; }
   int64_t resident_of(int32_t layer) const { return by_layer_[static_cast<size_t>(layer)]; }

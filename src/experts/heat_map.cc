@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <new>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
 #include "experts/heat_file.h"
+#include "platform/file.h"
 
 namespace mach::experts {
 namespace {
@@ -27,6 +29,7 @@ HeatMap::HeatMap(std::filesystem::path file, const formats::ExpertSidecar& sidec
   if (file_.empty()) {
     return;
   }
+  RemoveStaleTemporaries(file_);
   if (const std::optional<std::vector<float>> rates = LoadHeat(file_, sidecar_)) {
     for (int32_t key = 0; key < shape_.keys(); ++key) {
       frequency_.SetRate(key, kKeptOverRestart * (*rates)[static_cast<size_t>(key)]);
@@ -88,22 +91,35 @@ void HeatMap::Save() {
     return;
   }
   const std::lock_guard saving(saving_mutex_);
-  std::vector<float> rates(static_cast<size_t>(shape_.keys()));
   {
     const std::lock_guard lock(mutex_);
-    for (int32_t key = 0; key < shape_.keys(); ++key) {
-      rates[static_cast<size_t>(key)] = static_cast<float>(frequency_.Rate(key));
+    if (!changed_) {
+      return;
     }
-    changed_ = false;
   }
   try {
-    WriteHeat(file_, sidecar_, rates);
+    WriteHeat(file_, sidecar_, TakeRates());
+    return;
+  } catch (const std::bad_alloc&) {
+    // There may be memory in a minute; for a line in the log there may be none now.
   } catch (const std::exception& error) {
     // Once: a read-only checkpoint stays one.
     if (!std::exchange(save_failed_, true)) {
       LogWarning("expert heat map not saved", {{"reason", error.what()}});
     }
   }
+  const std::lock_guard lock(mutex_);
+  changed_ = true;
+}
+
+std::vector<float> HeatMap::TakeRates() {
+  std::vector<float> rates(static_cast<size_t>(shape_.keys()));
+  const std::lock_guard lock(mutex_);
+  for (int32_t key = 0; key < shape_.keys(); ++key) {
+    rates[static_cast<size_t>(key)] = static_cast<float>(frequency_.Rate(key));
+  }
+  changed_ = false;
+  return rates;
 }
 
 void HeatMap::SaveLoop() {

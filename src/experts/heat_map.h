@@ -36,11 +36,13 @@ class HeatMap {
   // Keys of the experts with a rate above 0, at most so many, the hottest; ascending.
   std::vector<int32_t> Hottest(int64_t most) const;
 
-  // Never throws; the first failure is logged.
+  // Writes the file if anything was used since it was written last: what is only loaded and saved
+  // would cool with every start. Never throws; the first failure is logged.
   void Save();
 
  private:
   void SaveLoop();
+  std::vector<float> TakeRates();  // to be written
 
   const std::filesystem::path file_;
   const formats::ExpertSidecar& sidecar_;
@@ -52,7 +54,7 @@ class HeatMap {
   mutable std::mutex mutex_;  // of what follows
   DecayedFrequency frequency_;
   int32_t layer_ = -1;
-  bool changed_ = false;
+  bool changed_ = false;  // since the file was written
   bool stop_ = false;
   std::condition_variable stopping_;
 

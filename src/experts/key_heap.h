@@ -18,9 +18,10 @@ template <typename Score>
 class KeyHeap {
  public:
   KeyHeap(int32_t keys, Score score)
-      : score_(std::move(score)), place_(static_cast<size_t>(keys), -1) {}
+      : score_(std::move(score)), place_(static_cast<size_t>(keys), -1) {
+    heap_.reserve(place_.size());  // Insert allocates nothing
+  }
 
-  bool empty() const { return heap_.empty(); }
   bool Contains(int32_t key) const { return place_[static_cast<size_t>(key)] >= 0; }
 
   void Insert(int32_t key) {

@@ -10,13 +10,12 @@ constexpr int32_t kReturnShare = 3;
 
 }  // namespace
 
-StreamedStore::PrefillLease::PrefillLease(StreamedStore& store, int32_t moe_layer,
-                                          std::span<const int32_t> ids)
-    : Lease(store, moe_layer),
-      reads_on_(4 * static_cast<int64_t>(ids.size()) >= 3 * int64_t{store.shape_.experts}) {
+void StreamedStore::PrefillLease::Start(std::span<const int32_t> ids) {
+  reads_on_ = 4 * static_cast<int64_t>(ids.size()) >= 3 * int64_t{store_.shape_.experts};
   items_.reserve(ids.size());
+  ready_.reserve(ids.size());
   for (const int32_t id : ids) {
-    const int32_t key = store_.KeyOf(moe_layer, id);
+    const int32_t key = store_.KeyOf(moe_layer_, id);
     Item item = {id, Source::kNone, -1};
     for (const Source source : {Source::kBank, Source::kArena}) {
       const int32_t slot = TableOf(source).Find(key);
@@ -26,13 +25,12 @@ StreamedStore::PrefillLease::PrefillLease(StreamedStore& store, int32_t moe_laye
         break;
       }
     }
-    bool hit = false;
-    if (item.source != Source::kNone) {
-      hit = SlotOf(item).state == SlotState::kReady;
-      store_.Want(SlotOf(item), PlaceOf(item));
-    }
-    stats().CountRequest(backend::ExpertUse::kPrefill, hit);
+    stats().CountRequest(backend::ExpertUse::kPrefill, IsReady(item));
     items_.push_back(item);
+    if (item.source != Source::kNone) {
+      TableOf(item.source).Pin(item.slot);
+      store_.Want(TableOf(item.source), item.slot, PlaceOf(item));
+    }
   }
   store_.DropReadAhead();
   StartReads();
@@ -43,12 +41,13 @@ StreamedStore::PrefillLease::~PrefillLease() {
   for (size_t i = returned_from_; i < items_.size(); ++i) {
     GiveUp(items_[i]);
   }
-  End();
+  store_.lease_lives_ = false;
   store_.ContinueReadAhead();
   store_.SubmitReads();
 }
 
-std::span<const backend::ReadyExpert> StreamedStore::PrefillLease::Next() {
+std::span<const backend::ReadyExpert> StreamedStore::PrefillLease::Next(
+    const std::atomic<bool>* cancel) {
   std::unique_lock lock(store_.mutex_);
   for (; returned_from_ < cursor_; ++returned_from_) {
     GiveUp(items_[returned_from_]);
@@ -60,7 +59,7 @@ std::span<const backend::ReadyExpert> StreamedStore::PrefillLease::Next() {
   }
   while (!IsReady(items_[cursor_])) {
     ThrowFailure(items_[cursor_]);
-    store_.WaitForRead(lock);
+    store_.WaitForRead(lock, cancel);
     StartReads();
   }
   const int32_t limit = std::max(1, store_.arena_.size() / kReturnShare);
@@ -100,7 +99,7 @@ void StreamedStore::PrefillLease::StartReads() {
     const int32_t key = store_.KeyOf(moe_layer_, item.id);
     item.source = Source::kArena;
     item.slot = store_.arena_.Take(key);
-    SlotOf(item).pinned = true;
+    store_.arena_.Pin(item.slot);
     store_.QueueRead(PlaceOf(item), key, store_.arena_.record(item.slot), ReadPriority::kDemand);
   }
   if (started_ == items_.size()) {
@@ -130,8 +129,8 @@ void StreamedStore::PrefillLease::GiveUp(Item& item) {
   if (item.source == Source::kNone) {
     return;
   }
-  Slot& slot = SlotOf(item);
-  slot.pinned = false;
+  TableOf(item.source).Unpin(item.slot);
+  const Slot& slot = SlotOf(item);
   if (item.source == Source::kArena) {
     // A read that goes on frees the slot when it ends, as nobody has pinned it.
     if (slot.state != SlotState::kReading || store_.reader_->Cancel(PlaceOf(item))) {

@@ -1,6 +1,8 @@
 #include "experts/record_reader.h"
 
+#include <cstddef>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "base/clock.h"
@@ -8,13 +10,20 @@
 #include "base/log.h"
 
 namespace mach::experts {
+namespace {
+
+constexpr size_t kMostResults = 256;  // reported at once
+
+}  // namespace
 
 RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOptions options,
                            uint64_t places, const ReaderWrapper& wrap, Done done)
     : sidecar_(sidecar),
       done_(std::move(done)),
+      no_memory_(ErrorCode::kIo, "an expert record cannot be checked: no memory"),
       verified_(sidecar.moe_layers.size() * static_cast<size_t>(sidecar.experts), false),
       attempts_(places) {
+  results_.reserve(kMostResults);
   options.files.clear();
   for (const formats::SidecarLayer& layer : sidecar.moe_layers) {
     options.files.push_back(sidecar.PathOf(layer));
@@ -53,7 +62,13 @@ void RecordReader::Read(std::span<const RecordRead> reads) {
     }
     under_way_ += static_cast<int64_t>(reads.size());
   }
-  reader_->Submit(requests);
+  try {
+    reader_->Submit(requests);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    EndReads(static_cast<int64_t>(reads.size()));
+    throw;
+  }
 }
 
 void RecordReader::Promote(uint64_t place) {
@@ -69,9 +84,7 @@ bool RecordReader::Cancel(uint64_t place) {
     return false;
   }
   const std::lock_guard lock(mutex_);
-  if (--under_way_ == 0) {
-    stats_.read_seconds += NowSeconds() - busy_since_s_;
-  }
+  EndReads(1);
   return true;
 }
 
@@ -97,9 +110,8 @@ std::string RecordReader::Cure() const {
   return sidecar_.cure.empty() ? disk : disk + ", or " + sidecar_.cure;
 }
 
+// Nothing here throws: what fails for want of memory fails that read.
 void RecordReader::Loop() {
-  std::vector<RecordResult> results;
-  std::vector<uint64_t> retries;  // places
   while (!stop_) {
     for (const ReadResult& result : reader_->Wait()) {
       Attempt attempt;
@@ -109,43 +121,65 @@ void RecordReader::Loop() {
       }
       // A checksum costs about a tenth of the read. It is taken here, where other reads go on and
       // the inference thread computes.
-      std::optional<Error> error = Check(attempt.read, result);
-      const std::lock_guard lock(mutex_);
-      stats_.bytes_read += result.bytes;
-      if (error) {
-        ++stats_.read_errors;
-        LogWarning("expert read failed", {{"error", error->what()}, {"retry", !attempt.retried}});
-        if (!attempt.retried) {
-          attempts_[result.tag].retried = true;
-          retries.push_back(result.tag);
+      std::optional<Error> error = CheckAndLog(attempt, result);
+      const bool goes_on = error && !attempt.retried && Retry(result.tag);
+      {
+        const std::lock_guard lock(mutex_);
+        stats_.bytes_read += result.bytes;
+        stats_.read_errors += error ? 1 : 0;
+        if (goes_on) {
           continue;
         }
+        EndReads(1);
       }
-      if (--under_way_ == 0) {
-        stats_.read_seconds += NowSeconds() - busy_since_s_;
+      results_.push_back({result.tag, std::move(error)});
+      if (results_.size() == kMostResults) {
+        Report();
       }
-      results.push_back({result.tag, std::move(error)});
     }
-    if (!retries.empty()) {
-      Retry(retries);
-      retries.clear();
-    }
-    if (!results.empty()) {
-      done_(results);
-      results.clear();
-    }
+    Report();
+  }
+}
+
+void RecordReader::Report() {
+  if (!results_.empty()) {
+    done_(results_);
+    results_.clear();
   }
 }
 
 // Submits with the lock held, so that a promotion comes before, and is in the request, or after,
-// and finds the read.
-void RecordReader::Retry(std::span<const uint64_t> places) {
-  std::vector<ReadRequest> requests;
+// and finds the read. False if it could not.
+bool RecordReader::Retry(uint64_t place) {
   const std::lock_guard lock(mutex_);
-  for (const uint64_t place : places) {
-    requests.push_back(RequestOf(attempts_[place].read));
+  attempts_[place].retried = true;
+  const ReadRequest request = RequestOf(attempts_[place].read);
+  try {
+    reader_->Submit({&request, 1});
+    return true;
+  } catch (const std::exception&) {
+    return false;
   }
-  reader_->Submit(requests);
+}
+
+void RecordReader::EndReads(int64_t count) {
+  under_way_ -= count;
+  if (under_way_ == 0) {
+    stats_.read_seconds += NowSeconds() - busy_since_s_;
+  }
+}
+
+// Logs before any lock is taken: where nobody reads stderr, this thread waits alone.
+std::optional<Error> RecordReader::CheckAndLog(const Attempt& attempt, const ReadResult& result) {
+  try {
+    std::optional<Error> error = Check(attempt.read, result);
+    if (error) {
+      LogWarning("expert read failed", {{"error", error->what()}, {"retry", !attempt.retried}});
+    }
+    return error;
+  } catch (const std::exception&) {
+    return no_memory_;
+  }
 }
 
 std::optional<Error> RecordReader::Check(const RecordRead& read, const ReadResult& result) {

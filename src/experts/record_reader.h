@@ -55,9 +55,10 @@ class RecordReader {
                const ReaderWrapper& wrap, Done done);
   RecordReader(const RecordReader&) = delete;
   RecordReader& operator=(const RecordReader&) = delete;
-  // Reports nothing any more; memory of all reads is free then.
+  // No callback runs after this returns, and no read writes to memory any more.
   ~RecordReader();
 
+  // All of them or, if it throws (memory), none.
   void Read(std::span<const RecordRead> reads);
   void Promote(uint64_t place);  // to a demand, its retry too
   // True if it had not begun: `done` will not hear of it.
@@ -74,7 +75,10 @@ class RecordReader {
   };
 
   void Loop();
-  void Retry(std::span<const uint64_t> places);
+  void Report();
+  bool Retry(uint64_t place);
+  void EndReads(int64_t count);  // with mutex_ held
+  std::optional<Error> CheckAndLog(const Attempt& attempt, const ReadResult& result);
   std::optional<Error> Check(const RecordRead& read, const ReadResult& result);
   ReadRequest RequestOf(const RecordRead& read) const;
   std::string Cure() const;  // of a record that cannot be had
@@ -82,7 +86,11 @@ class RecordReader {
   const formats::ExpertSidecar& sidecar_;
   const Done done_;
   std::unique_ptr<DirectReader> reader_;
-  std::vector<bool> verified_;  // [MoE layers x experts], of the reader's thread
+  const Error no_memory_;
+
+  // Of the reader's thread.
+  std::vector<bool> verified_;         // [MoE layers x experts]
+  std::vector<RecordResult> results_;  // to be reported; never grows
 
   mutable std::mutex mutex_;       // of what follows
   std::vector<Attempt> attempts_;  // [places]

@@ -3,7 +3,6 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -77,7 +76,7 @@ class ResidentStore final : public ExpertStore {
 
  private:
   struct Lease final : backend::ExpertLease {
-    std::span<const backend::ReadyExpert> Next() override {
+    std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* /*cancel*/) override {
       if (std::exchange(returned, true)) {
         return {};
       }

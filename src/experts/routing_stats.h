@@ -13,11 +13,13 @@ namespace mach::experts {
 // Means over the layers.
 struct RoutingSummary {
   int64_t steps = 0;
-  int32_t experts = 0;   // of a layer
-  double distinct = 0;   // of them, used at least once
-  double effective = 0;  // exp(entropy) of their shares: so many, equally popular, are as diverse
-  double top = 0;        // share of the steps that used the most popular one
-  double repeated = 0;   // share of a step's experts that the step before had used too
+  int32_t experts = 0;  // of a layer
+  double distinct = 0;  // of them, used at least once
+  // exp(entropy) of the usage shares (perplexity): the number of equally popular experts with the
+  // same entropy.
+  double effective = 0;
+  double top = 0;       // share of the steps that used the most popular one
+  double repeated = 0;  // share of a step's experts that the step before had used too
 };
 
 // A value, not thread-safe.

@@ -1,10 +1,12 @@
 // The leases of a StreamedStore: how the experts of one layer arrive, in decode and in prefill.
 // Private to experts/.
 //
-// At most one lease lives at a time. Its constructor wants the store's mutex held; Next and the
-// destructor take it.
+// At most one lease lives at a time. It is made in two steps, so that a failure at any point leaves
+// it to its destructor, which gives back what it has: the constructor touches nothing of the store;
+// Start wants the store's mutex held; Next and the destructor take it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -15,14 +17,15 @@ namespace mach::experts {
 
 class StreamedStore::Lease : public backend::ExpertLease {
  public:
-  Lease(StreamedStore& store, int32_t moe_layer);
+  Lease(StreamedStore& store, int32_t moe_layer) : store_(store), moe_layer_(moe_layer) {}
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
   ~Lease() override = default;
 
+  // Wants the experts `ids`: marks those that are there and begins to read the others.
+  virtual void Start(std::span<const int32_t> ids) = 0;
+
  protected:
-  // With the store's mutex held.
-  void End() { store_.lease_lives_ = false; }
   LayerStats& stats() { return store_.layer_stats_[static_cast<size_t>(moe_layer_)]; }
 
   StreamedStore& store_;
@@ -35,19 +38,21 @@ class StreamedStore::Lease : public backend::ExpertLease {
 // serves any number.
 class StreamedStore::DecodeLease final : public Lease {
  public:
-  DecodeLease(StreamedStore& store, int32_t moe_layer, std::span<const int32_t> ids);
+  using Lease::Lease;
   DecodeLease(const DecodeLease&) = delete;
   DecodeLease& operator=(const DecodeLease&) = delete;
   ~DecodeLease() override;
 
-  std::span<const backend::ReadyExpert> Next() override;
+  void Start(std::span<const int32_t> ids) override;
+  std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:
-  void Unpin();
+  void UnpinReturned();
   void StartPending();
   bool CollectReady();
   void ThrowFailure();
 
+  // Together they never hold more than was asked for, so nothing grows after Start has reserved.
   std::vector<int32_t> pending_;   // ids without a slot
   std::vector<int32_t> waiting_;   // slots, pinned, not returned yet
   std::vector<int32_t> returned_;  // slots, pinned, of the last Next
@@ -57,12 +62,13 @@ class StreamedStore::DecodeLease final : public Lease {
 // goes through the arena, as far ahead as it has room.
 class StreamedStore::PrefillLease final : public Lease {
  public:
-  PrefillLease(StreamedStore& store, int32_t moe_layer, std::span<const int32_t> ids);
+  using Lease::Lease;
   PrefillLease(const PrefillLease&) = delete;
   PrefillLease& operator=(const PrefillLease&) = delete;
   ~PrefillLease() override;
 
-  std::span<const backend::ReadyExpert> Next() override;
+  void Start(std::span<const int32_t> ids) override;
+  std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:
   enum class Source : uint8_t { kNone, kBank, kArena };
@@ -73,7 +79,7 @@ class StreamedStore::PrefillLease final : public Lease {
   };
 
   SlotTable& TableOf(Source source);
-  Slot& SlotOf(const Item& item) { return TableOf(item.source).at(item.slot); }
+  const Slot& SlotOf(const Item& item) { return TableOf(item.source).at(item.slot); }
   uint64_t PlaceOf(const Item& item) const;
   bool IsReady(const Item& item);
   void StartReads();
@@ -81,7 +87,7 @@ class StreamedStore::PrefillLease final : public Lease {
   void GiveUp(Item& item);
   void ThrowFailure(Item& item);
 
-  bool reads_on_;  // into the next layer, once all of this one is started
+  bool reads_on_ = false;  // into the next layer, once all of this one is started
   std::vector<Item> items_;
   size_t started_ = 0;        // items before it have a slot
   size_t cursor_ = 0;         // items before it were returned

@@ -1,6 +1,8 @@
 #include "experts/streamed_store.h"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <utility>
 
 #include "base/check.h"
@@ -19,6 +21,8 @@ constexpr int64_t kArenaShareOfBank = 16;
 constexpr int64_t kLeastShareOfLayer = 4;
 // Guesses hold at most this share of the bank.
 constexpr int32_t kGuessShare = 4;
+// Between two looks at the cancel flag.
+constexpr auto kLongestWait = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -59,17 +63,12 @@ int64_t ArenaRecords(const formats::ExpertSidecar& sidecar, const StreamOptions&
   return records;
 }
 
-StreamedStore::Lease::Lease(StreamedStore& store, int32_t moe_layer)
-    : store_(store), moe_layer_(moe_layer) {
-  MACH_CHECK(!store_.lease_lives_);
-  store_.lease_lives_ = true;
-}
-
 StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const StreamOptions& options,
                              MemoryBudget& budget, const std::function<void(uint64_t)>& progress)
     : sidecar_(sidecar),
       shape_{static_cast<int32_t>(sidecar.moe_layers.size()), sidecar.experts},
       prefetch_(options.prefetch),
+      not_queued_(ErrorCode::kIo, "experts cannot be read: no memory for the request"),
       moe_layer_of_(static_cast<size_t>(sidecar.layers), -1),
       bank_(budget, BankRecords(sidecar, options), sidecar.layout.record_bytes, shape_,
             options.policy),
@@ -88,6 +87,7 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   reading.allow_buffered = options.allow_buffered;
   const auto places =
       static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
+  queued_reads_.reserve(places);
   reader_ = std::make_unique<RecordReader>(
       sidecar_, std::move(reading), places, options.wrap_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
@@ -115,16 +115,22 @@ std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(int32_t layer,
                                                              std::span<const int32_t> ids,
                                                              backend::ExpertUse use) {
   const int32_t moe_layer = MoeLayerOf(layer);
-  const std::lock_guard lock(mutex_);
-  std::unique_ptr<backend::ExpertLease> lease;
+  std::unique_ptr<Lease> lease;
   if (use == backend::ExpertUse::kPrefill) {
-    lease = std::make_unique<PrefillLease>(*this, moe_layer, ids);
+    lease = std::make_unique<PrefillLease>(*this, moe_layer);
   } else {
+    lease = std::make_unique<DecodeLease>(*this, moe_layer);
+  }
+  // Let go before a lease that could not start ends, which takes it.
+  const std::lock_guard lock(mutex_);
+  MACH_CHECK(!lease_lives_);
+  lease_lives_ = true;
+  if (use == backend::ExpertUse::kDecode) {
     DropReadAhead();
     bank_.policy().BeginLayer(moe_layer);
     heat_.Use(moe_layer, ids);
-    lease = std::make_unique<DecodeLease>(*this, moe_layer, ids);
   }
+  lease->Start(ids);
   EndGuesses(moe_layer);
   return lease;
 }
@@ -183,12 +189,10 @@ ExpertStats StreamedStore::Stats() const {
   return stats;
 }
 
-void StreamedStore::Want(Slot& slot, uint64_t place) {
-  slot.pinned = true;
-  const bool in_bank = place < static_cast<uint64_t>(bank_.table().size());
-  prefetch_hits_ += slot.guessed && in_bank ? 1 : 0;
-  slot.guessed = false;
-  if (slot.state == SlotState::kReading) {
+void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place) {
+  prefetch_hits_ += table.at(slot).guessed && &table == &bank_.table() ? 1 : 0;
+  table.EndGuess(slot);
+  if (table.at(slot).state == SlotState::kReading) {
     reader_->Promote(place);
   }
 }
@@ -198,17 +202,24 @@ void StreamedStore::QueueRead(uint64_t place, int32_t key, std::byte* out, ReadP
 }
 
 void StreamedStore::SubmitReads() {
-  reader_->Read(queued_reads_);
+  try {
+    reader_->Read(queued_reads_);
+  } catch (const std::exception&) {
+    for (const RecordRead& read : queued_reads_) {
+      EndRead(read.place, not_queued_);
+    }
+  }
   queued_reads_.clear();
 }
 
-// The layer has come: what was guessed for it and is not wanted now is no guess any more.
+// This layer is now being executed, so its unused prefetches are stale: cancel those still queued,
+// treat the rest as ordinary entries.
 void StreamedStore::EndGuesses(int32_t moe_layer) {
   SlotTable& table = bank_.table();
   std::erase_if(guesses_, [&](int32_t index) {
-    Slot& slot = table.at(index);
+    const Slot& slot = table.at(index);
     if (slot.guessed && slot.key / shape_.experts == moe_layer) {
-      slot.guessed = false;
+      table.EndGuess(index);
       if (slot.state == SlotState::kReading && reader_->Cancel(BankPlace(index))) {
         bank_.Release(index);
       }
@@ -223,13 +234,12 @@ void StreamedStore::DropReadAhead() {
   }
   read_ahead_ = {};
   for (int32_t i = 0; i < arena_.size(); ++i) {
-    Slot& slot = arena_.at(i);
-    if (!slot.guessed) {
+    if (!arena_.at(i).guessed) {
       continue;
     }
     ++read_ahead_dropped_;
-    slot.guessed = false;
-    if (slot.state != SlotState::kReading || reader_->Cancel(ArenaPlace(i))) {
+    arena_.EndGuess(i);
+    if (arena_.at(i).state != SlotState::kReading || reader_->Cancel(ArenaPlace(i))) {
       arena_.Release(i);
     }
   }
@@ -246,36 +256,25 @@ void StreamedStore::ContinueReadAhead() {
       continue;
     }
     const int32_t slot = arena_.Take(key);
-    arena_.at(slot).guessed = true;
+    arena_.MarkGuessed(slot);
     QueueRead(ArenaPlace(slot), key, arena_.record(slot), ReadPriority::kPrefetch);
   }
 }
 
-void StreamedStore::WaitForRead(std::unique_lock<std::mutex>& lock) {
+void StreamedStore::WaitForRead(std::unique_lock<std::mutex>& lock,
+                                const std::atomic<bool>* cancel) {
+  if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+    throw Error(ErrorCode::kCancelled, "the request was cancelled");
+  }
   const Stopwatch watch;
-  read_done_.wait(lock);
+  read_done_.wait_for(lock, kLongestWait);
   stall_seconds_ += watch.ElapsedSeconds();
 }
 
 void StreamedStore::OnReadsDone(std::span<RecordResult> results) {
   const std::lock_guard lock(mutex_);
-  const auto bank_slots = static_cast<uint64_t>(bank_.table().size());
   for (RecordResult& result : results) {
-    const bool in_bank = result.place < bank_slots;
-    const auto index = static_cast<int32_t>(in_bank ? result.place : result.place - bank_slots);
-    Slot& slot = in_bank ? bank_.table().at(index) : arena_.at(index);
-    // The bank keeps what a lease given up half-way had asked for; the arena does not.
-    const bool wanted = slot.pinned || (!in_bank && slot.guessed);
-    if (result.error && slot.pinned) {
-      slot.state = SlotState::kFailed;
-      slot.error = std::move(result.error);
-    } else if (in_bank) {
-      result.error ? bank_.Release(index) : bank_.MarkReady(index);
-    } else if (result.error || !wanted) {
-      arena_.Release(index);
-    } else {
-      slot.state = SlotState::kReady;
-    }
+    EndRead(result.place, std::move(result.error));
   }
   // While a lease lives, free places of the arena are its own to take first.
   if (!lease_lives_ && !stop_) {
@@ -285,19 +284,38 @@ void StreamedStore::OnReadsDone(std::span<RecordResult> results) {
   read_done_.notify_all();
 }
 
+void StreamedStore::EndRead(uint64_t place, std::optional<Error> error) {
+  const auto bank_slots = static_cast<uint64_t>(bank_.table().size());
+  const bool in_bank = place < bank_slots;
+  const auto index = static_cast<int32_t>(in_bank ? place : place - bank_slots);
+  SlotTable& table = in_bank ? bank_.table() : arena_;
+  const Slot& slot = table.at(index);
+  if (error && slot.pinned) {
+    table.Fail(index, std::move(*error));
+  } else if (in_bank) {
+    // The bank keeps what a lease given up half-way had asked for; the arena does not.
+    error ? bank_.Release(index) : bank_.MarkReady(index);
+  } else if (error || !(slot.pinned || slot.guessed)) {
+    arena_.Release(index);
+  } else {
+    arena_.MarkReady(index);
+  }
+}
+
 // So that a disk that cannot be read, or a file that is not what the manifest says, is found before
 // anything is served.
 void StreamedStore::ProbeRead() {
   std::unique_lock lock(mutex_);
   const int32_t index = arena_.Take(0);
-  Slot& slot = arena_.at(index);
-  slot.pinned = true;
+  const Slot& slot = arena_.at(index);
+  arena_.Pin(index);
   QueueRead(ArenaPlace(index), 0, arena_.record(index), ReadPriority::kDemand);
   SubmitReads();
   read_done_.wait(lock, [&slot] { return slot.state != SlotState::kReading; });
   if (slot.state == SlotState::kFailed) {
     throw Error(*slot.error);
   }
+  arena_.Unpin(index);
   arena_.Release(index);
 }
 
@@ -316,18 +334,18 @@ void StreamedStore::WarmUp(const std::function<void(uint64_t)>& progress) {
   std::vector<int32_t> slots;
   for (const int32_t key : keys) {
     slots.push_back(table.Take(key));
-    table.at(slots.back()).pinned = true;  // so that a failure is kept
+    table.Pin(slots.back());  // so that a failure is kept
     QueueRead(BankPlace(slots.back()), key, table.record(slots.back()), ReadPriority::kPrefetch);
   }
   SubmitReads();
   for (size_t done = 0; done < slots.size();) {
     read_done_.wait(lock, [&] { return table.at(slots[done]).state != SlotState::kReading; });
     for (; done < slots.size() && table.at(slots[done]).state != SlotState::kReading; ++done) {
-      Slot& slot = table.at(slots[done]);
+      const Slot& slot = table.at(slots[done]);
       if (slot.state == SlotState::kFailed) {
         throw Error(*slot.error);
       }
-      slot.pinned = false;
+      table.Unpin(slots[done]);
     }
     if (progress) {
       lock.unlock();
@@ -335,7 +353,8 @@ void StreamedStore::WarmUp(const std::function<void(uint64_t)>& progress) {
       lock.lock();
     }
   }
-  LogInfo("expert bank warmed", {{"experts", bank_.resident()}, {"capacity", table.size()}});
+  lock.unlock();
+  LogInfo("expert bank warmed", {{"experts", slots.size()}, {"capacity", table.size()}});
 }
 
 std::unique_ptr<ExpertStore> MakeStreamedStore(const formats::ExpertSidecar& sidecar,

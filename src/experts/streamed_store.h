@@ -6,11 +6,13 @@
 // reading, checking or computing. The reader's thread ends with the store.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -55,21 +57,12 @@ class StreamedStore final : public ExpertStore {
   }
   int32_t MoeLayerOf(int32_t layer) const;  // MACH_CHECKs that it has experts
 
-  // Everything below: with mutex_ held.
-  void Want(Slot& slot, uint64_t place);
-  void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
-  void SubmitReads();
-  void EndGuesses(int32_t moe_layer);
-  void DropReadAhead();
-  void ContinueReadAhead();
-  void WaitForRead(std::unique_lock<std::mutex>& lock);
-
-  // On the reader's thread.
-  void OnReadsDone(std::span<RecordResult> results);
-
   // In the constructor, after the reader has started.
   void ProbeRead();
   void WarmUp(const std::function<void(uint64_t)>& progress);
+
+  // On the reader's thread.
+  void OnReadsDone(std::span<RecordResult> results);
 
   // Places of the record reader: slots of the bank, then those of the arena.
   uint64_t BankPlace(int32_t slot) const { return static_cast<uint64_t>(slot); }
@@ -77,25 +70,41 @@ class StreamedStore final : public ExpertStore {
     return static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(slot);
   }
 
+  // With mutex_ held, as all below.
+
+  // A pinned slot is wanted: it is no guess, and its read is a demand.
+  void Want(SlotTable& table, int32_t slot, uint64_t place);
+  void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
+  // Never throws: reads that cannot be submitted have failed.
+  void SubmitReads();
+  // The slot is ready, failed if somebody waits for it, or else free.
+  void EndRead(uint64_t place, std::optional<Error> error);
+  void EndGuesses(int32_t moe_layer);
+  void DropReadAhead();
+  void ContinueReadAhead();
+  // Until something has ended, or a tenth of a second. Throws kCancelled if `cancel` (null =
+  // nothing) is true.
+  void WaitForRead(std::unique_lock<std::mutex>& lock, const std::atomic<bool>* cancel);
+
   const formats::ExpertSidecar sidecar_;
   const CacheShape shape_;
   const bool prefetch_;
+  const Error not_queued_;
   std::vector<int32_t> moe_layer_of_;  // [layers], -1: has no experts
 
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // of what follows, up to stop_
   std::condition_variable read_done_;
   ExpertBank bank_;
   SlotTable arena_;
   bool lease_lives_ = false;
   ReadAhead read_ahead_;
   std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
-  std::vector<RecordRead> queued_reads_;  // not yet given to the reader, within one call
+  std::vector<RecordRead> queued_reads_;  // of one call, for the reader; has room for all places
   std::vector<LayerStats> layer_stats_;   // [MoE layers]; what is resident, the bank knows
   int64_t prefetches_ = 0;
   int64_t prefetch_hits_ = 0;
   int64_t read_ahead_dropped_ = 0;
   double stall_seconds_ = 0;
-
   bool stop_ = false;
 
   HeatMap heat_;

@@ -31,8 +31,8 @@ struct RoutingTrace {
   static RoutingTrace Load(const std::filesystem::path& path);
 };
 
-// Appends to a new file through a buffer. Of one thread. A failed write is logged once and ends the
-// recording.
+// Appends to a new file through a buffer. Not thread-safe. A failed write is logged once and ends
+// the recording.
 class TraceWriter {
  public:
   // Throws kIo naming the file.

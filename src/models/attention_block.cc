@@ -18,7 +18,6 @@ class AttentionBlock final : public Block {
         norm_eps_(config.norm_eps),
         kv_layer_(kv_layer),
         spec_({.q_heads = config_.q_heads,
-               .kv_heads = config_.kv_heads,
                .head_dim = config_.head_dim,
                .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim))}),
         backend_(loader.backend()) {

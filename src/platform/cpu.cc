@@ -1,5 +1,6 @@
 #include "platform/cpu.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <set>
@@ -17,6 +18,7 @@
 #endif
 
 #include "base/error.h"
+#include "platform/control_group.h"
 
 namespace mach {
 namespace {
@@ -130,7 +132,10 @@ Isa BestIsa() {
               "use one of: " + names);
 }
 
-int PhysicalCores() {
+namespace {
+
+// In the affinity mask, hyperthreads counted once.
+int CoresInMask() {
 #if defined(__linux__)
   cpu_set_t mask;
   CPU_ZERO(&mask);
@@ -154,6 +159,14 @@ int PhysicalCores() {
 #endif
   const unsigned count = std::thread::hardware_concurrency();
   return count == 0 ? 1 : static_cast<int>(count);
+}
+
+}  // namespace
+
+int PhysicalCores() {
+  const int cores = CoresInMask();
+  const auto quota = ControlGroupProcessors(ControlGroupMembership(), kControlGroupRoot);
+  return std::min(cores, quota.value_or(cores));
 }
 
 }  // namespace mach

@@ -26,7 +26,8 @@ const std::vector<Isa>& SupportedIsas();
 // kInvalidArgument if that is not supported here.
 Isa BestIsa();
 
-// Physical cores that this process may run on (affinity mask, hyperthreads counted once).
+// Physical cores that this process can keep busy: those in its affinity mask, hyperthreads counted
+// once, and no more than its control groups give it time for.
 int PhysicalCores();
 
 }  // namespace mach

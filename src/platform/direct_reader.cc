@@ -135,6 +135,8 @@ class PreadReader final : public DirectReader {
  public:
   PreadReader(const DirectReaderOptions& options, std::unique_ptr<ReadFiles> files)
       : files_(std::move(files)), max_bytes_per_call_(options.max_bytes_per_call) {
+    results_.reserve(kMaxResults);
+    returned_.reserve(kMaxResults);
     threads_.reserve(static_cast<size_t>(options.queue_depth));
     try {
       for (int32_t i = 0; i < options.queue_depth; ++i) {
@@ -152,9 +154,7 @@ class PreadReader final : public DirectReader {
   void Submit(std::span<const ReadRequest> requests) override {
     {
       const std::lock_guard lock(mutex_);
-      for (const ReadRequest& request : requests) {
-        queue_.Push(request);
-      }
+      queue_.Push(requests);
     }
     if (requests.size() == 1) {
       work_.notify_one();
@@ -177,6 +177,9 @@ class PreadReader final : public DirectReader {
     interrupted_ = false;
     returned_.clear();
     returned_.swap(results_);
+    if (std::exchange(places_, places_ + returned_.size()) == 0) {
+      work_.notify_all();
+    }
     return returned_;
   }
   void Interrupt() override {
@@ -189,6 +192,10 @@ class PreadReader final : public DirectReader {
   bool direct() const override { return files_->direct(); }
 
  private:
+  // That nobody has taken yet; then no read begins. Each has its place before its read begins, so
+  // the threads allocate nothing and cannot fail.
+  static constexpr size_t kMaxResults = 4096;
+
   void Stop() {
     {
       const std::lock_guard lock(mutex_);
@@ -203,10 +210,11 @@ class PreadReader final : public DirectReader {
   void ReadLoop() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      work_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      work_.wait(lock, [this] { return stop_ || (places_ > 0 && !queue_.empty()); });
       if (stop_) {
         return;
       }
+      --places_;
       ReadProgress read = {queue_.Pop()};
       lock.unlock();
       const ReadResult result = ReadAll(read);
@@ -230,11 +238,12 @@ class PreadReader final : public DirectReader {
   const std::unique_ptr<ReadFiles> files_;
   const uint64_t max_bytes_per_call_;
   std::mutex mutex_;
-  std::condition_variable work_;   // the queue is not empty, or stop_
+  std::condition_variable work_;   // a read may begin, or stop_
   std::condition_variable ended_;  // results_ is not empty, or interrupted_
   ReadQueue queue_;
   std::vector<ReadResult> results_;
   std::vector<ReadResult> returned_;  // of the last Wait
+  size_t places_ = kMaxResults;       // free ones in results_
   bool interrupted_ = false;
   bool stop_ = false;
   std::vector<std::thread> threads_;

@@ -42,8 +42,9 @@ class DirectReader {
   // Lets the reads in flight end and drops the queued ones; no result is given.
   virtual ~DirectReader() = default;
 
+  // All of them or, if it throws (memory), none.
   virtual void Submit(std::span<const ReadRequest> requests) = 0;
-  // A queued guess becomes a demand. Does nothing if it has begun or ended.
+  // A queued guess becomes a demand. Does nothing if it has begun or ended, or if it throws.
   virtual void Promote(uint64_t tag) = 0;
   // True if the read had not begun: it never will, gets no result, and its memory is free.
   virtual bool Cancel(uint64_t tag) = 0;

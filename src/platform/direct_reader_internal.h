@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <deque>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "platform/direct_reader.h"
@@ -46,8 +49,19 @@ struct ReadProgress {
 class ReadQueue {
  public:
   bool empty() const { return demand_.empty() && prefetch_.empty(); }
-  void Push(const ReadRequest& request) {
-    (request.priority == ReadPriority::kDemand ? demand_ : prefetch_).push_back(request);
+  // All of them or, if it throws, none.
+  void Push(std::span<const ReadRequest> requests) {
+    const size_t demands = demand_.size();
+    const size_t prefetches = prefetch_.size();
+    try {
+      for (const ReadRequest& request : requests) {
+        (request.priority == ReadPriority::kDemand ? demand_ : prefetch_).push_back(request);
+      }
+    } catch (...) {
+      demand_.resize(demands);
+      prefetch_.resize(prefetches);
+      throw;
+    }
   }
   ReadRequest Pop() {
     std::deque<ReadRequest>& queue = demand_.empty() ? prefetch_ : demand_;

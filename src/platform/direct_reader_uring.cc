@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include <liburing.h>
 #include <poll.h>
@@ -22,15 +23,21 @@ namespace {
 constexpr uint64_t kMaxRegisteredBytes = 1ULL << 30;
 constexpr uint64_t kWakeTag = UINT64_MAX;
 
+// So often, at this distance, the kernel may refuse to take reads before those are given up.
+constexpr int kMostRefusals = 100;
+constexpr int kRefusalPauseMs = 10;
+
 // Only the waiting thread touches the ring; the others queue their reads and wake it.
 class UringReader final : public DirectReader {
  public:
   UringReader(const DirectReaderOptions& options, std::unique_ptr<ReadFiles>& files)
       : max_bytes_per_call_(options.max_bytes_per_call),
-        reads_(static_cast<size_t>(options.queue_depth)) {
+        reads_(static_cast<size_t>(options.queue_depth)),
+        entries_(reads_.size(), 0) {
     for (size_t i = reads_.size(); i-- > 0;) {
       free_.push_back(i);
     }
+    results_.reserve(reads_.size());
     const auto entries = static_cast<unsigned>(2 * options.queue_depth + 2);
     open_error_ = ::io_uring_queue_init(entries, &ring_, IORING_SETUP_COOP_TASKRUN);
     if (open_error_ == -EINVAL) {  // before Linux 5.19
@@ -63,7 +70,8 @@ class UringReader final : public DirectReader {
       queue_ = {};
     }
     while (in_flight_ > 0) {
-      ::io_uring_submit_and_wait(&ring_, 1);
+      results_.clear();
+      Enter(/*block=*/true);
       Reap();
     }
     ::io_uring_queue_exit(&ring_);
@@ -76,9 +84,7 @@ class UringReader final : public DirectReader {
     bool wake = false;
     {
       const std::lock_guard lock(mutex_);
-      for (const ReadRequest& request : requests) {
-        queue_.Push(request);
-      }
+      queue_.Push(requests);
       wake = blocked_ && in_flight_ < reads_.size();
     }
     if (wake) {
@@ -116,11 +122,11 @@ class UringReader final : public DirectReader {
       }
       if (!block) {
         // What was queued goes to the kernel before the caller looks at the results.
-        ::io_uring_submit(&ring_);
+        Enter(/*block=*/false);
         return results_;
       }
       ArmWake();
-      ::io_uring_submit_and_wait(&ring_, 1);
+      Enter(/*block=*/true);
       Reap();
     }
   }
@@ -167,12 +173,71 @@ class UringReader final : public DirectReader {
     [[maybe_unused]] const ssize_t written = ::write(wake_fd_, &one, sizeof(one));
   }
 
+  // Gives the kernel what was prepared, and with `block` waits until something has ended. May
+  // return before that.
+  void Enter(bool block) {
+    const int taken = ::io_uring_submit_and_wait(&ring_, block ? 1 : 0);
+    if (taken >= 0 || taken == -EINTR) {
+      refusals_ = 0;
+      return;
+    }
+    if (!block) {
+      return;  // the next Wait tries again
+    }
+    if (++refusals_ >= kMostRefusals) {
+      GiveUpUntaken(-taken);
+      if (!results_.empty()) {
+        return;
+      }
+    }
+    // What the kernel has taken before still ends, and Wake still wakes.
+    pollfd wake = {wake_fd_, POLLIN, 0};
+    ::poll(&wake, 1, kRefusalPauseMs);
+    if ((wake.revents & POLLIN) != 0) {
+      TakeWake();
+    }
+  }
+
+  // Fails the reads that the kernel has not taken, and only those: into the memory of the others it
+  // may still write.
+  void GiveUpUntaken(int error) {
+    const uint64_t taken = prepared_ - ::io_uring_sq_ready(&ring_);
+    // Takes the entries back. Without a polling thread the kernel looks at them in a call only.
+    const unsigned head = *ring_.sq.khead;
+    ring_.sq.sqe_head = head;
+    ring_.sq.sqe_tail = head;
+    *ring_.sq.ktail = head;
+    armed_ = armed_ && wake_entry_ <= taken;
+    for (size_t index = 0; index < entries_.size(); ++index) {
+      if (entries_[index] > taken) {
+        End(index, {reads_[index].request.tag, 0, error});
+      }
+    }
+    if (!std::exchange(refusal_logged_, true)) {
+      LogError("io_uring takes no reads", {{"reason", std::strerror(error)}});
+    }
+  }
+
+  void End(size_t index, const ReadResult& result) {
+    results_.push_back(result);
+    free_.push_back(index);
+    entries_[index] = 0;
+    const std::lock_guard lock(mutex_);
+    --in_flight_;
+  }
+
+  void TakeWake() const {
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof(count));
+  }
+
   void ArmWake() {
     if (!armed_) {
       io_uring_sqe* sqe = NextEntry();
       ::io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
       ::io_uring_sqe_set_data64(sqe, kWakeTag);
       armed_ = true;
+      wake_entry_ = prepared_;
     }
   }
 
@@ -183,6 +248,7 @@ class UringReader final : public DirectReader {
       sqe = ::io_uring_get_sqe(&ring_);
     }
     MACH_CHECK(sqe != nullptr);  // the ring has more entries than there can be reads in flight
+    ++prepared_;
     return sqe;
   }
 
@@ -213,6 +279,7 @@ class UringReader final : public DirectReader {
       sqe->flags |= IOSQE_FIXED_FILE;
     }
     ::io_uring_sqe_set_data64(sqe, index);
+    entries_[index] = prepared_;
   }
 
   void Reap() {
@@ -223,8 +290,7 @@ class UringReader final : public DirectReader {
       ::io_uring_cqe_seen(&ring_, cqe);
       if (tag == kWakeTag) {
         armed_ = false;
-        uint64_t count = 0;
-        [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof(count));
+        TakeWake();
         continue;
       }
       ReadProgress& read = reads_[tag];
@@ -233,10 +299,7 @@ class UringReader final : public DirectReader {
         Prepare(tag);
         continue;
       }
-      results_.push_back(result);
-      free_.push_back(tag);
-      const std::lock_guard lock(mutex_);
-      --in_flight_;
+      End(tag, result);
     }
   }
 
@@ -249,8 +312,13 @@ class UringReader final : public DirectReader {
   std::vector<iovec> registered_;
 
   // Of the waiting thread.
-  bool armed_ = false;               // a poll of wake_fd_ is in the ring
+  uint64_t prepared_ = 0;    // entries of the ring, since its start
+  uint64_t wake_entry_ = 0;  // which of them polls wake_fd_, if armed_
+  bool armed_ = false;       // one polls wake_fd_
+  int refusals_ = 0;         // by the kernel, since it last took what it was given
+  bool refusal_logged_ = false;
   std::vector<ReadProgress> reads_;  // [queue_depth]
+  std::vector<uint64_t> entries_;    // [queue_depth], the last one of each read; 0: not in flight
   std::vector<size_t> free_;         // unused ones
   std::vector<ReadResult> results_;
 

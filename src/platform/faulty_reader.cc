@@ -49,7 +49,13 @@ class FaultyReader final : public DirectReader {
     }
     return returned_;
   }
-  void Interrupt() override { reader_->Interrupt(); }
+  void Interrupt() override {
+    {
+      const std::lock_guard lock(mutex_);
+      interrupted_ = true;
+    }
+    reader_->Interrupt();
+  }
 
   const char* engine() const override { return reader_->engine(); }
   bool direct() const override { return reader_->direct(); }
@@ -70,6 +76,12 @@ class FaultyReader final : public DirectReader {
       case ReadFault::kLate:
         late_.push_back(result);
         return;
+      case ReadFault::kHang:
+        if (!interrupted_) {
+          hanging_.push_back(result);
+          return;
+        }
+        break;
       case ReadFault::kShort:
         result.bytes = std::min<uint64_t>(result.bytes, out.size() / 2);
         std::fill(out.begin() + static_cast<ptrdiff_t>(result.bytes), out.end(), std::byte{0xa5});
@@ -86,6 +98,10 @@ class FaultyReader final : public DirectReader {
 
   bool ReleaseLate() {
     const std::lock_guard lock(mutex_);
+    if (interrupted_ && !hanging_.empty()) {
+      returned_.swap(hanging_);
+      return true;
+    }
     if (!under_way_.empty() || late_.empty()) {
       return false;
     }
@@ -98,8 +114,10 @@ class FaultyReader final : public DirectReader {
   const FaultPattern pattern_;
   uint64_t next_index_ = 0;
   std::unordered_map<uint64_t, UnderWay> under_way_;  // submitted, no result taken yet
-  std::vector<ReadResult> late_;                      // of the waiting thread
-  std::vector<ReadResult> returned_;                  // of the waiting thread
+  bool interrupted_ = false;
+  std::vector<ReadResult> hanging_;   // of the waiting thread
+  std::vector<ReadResult> late_;      // of the waiting thread
+  std::vector<ReadResult> returned_;  // of the waiting thread
 };
 
 }  // namespace

@@ -14,6 +14,7 @@ enum class ReadFault : uint8_t {
   kShort,    // as if the file ended in the middle of it
   kFail,     // EIO
   kBitFlip,  // one bit of the bytes is wrong
+  kHang,     // it has no result before Interrupt is called for the first time
 };
 
 // Decides about each read, by the count of reads before it (retries included) and what it asks

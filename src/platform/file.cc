@@ -4,9 +4,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +20,9 @@ namespace {
 
 // Of offsets, sizes and memory of direct reads, on any usual disk.
 constexpr uint64_t kDirectAlignment = 4096;
+
+// Between the name of a file and the process id of the one who is writing it anew.
+constexpr const char* kTemporaryMark = ".tmp-";
 
 std::string ErrnoText() {
   return std::strerror(errno);
@@ -241,39 +246,60 @@ std::string FileSystemReason(const std::filesystem::filesystem_error& error) {
 
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {
   std::filesystem::path temporary = path;
-  temporary += ".tmp-" + std::to_string(::getpid());
-  {
-    const FileDescriptor fd(
-        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (fd.get() < 0) {
-      throw Error(ErrorCode::kIo, "cannot create " + temporary.string() + ": " + ErrnoText());
-    }
-    size_t done = 0;
-    while (done < contents.size()) {
-      const ssize_t count = ::write(fd.get(), contents.data() + done, contents.size() - done);
-      if (count < 0 && errno == EINTR) {
-        continue;
-      }
-      if (count < 0) {
-        const std::string reason = ErrnoText();
-        ::unlink(temporary.c_str());
-        throw Error(ErrorCode::kIo, "cannot write " + temporary.string() + ": " + reason);
-      }
-      done += static_cast<size_t>(count);
-    }
-    if (::fsync(fd.get()) != 0) {
-      const std::string reason = ErrnoText();
-      ::unlink(temporary.c_str());
-      throw Error(ErrorCode::kIo, "cannot sync " + temporary.string() + ": " + reason);
-    }
+  temporary += kTemporaryMark + std::to_string(::getpid());
+  const FileDescriptor fd(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (fd.get() < 0) {
+    throw Error(ErrorCode::kIo, "cannot create " + temporary.string() + ": " + ErrnoText());
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+  // Tells RemoveStaleTemporaries that the writer lives. Where locks are refused, that removes
+  // nothing.
+  (void)::flock(fd.get(), LOCK_EX | LOCK_NB);
+  const auto fail = [&temporary](const std::string& what) {
     const std::string reason = ErrnoText();
     ::unlink(temporary.c_str());
-    throw Error(ErrorCode::kIo,
-                "cannot rename " + temporary.string() + " to " + path.string() + ": " + reason);
+    throw Error(ErrorCode::kIo, "cannot " + what + ": " + reason);
+  };
+  size_t done = 0;
+  while (done < contents.size()) {
+    const ssize_t count = ::write(fd.get(), contents.data() + done, contents.size() - done);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      fail("write " + temporary.string());
+    }
+    done += static_cast<size_t>(count);
+  }
+  if (::fsync(fd.get()) != 0) {
+    fail("sync " + temporary.string());
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    fail("rename " + temporary.string() + " to " + path.string());
   }
   SyncDirectory(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
+}
+
+void RemoveStaleTemporaries(const std::filesystem::path& path) {
+  const std::string prefix = path.filename().string() + kTemporaryMark;
+  std::error_code ignored;
+  std::filesystem::directory_iterator entries(
+      path.has_parent_path() ? path.parent_path() : std::filesystem::path("."), ignored);
+  for (; entries != std::filesystem::directory_iterator(); entries.increment(ignored)) {
+    const std::string name = entries->path().filename().string();
+    const bool is_temporary =
+        name.size() > prefix.size() && name.starts_with(prefix) &&
+        name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+    if (!is_temporary) {
+      continue;
+    }
+    // A lock says more than the process id in the name, which may be of another container.
+    const FileDescriptor fd(
+        ::open(entries->path().c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+      ::unlink(entries->path().c_str());
+    }
+  }
 }
 
 void SyncDirectory(const std::filesystem::path& path) {

@@ -61,6 +61,10 @@ std::string FileSystemReason(const std::filesystem::filesystem_error& error);
 // new one.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
 
+// Removes what writers of `path` that were killed left beside it; what a living one is writing
+// stays, and so does what cannot be removed.
+void RemoveStaleTemporaries(const std::filesystem::path& path);
+
 // fsync of a directory, so that renames inside it survive a power cut.
 void SyncDirectory(const std::filesystem::path& path);
 

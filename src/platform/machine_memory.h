@@ -2,9 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <optional>
-#include <string>
 
 namespace mach {
 
@@ -16,11 +13,5 @@ struct MachineMemory {
 };
 
 MachineMemory ReadMachineMemory();
-
-// Of that, what the memory control groups of a process leave; nothing without a limit. Versions 1
-// and 2, as seen from outside or from inside a container; a group above may limit too. `membership`
-// is the text of its /proc/PID/cgroup, `root` where the groups are mounted.
-std::optional<uint64_t> ControlGroupRoom(const std::string& membership,
-                                         const std::filesystem::path& root);
 
 }  // namespace mach

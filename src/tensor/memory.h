@@ -1,8 +1,8 @@
 // Accounted memory: every large allocation has an owner's name, the owners' sum has a ceiling.
 //
 // MemoryBudget is the one ledger of a process; Buffer is the only way to get large memory. Buffers
-// are aligned to 64 bytes, or to 2 MiB and backed by huge pages where the system grants them if
-// they are large. Thread-safe.
+// are page-aligned, which direct reads need; large ones to 2 MiB, backed by huge pages where the
+// system grants them. Thread-safe.
 #pragma once
 
 #include <cstddef>

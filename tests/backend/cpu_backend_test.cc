@@ -83,6 +83,13 @@ TEST(CpuKvStore, GrowsInBlocksAndReturnsThem) {
   EXPECT_EQ(budget.TotalBytes(), total);
 }
 
+TEST(CpuKvStoreDeathTest, AllSequencesOfABackendHaveOneShape) {
+  MemoryBudget budget;
+  const auto backend = MakeCpuBackend(budget, {.threads = 1});
+  const auto kv = backend->NewKvStore({.layers = 2, .kv_heads = 2, .head_dim = 32});
+  EXPECT_DEATH(backend->NewKvStore({.layers = 2, .kv_heads = 4, .head_dim = 32}), "shape");
+}
+
 TEST(CpuKvStore, StopsAtTheCeilingAndStaysUsable) {
   MemoryBudget budget(64 << 10);
   const auto backend = MakeCpuBackend(budget, {.threads = 1});
@@ -196,7 +203,7 @@ TEST_P(LongSteps, LinearLayersGiveTheSameInParts) {
 
 TEST_P(LongSteps, AttentionGivesTheSameInParts) {
   constexpr int64_t kRows = 4096;
-  const AttentionSpec spec{.q_heads = 6, .kv_heads = 2, .head_dim = 64, .scale = 0.125F};
+  const AttentionSpec spec{.q_heads = 6, .head_dim = 64, .scale = 0.125F};
   const auto kv = backend_->NewKvStore({.layers = 1, .kv_heads = 2, .head_dim = 64});
   kv->Reserve(kRows);
   const Tensor keys = Values(kRows, 128);
@@ -215,8 +222,8 @@ TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
   kv->Reserve(64);
   const RowSpan span{.kv = kv.get(), .rows = 64};
   const auto attend = [&] {
-    return backend_->Attention(
-        x, x, x, 0, {.q_heads = 2, .kv_heads = 2, .head_dim = 32, .scale = 1}, std::span(&span, 1));
+    return backend_->Attention(x, x, x, 0, {.q_heads = 2, .head_dim = 32, .scale = 1},
+                               std::span(&span, 1));
   };
   const std::atomic<bool> cancel{true};
   {

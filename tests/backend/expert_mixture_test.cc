@@ -2,6 +2,7 @@
 // count give the same bits, close to double precision.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -131,7 +132,7 @@ class ScriptedLease final : public ExpertLease {
   ScriptedLease(const Experts& experts, std::vector<std::vector<int32_t>> batches)
       : experts_(experts), batches_(std::move(batches)) {}
 
-  std::span<const ReadyExpert> Next() override {
+  std::span<const ReadyExpert> Next(const std::atomic<bool>* /*cancel*/) override {
     ready_.clear();
     if (slots_.size_bytes() > 0) {
       std::memset(slots_.data(), 0xff, slots_.size_bytes());
@@ -326,11 +327,11 @@ TEST(ExpertMixture, ANanStaysInItsRow) {
 class FailingLease final : public ExpertLease {
  public:
   explicit FailingLease(ExpertLease& lease) : lease_(lease) {}
-  std::span<const ReadyExpert> Next() override {
+  std::span<const ReadyExpert> Next(const std::atomic<bool>* cancel) override {
     if (turn_++ == 2) {
       throw Error(ErrorCode::kIo, "experts.bin: read failed at 16384");
     }
-    return lease_.Next();
+    return lease_.Next(cancel);
   }
 
  private:

@@ -65,13 +65,13 @@ std::vector<int32_t> RandomIds(std::mt19937& random, int32_t count) {
 void Drain(const TestSidecar& sidecar, backend::ExpertLease& lease, int32_t layer,
            const std::vector<int32_t>& ids, ExpertUse use) {
   std::vector<int32_t> seen;
-  for (auto ready = lease.Next(); !ready.empty(); ready = lease.Next()) {
+  for (auto ready = lease.Next(nullptr); !ready.empty(); ready = lease.Next(nullptr)) {
     for (const backend::ReadyExpert& expert : ready) {
       ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
       seen.push_back(expert.id);
     }
   }
-  EXPECT_TRUE(lease.Next().empty());
+  EXPECT_TRUE(lease.Next(nullptr).empty());
   if (use == ExpertUse::kPrefill) {
     EXPECT_EQ(seen, ids);
   } else {
@@ -155,7 +155,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
       }
       if (random() % 8 == 0) {  // given up half-way
         for (uint64_t calls = random() % 3; calls > 0; --calls) {
-          for (const backend::ReadyExpert& expert : lease->Next()) {
+          for (const backend::ReadyExpert& expert : lease->Next(nullptr)) {
             ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
           }
         }
@@ -374,7 +374,7 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
     const auto lease = store->Acquire(2, AllExperts(), use);
     std::set<int32_t> seen;
     try {
-      for (auto ready = lease->Next(); !ready.empty(); ready = lease->Next()) {
+      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
         for (const backend::ReadyExpert& expert : ready) {
           ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
           seen.insert(expert.id);
@@ -388,7 +388,7 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
     EXPECT_FALSE(seen.contains(17));
     if (round == 1) {  // the same lease may try again
       broken = false;
-      for (auto ready = lease->Next(); !ready.empty(); ready = lease->Next()) {
+      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
         for (const backend::ReadyExpert& expert : ready) {
           ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
           EXPECT_TRUE(seen.insert(expert.id).second);
@@ -526,7 +526,7 @@ TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
   }
   const auto lease = store->Acquire(2, AllExperts(), ExpertUse::kPrefill);
   failing->LetGo();
-  EXPECT_THROW(lease->Next(), Error);
+  EXPECT_THROW(lease->Next(nullptr), Error);
 }
 
 TEST(StreamedStore, FindsABrokenFirstRecordAtTheStart) {

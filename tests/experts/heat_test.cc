@@ -15,7 +15,7 @@ using testing_support::TestSidecar;
 
 void Use(ExpertStore& store, int32_t layer, const std::vector<int32_t>& ids) {
   const auto lease = store.Acquire(layer, ids, backend::ExpertUse::kDecode);
-  while (!lease->Next().empty()) {
+  while (!lease->Next(nullptr).empty()) {
   }
 }
 
@@ -107,11 +107,43 @@ TEST_F(Heat, WhatIsCorruptOrForeignIsIgnored) {
   EXPECT_FALSE(LoadHeat(sidecar_.value().dir, sidecar_.value()));  // a directory
 }
 
+TEST_F(Heat, AStartWithoutUseLeavesTheFileAlone) {
+  {
+    const auto store = Make();
+    store->SaveHeat();
+    EXPECT_FALSE(std::filesystem::exists(options_.heat_file));
+    Use(*store, 1, {1, 2});
+    store->SaveHeat();
+  }
+  const std::string saved = ReadWholeFile(options_.heat_file);
+  for (int start = 0; start < 2; ++start) {
+    const auto store = Make();
+    EXPECT_EQ(store->Stats().experts_resident, 2);
+    store->SaveHeat();
+    EXPECT_TRUE(ReadWholeFile(options_.heat_file) == saved);
+  }
+  const auto store = Make();
+  Use(*store, 1, {1, 2});
+  store->SaveHeat();
+  EXPECT_FALSE(ReadWholeFile(options_.heat_file) == saved);
+}
+
+TEST_F(Heat, AStartRemovesWhatAKilledServerWasWriting) {
+  const std::filesystem::path partial = options_.heat_file.string() + ".tmp-4711";
+  WriteFileAtomically(partial, "MACH");
+  Make();
+  EXPECT_FALSE(std::filesystem::exists(partial));
+}
+
 TEST_F(Heat, AFailureToSaveIsNoError) {
   options_.heat_file = sidecar_.value().dir / "missing" / "heat.bin";
   const auto store = Make();
   Use(*store, 1, {1, 2});
   store->SaveHeat();
+  // What was used is saved as soon as that is possible.
+  std::filesystem::create_directory(options_.heat_file.parent_path());
+  store->SaveHeat();
+  EXPECT_TRUE(LoadHeat(options_.heat_file, sidecar_.value()));
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST(ObservedStore, CountsAndRecordsDecodeStepsOnly) {
       for (const std::vector<int32_t>& ids : {std::vector<int32_t>{1, 5}, {5, 9}}) {
         for (const int32_t layer : {1, 3}) {
           const auto lease = store->Acquire(layer, ids, use);
-          const auto ready = lease->Next();
+          const auto ready = lease->Next(nullptr);
           ASSERT_EQ(ready.size(), 2U);
           EXPECT_EQ(ready[1].id, ids[1]);
         }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -77,7 +78,7 @@ class MemoryExperts final : public backend::ExpertSource {
             {id, records.data() + owner.layout_.record_bytes * static_cast<uint64_t>(id)});
       }
     }
-    std::span<const backend::ReadyExpert> Next() override {
+    std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* /*cancel*/) override {
       if (owner_.on_next) {
         owner_.on_next();
       }

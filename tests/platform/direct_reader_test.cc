@@ -1,6 +1,7 @@
 #include "platform/direct_reader.h"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -11,6 +12,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#if defined(__linux__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 #include "base/error.h"
 #include "platform/faulty_reader.h"
@@ -209,6 +217,63 @@ TEST_P(DirectReading, InjectedFaultsHitTheReadsTheyAreMeantFor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, DirectReading, testing::Values("io_uring", "pread"));
+
+#if defined(__linux__)
+// The calling thread's io_uring_enter fails with `error` from now on. False where that is not
+// allowed.
+bool RefuseUringEnter(unsigned error) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_enter, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter = {static_cast<uint16_t>(std::size(program)), program};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+class RefusedReading : public DirectReading {};
+
+// More reads than the ring has entries: those that were refused leave it again.
+TEST_P(RefusedReading, WhatTheKernelDoesNotTakeFails) {
+  const auto reader = OpenDirectReader(options_);
+  bool allowed = true;
+  testing::internal::CaptureStderr();
+  std::thread waiter([&] {
+    allowed = RefuseUringEnter(EBADF);
+    if (!allowed) {
+      return;
+    }
+    for (int round = 0; round < 2; ++round) {
+      std::vector<ReadRequest> requests;
+      for (uint64_t tag = 0; tag < kBlocks; ++tag) {
+        requests.push_back(Block(tag));
+      }
+      reader->Submit(requests);
+      for (const ReadResult& result : WaitFor(*reader, kBlocks)) {
+        EXPECT_EQ(result.error, EBADF);
+      }
+    }
+    reader->Interrupt();
+    EXPECT_TRUE(reader->Wait().empty());
+  });
+  waiter.join();
+  const std::string log = testing::internal::GetCapturedStderr();
+  if (!allowed) {
+    GTEST_SKIP() << "seccomp is refused here";
+  }
+  const std::string line = "io_uring takes no reads";
+  EXPECT_THAT(log, testing::HasSubstr(line));
+  EXPECT_EQ(log.find(line), log.rfind(line));
+  // On a thread where it works it goes on.
+  reader->Submit({{Block(1)}});
+  EXPECT_EQ(WaitFor(*reader, 1)[0].error, 0);
+  EXPECT_TRUE(Matches(1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, RefusedReading, testing::Values("io_uring"));
+#endif
 
 // One read is in flight at a time, so the order of results is the order in which reads began.
 TEST(ReadPriority, DemandsGoBeforeGuesses) {

@@ -5,12 +5,15 @@
 #include <stdexcept>
 #include <vector>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "platform/control_group.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
-#include "platform/machine_memory.h"
 #include "platform/thread_pool.h"
 
 namespace mach {
@@ -38,6 +41,26 @@ TEST(File, WritesAtomicallyAndReadsBack) {
   WriteFileAtomically(path, "second");
   EXPECT_EQ(ReadWholeFile(path), "second");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
+TEST(File, RemovesTemporariesThatNobodyWrites) {
+  const TemporaryDir dir;
+  const auto path = dir.path() / "heat.bin";
+  for (const char* name : {"heat.bin", "heat.bin.tmp-12", "heat.bin.tmp-34", "heat.bin.tmp-",
+                           "heat.bin.tmp-5x", "other.bin.tmp-12"}) {
+    std::ofstream(dir.path() / name) << name;
+  }
+  std::filesystem::create_symlink(path, dir.path() / "heat.bin.tmp-56");
+  std::filesystem::create_directory(dir.path() / "heat.bin.tmp-78");
+  const int writing = ::open((dir.path() / "heat.bin.tmp-34").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(writing, LOCK_EX), 0);
+  RemoveStaleTemporaries(path);
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "heat.bin.tmp-12"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 7);
+  ::close(writing);
+  RemoveStaleTemporaries(path);
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "heat.bin.tmp-34"));
+  RemoveStaleTemporaries(dir.path() / "missing" / "heat.bin");
 }
 
 TEST(File, ErrorsNameThePath) {
@@ -163,6 +186,9 @@ class ControlGroups : public testing::Test {
   std::optional<uint64_t> Room(const std::string& membership) const {
     return ControlGroupRoom(membership, dir_.path());
   }
+  std::optional<int> Processors(const std::string& membership) const {
+    return ControlGroupProcessors(membership, dir_.path());
+  }
 
   TemporaryDir dir_;
 };
@@ -201,6 +227,37 @@ TEST_F(ControlGroups, Version1) {
   Write("memory/memory.limit_in_bytes", "600\n");
   Write("memory/memory.usage_in_bytes", "500\n");
   EXPECT_EQ(Room("4:memory:/docker/xyz\n"), 100U);
+}
+
+TEST_F(ControlGroups, ProcessorsOfVersion2AreRoundedUp) {
+  EXPECT_EQ(Processors("0::/a/b\n"), std::nullopt);
+  Write("a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(Processors("0::/a/b\n"), std::nullopt);
+  Write("a/b/cpu.max", "200000 100000\n");
+  EXPECT_EQ(Processors("0::/a/b\n"), 2);
+  Write("a/b/cpu.max", "250001 100000\n");
+  EXPECT_EQ(Processors("0::/a/b\n"), 3);
+  Write("a/b/cpu.max", "1000 100000\n");
+  EXPECT_EQ(Processors("0::/a/b\n"), 1);
+  // The group above leaves less, and inside a container the root is the group.
+  Write("a/b/cpu.max", "800000 100000\n");
+  Write("a/cpu.max", "400000 100000\n");
+  EXPECT_EQ(Processors("0::/a/b\n"), 4);
+  Write("cpu.max", "300000 100000\n");
+  EXPECT_EQ(Processors("0::/elsewhere\n"), 3);
+  Write("cpu.max", "nonsense\n");
+  EXPECT_EQ(Processors("0::/elsewhere\n"), std::nullopt);
+}
+
+TEST_F(ControlGroups, ProcessorsOfVersion1) {
+  const std::string membership = "9:cpu,cpuacct:/job/1\n4:memory:/other\n0::/\n";
+  Write("cpu/cpu.cfs_quota_us", "-1\n");
+  Write("cpu/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(Processors(membership), std::nullopt);
+  Write("cpu/job/1/cpu.cfs_quota_us", "150000\n");
+  EXPECT_EQ(Processors(membership), std::nullopt);  // of an unknown period
+  Write("cpu/job/1/cpu.cfs_period_us", "50000\n");
+  EXPECT_EQ(Processors(membership), 3);
 }
 
 }  // namespace

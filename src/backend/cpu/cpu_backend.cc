@@ -52,6 +52,7 @@ class CpuBackend final : public Backend {
     if (!kv_pool_) {
       kv_pool_ = std::make_shared<KvBlockPool>(context_.budget, shape);
     }
+    MACH_CHECK(shape == kv_pool_->shape());
     return std::make_unique<CpuKvStore>(kv_pool_);
   }
 

@@ -8,7 +8,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "backend/cpu/cpu_context.h"
 #include "backend/recurrent_store.h"

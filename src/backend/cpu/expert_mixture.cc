@@ -59,8 +59,8 @@ class Mixture {
   Tensor Run(ExpertLease& lease) {
     Prepare();
     while (true) {
-      context_.CheckCancelled();  // before what may wait for the disk
-      const auto ready = lease.Next();
+      context_.CheckCancelled();  // a lease that need not wait does not look
+      const auto ready = lease.Next(context_.cancel);
       if (ready.empty()) {
         break;
       }

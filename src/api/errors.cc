@@ -44,6 +44,15 @@ ErrorInfo InvalidApiKey() {
               kInvalidRequestType, "", "invalid_api_key");
 }
 
+ErrorInfo Forbidden(std::string message) {
+  return Make(403, std::move(message), kInvalidRequestType, "", "");
+}
+
+ErrorInfo UnsupportedEncoding() {
+  return Make(415, "'Content-Encoding' is not supported: send the body uncompressed.",
+              kInvalidRequestType, "", "");
+}
+
 ErrorInfo ModelNotFound(std::string_view model) {
   return Make(404,
               "The model '" + std::string(model) + "' does not exist. GET /v1/models lists " +

@@ -37,6 +37,8 @@ ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int
 // would send again for ever.
 ErrorInfo OutOfMemory(std::string message);
 ErrorInfo InvalidApiKey();
+ErrorInfo Forbidden(std::string message);
+ErrorInfo UnsupportedEncoding();
 ErrorInfo ModelNotFound(std::string_view model);
 ErrorInfo UnknownRoute(std::string_view method, std::string_view path);
 ErrorInfo MethodNotAllowed(std::string_view method, std::string_view path);

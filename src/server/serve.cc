@@ -49,11 +49,14 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
+  options.app.host = options.http.host;
   ModelHost host(engine::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
-  http_options.make_error = &App::MakeHttpError;
-  http_options.check_head = [&app](const http::Request& head) { return app.CheckHead(head); };
+  http_options.make_error = [&app](const http::Request& head, int status, std::string_view text) {
+    return app.HttpError(head, status, text);
+  };
+  http_options.check_head = [&app](const http::Request& head) { return app.RefuseHead(head); };
   std::unique_ptr<http::Server> server;
   try {
     server = std::make_unique<http::Server>(

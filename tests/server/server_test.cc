@@ -67,8 +67,10 @@ class ServerAppTest : public ::testing::Test {
     host_ = std::make_unique<ModelHost>("dir-name");
     app_ = std::make_unique<App>(app_options_, *host_);
     http_.port = 0;
-    http_.make_error = &App::MakeHttpError;
-    http_.check_head = [this](const http::Request& head) { return app_->CheckHead(head); };
+    http_.make_error = [this](const http::Request& head, int status, std::string_view text) {
+      return app_->HttpError(head, status, text);
+    };
+    http_.check_head = [this](const http::Request& head) { return app_->RefuseHead(head); };
     server_ = std::make_unique<http::Server>(
         http_, [this](const std::shared_ptr<http::Exchange>& x) { app_->Handle(x); });
     server_->Start();
@@ -181,6 +183,12 @@ TEST_F(ServerAppTest, ChecksKeys) {
   EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
   EXPECT_EQ(Call("GET", "/v1/models", "", "X-Api-Key: secret\r\n").status, 200);
   EXPECT_EQ(Call("GET", "/health").status, 200);
+  // What there is to ask for is no business of those without a key either.
+  EXPECT_EQ(Call("GET", "/v1/nope").status, 401);
+  EXPECT_EQ(Call("DELETE", "/v1/models").status, 401);
+  EXPECT_EQ(Call("GET", "/v1/nope", "", "X-Api-Key: secret\r\n").status, 404);
+  EXPECT_EQ(Call("OPTIONS", "/v1/models").status, 204);
+  EXPECT_EQ(Call("GET", "/nope").status, 404);
 }
 
 TEST_F(ServerAppTest, NamesModels) {
@@ -226,6 +234,104 @@ TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
     const Reply foreign = Call("GET", "/v1/models", "", std::string("Origin: ") + origin + "\r\n");
     EXPECT_EQ(foreign.head.find("Access-Control"), std::string::npos) << origin;
   }
+}
+
+TEST_F(ServerAppTest, PagesOfOthersCannotCall) {
+  app_options_.cors_origins = {"https://friend.example"};
+  Start();
+  const auto status = [this](const std::string& origin, const std::string& path) {
+    const std::string headers = "Origin: " + origin + "\r\nContent-Type: text/plain\r\n";
+    return path == kChat ? Call("POST", path, ChatBody("hi"), headers).status
+                         : Call("GET", path, "", headers).status;
+  };
+  for (const char* path : {kChat, "/v1/models", "/v1/nope"}) {
+    EXPECT_EQ(status("https://evil.example", path), 403) << path;
+    EXPECT_EQ(status("https://friend.example.evil", path), 403) << path;
+    EXPECT_EQ(status("null", path), 403) << path;
+  }
+  EXPECT_EQ(status("https://friend.example", kChat), 200);
+  EXPECT_EQ(status("http://localhost:3000", kChat), 200);
+  EXPECT_EQ(status("http://127.0.0.1", kChat), 200);
+  EXPECT_EQ(status("https://evil.example", "/health"), 200);
+  EXPECT_EQ(engine().Snapshot().requests_total, 3);
+  const Json error =
+      Call("GET", "/v1/models", "", "Origin: https://evil.example\r\n").json()["error"];
+  EXPECT_NE(error["message"].get<std::string>().find("--cors-origin"), std::string::npos);
+}
+
+TEST_F(ServerAppTest, AnyPageMayCallIfTheUserSaysSo) {
+  app_options_.cors_origins = {"*"};
+  app_options_.host = "127.0.0.1";
+  Start();
+  EXPECT_EQ(Call("GET", "/v1/models", "", "Origin: https://any.example\r\n").status, 200);
+}
+
+TEST_F(ServerAppTest, NamesMadeToPointHereAreRefused) {
+  app_options_.host = "localhost";
+  app_options_.cors_origins = {"https://proxy.example"};
+  Start();
+  const auto status = [this](const std::string& host) {
+    RawClient client(server_->port());
+    client.Send("GET /v1/models HTTP/1.1\r\nHost: " + host + "\r\n\r\n");
+    return client.ReadResponse().substr(9, 3);
+  };
+  for (const char* host : {"localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:1", "127.1.2.3",
+                           "[::1]:8080", "[::1]", "proxy.example:80"}) {
+    EXPECT_EQ(status(host), "200") << host;
+  }
+  for (const char* host : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example",
+                           "localhost.evil.example", "192.168.0.1", "[fe80::1]:80"}) {
+    EXPECT_EQ(status(host), "403") << host;
+  }
+  RawClient old(server_->port());
+  old.Send("GET /v1/models HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(old.ReadResponse().substr(9, 3), "200");
+}
+
+TEST_F(ServerAppTest, EveryRefusalIsAccounted) {
+  app_options_.api_key = "secret";
+  http_.max_body_bytes = 1000;
+  http_.max_head_bytes = 4000;
+  http_.head_timeout_s = 0.2;
+  Start();
+  const std::string common = "Host: h\r\nX-Request-Id: mine-1\r\nOrigin: http://localhost:3\r\n";
+  struct Case {
+    const char* status;
+    std::string text;
+  };
+  const std::string post = "POST /v1/chat/completions HTTP/1.1\r\n" + common;
+  for (const Case& one :
+       std::vector<Case>{{"413", post + "Content-Length: 5000\r\n\r\n"},
+                         {"431", post + "X: " + std::string(9000, 'x')},
+                         {"408", post + "X-Slow: "},
+                         {"400", post + "Transfer-Encoding: gzip\r\n\r\n"},
+                         {"401", post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"},
+                         {"404", "POST /nope HTTP/1.1\r\n" + common +
+                                     "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"}}) {
+    ::testing::internal::CaptureStderr();
+    RawClient client(server_->port());
+    client.Send(one.text);
+    const std::string reply = client.ReadResponse();
+    const std::string log = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(reply.substr(9, 3), one.status);
+    EXPECT_NE(reply.find("x-request-id: mine-1\r\n"), std::string::npos) << reply;
+    EXPECT_NE(reply.find("Access-Control-Allow-Origin: http://localhost:3\r\n"), std::string::npos);
+    EXPECT_NE(log.find("request refused id=mine-1 method=POST path=/"), std::string::npos) << log;
+    EXPECT_EQ(log.find('\n'), log.size() - 1) << log;
+    const std::string route = one.text.find("/nope") == std::string::npos ? kChat : "other";
+    EXPECT_NE(Call("GET", "/metrics")
+                  .body.find("{route=\"" + route + "\",status=\"" + one.status + "\"} 1\n"),
+              std::string::npos)
+        << one.status;
+  }
+}
+
+TEST_F(ServerAppTest, CompressedBodiesAreRefusedByName) {
+  Start();
+  const Reply reply = Call("POST", kChat, ChatBody("hi"), "Content-Encoding: gzip\r\n");
+  EXPECT_EQ(reply.status, 415);
+  EXPECT_NE(reply.body.find("Content-Encoding"), std::string::npos);
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi"), "Content-Encoding: identity\r\n").status, 200);
 }
 
 TEST_F(ServerAppTest, ReportsWhatThePageShows) {

@@ -307,9 +307,9 @@ void FakeEngine::Run(Job& job) {
     job.sink->OnUsage(usage());
     job.sink->OnError(Error(ErrorCode::kCancelled, "cancelled"));
   };
-  const double prefill_s = says("[[prefill]]") ? 60 : 0;
+  const double prefill_s = says("[[prefill]]") || says("[[stuck]]") ? 60 : 0;
   while (NowSeconds() - start_s < prefill_s) {
-    if (job.cancelled.load()) {
+    if (job.cancelled.load() && !says("[[stuck]]")) {
       return cancel();
     }
     DropCancelled();

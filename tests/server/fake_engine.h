@@ -9,6 +9,7 @@
 //   [[memory]]   no room for more context, after 3 tokens
 //   [[giveup]]   the tokenizer gives up
 //   [[long]]     does not end before max_tokens
+//   [[stuck]]    prefill takes a minute and cannot be cancelled
 #pragma once
 
 #include <atomic>

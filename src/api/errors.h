@@ -32,7 +32,9 @@ class RequestError : public std::runtime_error {
 
 // The rows of the contract's error table (openai-api.md section 7).
 ErrorInfo InvalidRequest(std::string message, std::string param = "");
-ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens);
+// `output_tokens`: as asked for, 0 if the request did not say; `param`: the prompt's field.
+ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens,
+                          std::string param);
 // The ceiling of memory ends a request: for its client, a smaller context. Not a 503, which clients
 // would send again for ever.
 ErrorInfo OutOfMemory(std::string message);

@@ -21,14 +21,14 @@ Json Event(const std::string& text) {
 }
 
 TEST(Errors, ContextOverflowReadsAsClientsMatchIt) {
-  const ErrorInfo info = ContextOverflow(100, 20, 90);
+  const ErrorInfo info = ContextOverflow(100, 20, 90, "messages");
   EXPECT_EQ(info.message,
             "This model's maximum context length is 100 tokens. However, you requested 20 output "
             "tokens and your prompt contains at least 90 input tokens.");
   EXPECT_EQ(info.code, "context_length_exceeded");
   const Json body = Json::parse(ErrorBody(info));
   EXPECT_EQ(body["error"]["type"], "invalid_request_error");
-  EXPECT_TRUE(body["error"]["param"].is_null());
+  EXPECT_EQ(body["error"]["param"], "messages");
 }
 
 TEST(Errors, UserErrorsAreNeverServerErrors) {

@@ -504,9 +504,12 @@ TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
   EXPECT_EQ(refused(ChatBody("hi", R"({"max_tokens":9223372036854775807})"))["code"],
             "context_length_exceeded");
   EXPECT_EQ(refused(ChatBody(std::string(5000, 'x')))["message"],
-            "This model's maximum context length is 4096 tokens. However, you requested 1 output "
+            "This model's maximum context length is 4096 tokens. However, you requested 0 output "
             "tokens and your prompt contains at least 5018 input tokens.");
   EXPECT_EQ(refused(ChatBody(std::string(5'000'000, 'x')))["code"], "context_length_exceeded");
+  EXPECT_EQ(refused(ChatBody(std::string(5000, 'x')))["param"], "messages");
+  const Json two = {{"prompt", Json::array({"a", std::string(5000, 'x')})}};
+  EXPECT_EQ(Call("POST", "/v1/completions", two.dump()).json()["error"]["param"], "prompt[1]");
   EXPECT_EQ(refused(ChatBody("[[raise]]"))["param"], "messages");
   EXPECT_EQ(refused(ChatBody("hi", R"({"logit_bias":{"260":1}})"))["param"], "logit_bias.260");
   EXPECT_EQ(refused(ChatBody("hi", R"({"stop_token_ids":[260]})"))["param"], "stop_token_ids[0]");
@@ -515,6 +518,54 @@ TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
   refused(std::string(1 << 20, '['));
   EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":[1,2,999]})").json()["error"]["param"],
             "prompt[2]");
+}
+
+// As the templates of Qwen3.5 iterate over the arguments.
+constexpr char kIteratingTemplate[] = R"({%- for m in messages %}<{{ m.role }}>{{ m.content }}
+{%- for call in m.tool_calls or [] %}[{{ call.function.name }}
+{%- for key, value in call.function.arguments|items %} {{ key }}={{ value }}{%- endfor %}]
+{%- endfor %}
+{%- endfor %})";
+
+TEST_F(ServerAppTest, BrokenArgumentsOfPastCallsAreRendered) {
+  Start(/*ready=*/false);
+  auto model = mach::testing::MakeFakeModel(fake_);
+  model->chat_template = text::ChatTemplate::Parse(kIteratingTemplate, "/home/me/t.jinja");
+  host_->SetReady(std::move(model));
+  const auto render = [this](const std::string& arguments) {
+    Json body = {{"max_tokens", 1}};
+    body["messages"] = Json::array(
+        {Json{{"role", "user"}, {"content", "go"}},
+         Json{{"role", "assistant"},
+              {"tool_calls",
+               Json::array({Json{{"function", {{"name", "f"}, {"arguments", arguments}}}},
+                            Json{{"function", {{"name", "g"}, {"arguments", R"({"a":1})"}}}}})}}});
+    const Reply reply = Call("POST", kChat, body.dump());
+    EXPECT_EQ(reply.status, 200) << arguments << reply.body;
+    const auto tokens = engine().last_request().prompt_tokens;
+    return std::string(tokens.begin(), tokens.end());
+  };
+  EXPECT_EQ(render(R"({"x":"y"})"), "<user>go<assistant>[f x=y][g a=1]");
+  for (const char* none : {"", " ", "null", "{}"}) {
+    EXPECT_EQ(render(none), "<user>go<assistant>[f][g a=1]") << none;
+  }
+  for (const char* text : {"{bad", "[1]", "5", "\"s\""}) {
+    EXPECT_EQ(render(text), std::string("<user>go<assistant>[f arguments=") + text + "][g a=1]");
+  }
+}
+
+TEST_F(ServerAppTest, TemplateErrorsDoNotShowThePath) {
+  Start(/*ready=*/false);
+  auto model = mach::testing::MakeFakeModel(fake_);
+  model->chat_template = text::ChatTemplate::Parse("\n{{ missing.x }}", "/home/me/t.jinja");
+  host_->SetReady(std::move(model));
+  ::testing::internal::CaptureStderr();
+  const Reply reply = Call("POST", kChat, ChatBody("hi"));
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_NE(reply.body.find("line 2"), std::string::npos) << reply.body;
+  EXPECT_EQ(reply.body.find("/home"), std::string::npos) << reply.body;
+  EXPECT_NE(log.find("template=/home/me/t.jinja"), std::string::npos) << log;
 }
 
 TEST_F(ServerAppTest, ModelsWithoutTemplateCannotChat) {

@@ -18,6 +18,7 @@ struct ErrorInfo {
   std::string param;      // path of the field, as "messages[0].role"; empty = null
   std::string code;       // empty = null
   int retry_after_s = 0;  // > 0: the response carries Retry-After
+  std::string cause;      // what the log has beyond the message; the client does not see it
 };
 
 class RequestError : public std::runtime_error {

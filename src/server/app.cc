@@ -270,7 +270,7 @@ void App::LogRefusal(const http::Request& request, int status, std::string_view 
                                   {"method", request.method.substr(0, 32)},
                                   {"path", request.path.substr(0, 200)},
                                   {"status", status}};
-  if (status == 500) {
+  if (!cause.empty()) {
     fields.emplace_back("error", cause);
   }
   Log(status == 500 ? LogLevel::kError : LogLevel::kInfo,
@@ -355,7 +355,9 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     GenerationOptions options;
     options.arrived_s = arrived_s;
     std::vector<engine::GenerationRequest> requests;
-    const auto take = [&options](const api::CommonFields& common) {
+    const engine::ServedModel& model = *host_.ready();
+    const auto take = [&options, &model](const api::CommonFields& common) {
+      options.hides_special = common.skip_special_tokens ? model.tokenizer.get() : nullptr;
       options.stream = common.stream;
       options.include_usage = common.include_usage;
       options.continuous_usage = common.continuous_usage;
@@ -372,7 +374,6 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
       take(request.common);
       requests = PrepareCompletion(request, host_);
     }
-    const engine::ServedModel& model = *host_.ready();
     options.meta.kind = kind;
     // The server's own request id where there is one; a client's may repeat.
     const http::Request& asked = exchange->request();
@@ -402,9 +403,10 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     std::make_shared<Generation>(exchange, std::move(options), std::move(hooks))
         ->Submit(*model.engine, std::move(requests));
   } catch (const api::RequestError& e) {
-    refuse(e.info(), e.info().message);
+    refuse(e.info(), e.info().cause);
   } catch (const Error& e) {
-    refuse(api::FromError(e), e.Describe());
+    const api::ErrorInfo info = api::FromError(e);
+    refuse(info, info.status == 500 ? e.Describe() : "");
   } catch (const std::bad_alloc& e) {
     refuse(api::Internal("Not enough memory for this request."), e.what());
   } catch (const std::exception& e) {

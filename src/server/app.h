@@ -68,8 +68,8 @@ class App {
   // What every whole response passes: the CORS headers are added and it is counted.
   http::Response Account(const http::Request& request, http::Response response);
   static void LogRefusal(const http::Request& request, int status, std::string_view cause);
-  // Sends what a handler answers. An error is logged; of a 500, which is no fault of the client's,
-  // with its cause.
+  // Sends what a handler answers. An error is logged, with its cause where that says more than the
+  // client is told or is no fault of the client's.
   void Reply(http::Exchange& exchange, http::Response response, std::string_view cause = "");
   void ReplyJson(http::Exchange& exchange, std::string body);
   void Options(const ExchangePtr& exchange, const http::Router::Match& match);

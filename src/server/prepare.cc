@@ -8,7 +8,6 @@
 
 #include "api/errors.h"
 #include "base/clock.h"
-#include "base/log.h"
 
 namespace mach::server {
 namespace {
@@ -171,9 +170,10 @@ std::string Render(const api::ChatRequest& request, const engine::ServedModel& m
     if (e.code() == ErrorCode::kInternal) {
       throw;
     }
-    LogInfo("the chat template refused the messages",
-            {{"template", chat_template.source_name()}, {"error", e.what()}});
-    Reject("The chat template refused the messages: " + e.Describe(), "messages");
+    api::ErrorInfo info =
+        api::InvalidRequest("The chat template refused the messages: " + e.Describe(), "messages");
+    info.cause = std::string(chat_template.source_name()) + ": " + e.Describe();
+    throw api::RequestError(std::move(info));
   }
 }
 

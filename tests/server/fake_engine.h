@@ -47,8 +47,7 @@ class FakeEngine : public engine::Engine {
   explicit FakeEngine(const FakeOptions& options);
   ~FakeEngine() override;
 
-  std::unique_ptr<engine::GenerationHandle> Submit(
-      engine::GenerationRequest request, std::shared_ptr<engine::GenerationSink> sink) override;
+  engine::GenerationHandles SubmitAll(std::vector<engine::Submission> submissions) override;
   engine::EngineStats Snapshot() const override;
   void Shutdown(double grace_s) override;
 

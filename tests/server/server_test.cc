@@ -565,7 +565,8 @@ TEST_F(ServerAppTest, TemplateErrorsDoNotShowThePath) {
   EXPECT_EQ(reply.status, 400);
   EXPECT_NE(reply.body.find("line 2"), std::string::npos) << reply.body;
   EXPECT_EQ(reply.body.find("/home"), std::string::npos) << reply.body;
-  EXPECT_NE(log.find("template=/home/me/t.jinja"), std::string::npos) << log;
+  EXPECT_NE(log.find(" status=400 error=\"/home/me/t.jinja: "), std::string::npos) << log;
+  EXPECT_EQ(log.find('\n'), log.size() - 1) << log;
 }
 
 TEST_F(ServerAppTest, ModelsWithoutTemplateCannotChat) {
@@ -605,11 +606,32 @@ TEST_F(ServerAppTest, FullQueueIs503) {
   EXPECT_EQ(reply.status, 503);
   EXPECT_EQ(reply.json()["error"]["code"], "server_busy");
   EXPECT_NE(reply.head.find("Retry-After"), std::string::npos);
-  // Half of the prompts being refused leaves none of them running.
-  clients.pop_back();
-  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
-  EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":["a","b"]})").status, 503);
-  EXPECT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
+}
+
+TEST_F(ServerAppTest, PromptsAreQueuedTogetherOrNotAtAll) {
+  fake_.max_queue = 3;
+  Start();
+  const auto send = [this](const char* prompts) {
+    return Call("POST", "/v1/completions",
+                std::string(R"({"max_tokens":2,"prompt":)") + prompts + "}");
+  };
+  EXPECT_EQ(send(R"(["a","b","c"])").status, 200);
+  const Reply never = send(R"(["a","b","c","d"])");
+  EXPECT_EQ(never.status, 400) << "trying again cannot help";
+  EXPECT_EQ(never.head.find("Retry-After"), std::string::npos);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
+    ASSERT_TRUE(WaitFor([&] {
+      const auto stats = engine().Snapshot();
+      return stats.requests_active == 1 && stats.requests_queued == i;
+    }));
+  }
+  const int64_t taken = engine().Snapshot().requests_total;
+  EXPECT_EQ(send(R"(["a","b"])").status, 503);
+  EXPECT_EQ(engine().Snapshot().requests_total, taken);
+  EXPECT_EQ(engine().Snapshot().requests_queued, 2);
 }
 
 TEST_F(ServerAppTest, HangingUpCancelsAtEveryStage) {
@@ -895,6 +917,33 @@ TEST_F(RequestLog, WhatIsTheClientsFaultIsNoError) {
   ExpectParts(log, {" info request id=", " status=400 ", " failed=true ",
                     "error=\"there is memory for 64 tokens", " info request refused id="});
   EXPECT_EQ(log.find("expert"), std::string::npos) << "a dense model";
+}
+
+TEST_F(RequestLog, WhatNeverRanIsNotCounted) {
+  fake_.max_queue = 1;
+  Start();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
+    ASSERT_TRUE(WaitFor([&] {
+      const auto stats = engine().Snapshot();
+      return stats.requests_active == 1 && stats.requests_queued == i;
+    }));
+  }
+  const std::string log = LogUntil("mach_generations_rejected_total 1",
+                                   [this] { Call("POST", kChat, ChatBody("hi")); });
+  ExpectParts(log, {" info request id=", " status=503 ", " cancelled=false failed=false "});
+  ExpectOneLine(log);
+  clients.clear();
+  const auto has = [this](const std::string& line) {
+    return Call("GET", "/metrics").body.find("\n" + line + "\n") != std::string::npos;
+  };
+  EXPECT_TRUE(WaitFor([&] { return has("mach_generations_cancelled_total 2"); }));
+  EXPECT_TRUE(has("mach_generations_failed_total 0"));
+  EXPECT_TRUE(has("mach_prompt_tokens_total 0"));
+  Call("POST", kChat, ChatBody("hi", R"({"max_tokens":2})"));
+  EXPECT_TRUE(WaitFor([&] { return has("mach_prompt_tokens_total 20"); }));
 }
 
 TEST_F(RequestLog, CancelledRequestsSayHowFarTheyCame) {

@@ -175,13 +175,7 @@ CommonFields ParseCommonFields(const Fields& fields, const RequestLimits& limits
   ParseSpeculation(fields);
   common.model = fields.String("model").value_or("");
   ParseStreaming(fields, common);
-  const int64_t n = fields.Integer("n", 1, INT32_MAX).value_or(1);
-  if (n > limits.max_choices) {
-    Reject("'n' is " + std::to_string(n) + "; this server allows at most " +
-               std::to_string(limits.max_choices) + ".",
-           "n");
-  }
-  common.n = static_cast<int32_t>(n);
+  common.n = static_cast<int32_t>(fields.Integer("n", 1, limits.max_choices).value_or(1));
   ParseSampling(fields, common.sampling);
   ParseStop(fields, limits, common.stop);
   common.receipt = fields.Bool("receipt").value_or(false);

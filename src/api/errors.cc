@@ -25,14 +25,15 @@ ErrorInfo InvalidRequest(std::string message, std::string param) {
   return Make(400, std::move(message), kInvalidRequestType, std::move(param), "");
 }
 
-ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens) {
+ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens,
+                          std::string param) {
   // OpenCode matches this sentence word for word and then compacts its history.
   return Make(400,
               "This model's maximum context length is " + std::to_string(max_context_tokens) +
                   " tokens. However, you requested " + std::to_string(output_tokens) +
                   " output tokens and your prompt contains at least " +
                   std::to_string(input_tokens) + " input tokens.",
-              kInvalidRequestType, "", "context_length_exceeded");
+              kInvalidRequestType, std::move(param), "context_length_exceeded");
 }
 
 ErrorInfo OutOfMemory(std::string message) {
@@ -42,6 +43,15 @@ ErrorInfo OutOfMemory(std::string message) {
 ErrorInfo InvalidApiKey() {
   return Make(401, "Missing or incorrect API key. Send it as 'Authorization: Bearer KEY'.",
               kInvalidRequestType, "", "invalid_api_key");
+}
+
+ErrorInfo Forbidden(std::string message) {
+  return Make(403, std::move(message), kInvalidRequestType, "", "");
+}
+
+ErrorInfo UnsupportedEncoding() {
+  return Make(415, "'Content-Encoding' is not supported: send the body uncompressed.",
+              kInvalidRequestType, "", "");
 }
 
 ErrorInfo ModelNotFound(std::string_view model) {

@@ -18,6 +18,7 @@ struct ErrorInfo {
   std::string param;      // path of the field, as "messages[0].role"; empty = null
   std::string code;       // empty = null
   int retry_after_s = 0;  // > 0: the response carries Retry-After
+  std::string cause;      // what the log has beyond the message; the client does not see it
 };
 
 class RequestError : public std::runtime_error {
@@ -32,11 +33,15 @@ class RequestError : public std::runtime_error {
 
 // The rows of the contract's error table (openai-api.md section 7).
 ErrorInfo InvalidRequest(std::string message, std::string param = "");
-ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens);
+// `output_tokens`: as asked for, 0 if the request did not say; `param`: the prompt's field.
+ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens,
+                          std::string param);
 // The ceiling of memory ends a request: for its client, a smaller context. Not a 503, which clients
 // would send again for ever.
 ErrorInfo OutOfMemory(std::string message);
 ErrorInfo InvalidApiKey();
+ErrorInfo Forbidden(std::string message);
+ErrorInfo UnsupportedEncoding();
 ErrorInfo ModelNotFound(std::string_view model);
 ErrorInfo UnknownRoute(std::string_view method, std::string_view path);
 ErrorInfo MethodNotAllowed(std::string_view method, std::string_view path);

@@ -1,6 +1,8 @@
 #include "api/fields.h"
 
+#include <array>
 #include <cmath>
+#include <cstdio>
 
 namespace mach::api {
 namespace {
@@ -9,7 +11,14 @@ std::string FormatBound(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) {
     return std::to_string(static_cast<int64_t>(value));
   }
-  return std::to_string(value);
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%g", value);
+  return text.data();
+}
+
+// An integer that no 64 bits hold is read as a float.
+bool IsHugeInteger(const Json& value) {
+  return value.is_number_float() && std::abs(value.get<double>()) >= 0x1p63;
 }
 
 }  // namespace
@@ -78,15 +87,18 @@ std::optional<int64_t> Fields::Integer(std::string_view key, int64_t min, int64_
   if (value == nullptr) {
     return std::nullopt;
   }
-  if (!value->is_number_integer()) {
+  const bool huge = IsHugeInteger(*value);
+  if (!value->is_number_integer() && !huge) {
     WrongType(key, "an integer", *value);
   }
-  const bool too_big =
-      value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  const int64_t number = too_big ? INT64_MAX : value->get<int64_t>();
+  const bool too_big = huge || (value->is_number_unsigned() &&
+                                value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
+  const int64_t number = too_big ? 0 : value->get<int64_t>();
   if (too_big || number < min || number > max) {
     std::string range = "at least " + std::to_string(min);
-    if (max != INT64_MAX) {
+    if (too_big && value->get<double>() > 0 && max == INT64_MAX) {
+      range = "at most " + std::to_string(max);
+    } else if (max != INT64_MAX) {
       range = min == INT64_MIN ? "at most " + std::to_string(max)
                                : "from " + std::to_string(min) + " to " + std::to_string(max);
     } else if (min == INT64_MIN) {
@@ -111,8 +123,8 @@ std::optional<float> Fields::Number(std::string_view key, double min, double max
   const bool above = exclusive_min ? number > min : number >= min;
   if (!above || !(number <= limit)) {
     std::string range = (exclusive_min ? "greater than " : "at least ") + FormatBound(min);
-    if (std::isfinite(max)) {
-      range += " and at most " + FormatBound(max);
+    if (std::isfinite(max) || number > limit) {
+      range += " and at most " + FormatBound(limit);
     }
     Reject("'" + Path(key) + "' must be " + range + ", not " + value->dump() + ".", Path(key));
   }

@@ -107,17 +107,71 @@ size_t SequenceLength(std::string_view text, size_t at) {
   return overlong || surrogate || beyond ? 0 : length;
 }
 
+// The value of the escape \uXXXX at `at`, -1 if there is none.
+int EscapedUnit(std::string_view text, size_t at) {
+  if (at + 6 > text.size() || text[at] != '\\' || text[at + 1] != 'u') {
+    return -1;
+  }
+  int unit = 0;
+  const char* const end = text.data() + at + 6;
+  const auto parsed = std::from_chars(text.data() + at + 2, end, unit, 16);
+  return parsed.ec == std::errc() && parsed.ptr == end ? unit : -1;
+}
+
+bool IsHighSurrogate(int unit) {
+  return unit >= 0xD800 && unit < 0xDC00;
+}
+
+bool IsLowSurrogate(int unit) {
+  return unit >= 0xDC00 && unit < 0xE000;
+}
+
+// Escaped halves of characters become U+FFFD, escaped too, so that nothing moves. JavaScript writes
+// them where it cuts a string between the halves.
+std::string MendSurrogates(std::string_view text) {
+  std::string out(text);
+  for (size_t i = text.find('\\'); i < text.size(); i = text.find('\\', i)) {
+    const int unit = EscapedUnit(text, i);
+    if (IsHighSurrogate(unit) && IsLowSurrogate(EscapedUnit(text, i + 6))) {
+      i += 12;
+    } else if (IsHighSurrogate(unit) || IsLowSurrogate(unit)) {
+      out.replace(i, 6, "\\ufffd");
+      i += 6;
+    } else {
+      i += 2;
+    }
+  }
+  return out;
+}
+
+std::string SyntaxMessage(size_t byte, std::string_view text) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return "The request body is empty.";
+  }
+  const std::string size = std::to_string(text.size());
+  return byte > text.size()
+             ? "The request body is not valid JSON: it ends too early, after " + size + " bytes."
+             : "The request body is not valid JSON in UTF-8: error at byte " +
+                   std::to_string(byte) + " of " + size + ".";
+}
+
 }  // namespace
 
 nlohmann::ordered_json ParseJson(std::string_view text, const JsonLimits& limits) {
   CheckLimits(text, limits);
   try {
-    return nlohmann::ordered_json::parse(text);
+    try {
+      return nlohmann::ordered_json::parse(text);
+    } catch (const nlohmann::ordered_json::parse_error&) {
+      const std::string mended = MendSurrogates(text);
+      if (mended == text) {
+        throw;
+      }
+      return nlohmann::ordered_json::parse(mended);
+    }
   } catch (const nlohmann::ordered_json::parse_error& e) {
     // The library's message quotes the text around the error, which may be megabytes long.
-    throw RequestError(
-        InvalidRequest("The request body is not valid JSON in UTF-8: error at byte " +
-                       std::to_string(e.byte) + " of " + std::to_string(text.size()) + "."));
+    throw RequestError(InvalidRequest(SyntaxMessage(e.byte, text)));
   } catch (const nlohmann::ordered_json::exception&) {
     throw RequestError(
         InvalidRequest("The request body is not valid JSON: a number is out of range."));

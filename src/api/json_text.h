@@ -17,8 +17,9 @@ struct JsonLimits {
   size_t max_keys = 4096;         // members of one object; look-ups are linear
 };
 
-// Parses one JSON document; key order is kept. Throws RequestError 400 if the text is not JSON, not
-// UTF-8 or passes a limit; the message gives the byte offset, never the document itself.
+// Parses one JSON document; key order is kept, escaped lone surrogates are read as U+FFFD. Throws
+// RequestError 400 if the text is not JSON, not UTF-8 or passes a limit; the message gives the byte
+// offset, never the document itself.
 nlohmann::ordered_json ParseJson(std::string_view text, const JsonLimits& limits = {});
 
 // Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD; all

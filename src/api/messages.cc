@@ -71,8 +71,8 @@ std::string ReadContent(const Json& message, const std::string& path) {
   return joined;
 }
 
-// Templates iterate over the arguments of past calls, so they must be objects; text that is no JSON
-// object is rendered as it came.
+// Templates iterate over the arguments of past calls, so they are objects where they can be; text
+// that is no JSON object stays as it came.
 Json ReadArguments(const Json& function, const std::string& path) {
   const auto it = function.find("arguments");
   if (it == function.end() || it->is_null()) {
@@ -85,12 +85,12 @@ Json ReadArguments(const Json& function, const std::string& path) {
     Reject("'" + path + ".arguments' must be a string of JSON.", path + ".arguments");
   }
   const auto& text = it->get_ref<const std::string&>();
-  if (text.empty()) {
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) {
     return Json::object();
   }
   try {
     Json parsed = ParseJson(text);
-    return parsed.is_object() ? parsed : *it;
+    return parsed.is_object() ? parsed : parsed.is_null() ? Json::object() : *it;
   } catch (const RequestError&) {
     return *it;
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "api/json_text.h"
+#include "text/unicode.h"
 
 namespace mach::api {
 namespace {
@@ -98,6 +99,43 @@ int64_t CountCharacters(std::string_view utf8) {
                        [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; });
 }
 
+// A token as text; as OpenAI has it where it is only part of a character: "bytes:\\xf0\\x9f".
+std::string LegacyToken(std::string_view bytes) {
+  if (text::ValidUtf8Prefix(bytes) == bytes.size()) {
+    return std::string(bytes);
+  }
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out = "bytes:";
+  for (const char c : bytes) {
+    const auto byte = static_cast<uint8_t>(c);
+    out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+  }
+  return out;
+}
+
+// An object, so tokens of the same text share an entry, the likeliest's. The sampled token is in it
+// even where it is not among the likeliest.
+void AppendLegacyTop(std::string& out, std::span<const AlternativeView> top,
+                     const AlternativeView& sampled) {
+  std::vector<std::string> names;
+  out += '{';
+  const auto add = [&](std::string name, float logprob) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) {
+      return;
+    }
+    out += names.empty() ? "" : ",";
+    AppendJsonString(out, name);
+    out += ':';
+    AppendLogprob(out, logprob);
+    names.push_back(std::move(name));
+  };
+  for (const AlternativeView& alternative : top) {
+    add(LegacyToken(alternative.bytes), alternative.logprob);
+  }
+  add(std::string(sampled.bytes), sampled.logprob);
+  out += '}';
+}
+
 void AppendMeta(std::string& out, const ResponseMeta& meta, std::string_view object) {
   out += "{\"id\":";
   AppendJsonString(out, meta.id);
@@ -111,7 +149,8 @@ void AppendMeta(std::string& out, const ResponseMeta& meta, std::string_view obj
 
 }  // namespace
 
-void LogprobText::Add(std::string_view bytes, float logprob, std::span<const AlternativeView> top) {
+void LogprobText::Add(std::string_view bytes, float logprob, std::span<const AlternativeView> top,
+                      bool shown) {
   const char* separator = tokens_.empty() ? "" : ",";
   tokens_ += separator;
   if (kind_ == ResponseKind::kChat) {
@@ -125,21 +164,15 @@ void LogprobText::Add(std::string_view bytes, float logprob, std::span<const Alt
     tokens_ += "]}";
     return;
   }
-  AppendJsonString(tokens_, bytes);
+  const std::string name = LegacyToken(bytes);
+  AppendJsonString(tokens_, name);
   logprobs_ += separator;
   AppendLogprob(logprobs_, logprob);
   offsets_ += separator;
   AppendInt(offsets_, offset_chars_);
-  offset_chars_ += CountCharacters(bytes);
+  offset_chars_ += shown ? CountCharacters(bytes) : 0;
   tops_ += separator;
-  tops_ += '{';
-  for (size_t i = 0; i < top.size(); ++i) {
-    tops_ += i > 0 ? "," : "";
-    AppendJsonString(tops_, top[i].bytes);
-    tops_ += ':';
-    AppendLogprob(tops_, top[i].logprob);
-  }
-  tops_ += '}';
+  AppendLegacyTop(tops_, top, {name, logprob});
 }
 
 std::string LogprobText::Take() {

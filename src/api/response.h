@@ -60,7 +60,9 @@ class LogprobText {
  public:
   explicit LogprobText(ResponseKind kind) : kind_(kind) {}
 
-  void Add(std::string_view bytes, float logprob, std::span<const AlternativeView> top);
+  // `shown` is false for a token that the text leaves out: a hidden special one.
+  void Add(std::string_view bytes, float logprob, std::span<const AlternativeView> top,
+           bool shown = true);
   bool empty() const { return tokens_.empty(); }
   // The object for all tokens since the last call. Legacy text offsets go on counting.
   std::string Take();

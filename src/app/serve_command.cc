@@ -114,6 +114,11 @@ Command AddServe(CLI::App& root) {
       ->group(network);
   app->add_option("--api-key", options.app.api_key,
                   "Key that /v1 requests must carry (default: none is checked)")
+      ->envname("MACH_API_KEY")
+      // An unset variable of a script must not turn the check off.
+      ->check([](const std::string& key) {
+        return key.empty() ? std::string("it is empty; leave it out to serve without a key") : "";
+      })
       ->group(network);
   app->add_option("--cors-origin", options.app.cors_origins,
                   "Web origin that browsers may call from, beside this machine's; * = any")

@@ -1,6 +1,7 @@
 // Structured logging to stderr: a message and key=value fields, as text or as JSON lines.
-// Thread-safe; each call writes one whole line. stdout belongs to results (start-up signals,
-// generated text, tables), never to the log.
+// Thread-safe; each call writes one whole line, and none waits for whoever reads stderr: lines that
+// a full pipe does not take are dropped and counted in a later one. stdout belongs to results
+// (start-up signals, generated text, tables), never to the log.
 #pragma once
 
 #include <concepts>

@@ -135,6 +135,13 @@ class GenerationHandle {
   virtual void Cancel() = 0;
 };
 
+using GenerationHandles = std::vector<std::unique_ptr<GenerationHandle>>;
+
+struct Submission {
+  GenerationRequest request;
+  std::shared_ptr<GenerationSink> sink;
+};
+
 struct EngineStats {
   int64_t requests_total = 0;
   int64_t requests_active = 0;
@@ -158,11 +165,17 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  // Queues the request. Throws kUnavailable if the queue is full or the engine is stopping,
-  // kInvalidArgument if the request cannot be run. The sink outlives the last event; events may
-  // begin before Submit returns.
-  virtual std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
-                                                   std::shared_ptr<GenerationSink> sink) = 0;
+  // Queues all requests or none. Throws kUnavailable if the queue has no room for them now or the
+  // engine is stopping, kInvalidArgument if it never has, or one of them cannot be run. A sink
+  // outlives its last event; events may begin before this returns.
+  virtual GenerationHandles SubmitAll(std::vector<Submission> submissions) = 0;
+
+  std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
+                                           std::shared_ptr<GenerationSink> sink) {
+    std::vector<Submission> one;
+    one.push_back({std::move(request), std::move(sink)});
+    return std::move(SubmitAll(std::move(one)).front());
+  }
 
   // Answers at once during a generation.
   virtual EngineStats Snapshot() const = 0;

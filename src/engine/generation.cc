@@ -1,13 +1,30 @@
 #include "engine/generation.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
+
+#include "text/unicode.h"
 
 namespace mach::engine {
 namespace {
 
 bool Contains(const std::vector<int32_t>& tokens, int32_t token) {
   return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
+bool EndsInsideCharacter(std::string_view bytes) {
+  while (true) {
+    bytes.remove_prefix(text::ValidUtf8Prefix(bytes));
+    if (bytes.empty()) {
+      return false;
+    }
+    const text::BrokenUtf8 broken = text::ClassifyBrokenUtf8(bytes);
+    if (broken.incomplete) {
+      return true;
+    }
+    bytes.remove_prefix(broken.size);
+  }
 }
 
 }  // namespace
@@ -56,11 +73,17 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
   const uint64_t begin = text_.decoded_bytes();
   std::string text = text_.Push(token, tokens_ > request_.stop.min_tokens);
   if (request_.logprobs) {
+    if (text_.decoded_bytes() > begin) {
+      CloseWaiting();
+    }
     Waiting waiting{.token = {}, .begin_byte = begin, .end_byte = text_.decoded_bytes()};
     std::vector<decode::TokenLogprob> top;
     waiting.token.token = token;
     waiting.token.logprob = decode::Logprob(untouched_, token, request_.top_logprobs, &top).logprob;
     waiting.token.bytes = tokenizer_.TokenBytes(token);
+    if (EndsInsideCharacter(waiting.token.bytes)) {
+      waiting.end_byte = kOpen;
+    }
     for (const decode::TokenLogprob& entry : top) {
       waiting.token.top.push_back({entry.token, entry.logprob, tokenizer_.TokenBytes(entry.token)});
     }
@@ -101,6 +124,12 @@ void Generation::Emit(std::string text, GenerationSink& sink) {
   }
 }
 
+void Generation::CloseWaiting() {
+  for (Waiting& waiting : waiting_) {
+    waiting.end_byte = std::min(waiting.end_byte, text_.decoded_bytes());
+  }
+}
+
 const std::string* Generation::StopStringOf(int32_t token) const {
   for (const auto& [stop_token, text] : request_.stop.string_tokens) {
     if (stop_token == token) {
@@ -112,6 +141,7 @@ const std::string* Generation::StopStringOf(int32_t token) const {
 
 void Generation::End(Finish finish, GenerationSink& sink, const std::string& last) {
   std::string rest = text_.Finish();
+  CloseWaiting();
   if (text_.stop() && finish.reason == FinishReason::kLength) {
     finish.reason = FinishReason::kStop;
     finish.stop = *text_.stop();

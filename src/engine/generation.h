@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,14 +27,18 @@ class Generation {
   std::optional<int32_t> Step(std::span<float> logits, GenerationSink& sink);
 
  private:
+  static constexpr uint64_t kOpen = std::numeric_limits<uint64_t>::max();
+
   // A generated token waiting for its text to be shown.
   struct Waiting {
     GeneratedToken token;
     uint64_t begin_byte;
-    uint64_t end_byte;
+    uint64_t end_byte;  // kOpen while the character that it begins is incomplete
   };
 
   void Emit(std::string text, GenerationSink& sink);
+  // All that was decoded up to here is whole characters.
+  void CloseWaiting();
   // The stop string that `token` stands for; null if none.
   const std::string* StopStringOf(int32_t token) const;
   // `last` is shown after what is held back.

@@ -38,9 +38,12 @@ class RecentRate {
   double TokensPerSecond() const {
     int64_t tokens = 0;
     double seconds = 0;
+    const double oldest_s = NowSeconds() - kRecentWindowSeconds;
     for (const Entry& entry : entries_) {
-      tokens += entry.tokens;
-      seconds += entry.seconds;
+      if (entry.at_s >= oldest_s) {
+        tokens += entry.tokens;
+        seconds += entry.seconds;
+      }
     }
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   }
@@ -88,27 +91,40 @@ class LocalEngine final : public Engine {
     thread_.join();
   }
 
-  std::unique_ptr<GenerationHandle> Submit(GenerationRequest request,
-                                           std::shared_ptr<GenerationSink> sink) override {
-    Validate(request);
-    auto job = std::make_shared<Job>();
-    job->request = std::move(request);
-    job->sink = std::move(sink);
+  GenerationHandles SubmitAll(std::vector<Submission> submissions) override {
+    const auto room = static_cast<size_t>(options_.max_queue);
+    if (submissions.size() > room) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  std::to_string(submissions.size()) +
+                      " prompts are more than this server queues (" + std::to_string(room) + ")",
+                  "send them as several requests, or raise the server's --max-queue");
+    }
+    std::vector<std::shared_ptr<Job>> jobs;
+    for (Submission& submission : submissions) {
+      Validate(submission.request);
+      jobs.push_back(std::make_shared<Job>());
+      jobs.back()->request = std::move(submission.request);
+      jobs.back()->sink = std::move(submission.sink);
+    }
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) {
         throw Error(ErrorCode::kUnavailable, "the server is shutting down");
       }
-      if (queue_.size() >= static_cast<size_t>(options_.max_queue)) {
+      if (jobs.size() > room - std::min(room, queue_.size())) {
         throw Error(ErrorCode::kUnavailable,
                     "the queue is full: " + std::to_string(queue_.size()) + " requests are waiting",
                     "try again later");
       }
-      ++stats_.requests_total;
-      queue_.push_back(job);
+      stats_.requests_total += static_cast<int64_t>(jobs.size());
+      queue_.insert(queue_.end(), jobs.begin(), jobs.end());
     }
     wake_.notify_all();
-    return std::make_unique<Handle>(*this, std::move(job));
+    GenerationHandles handles;
+    for (auto& job : jobs) {
+      handles.push_back(std::make_unique<Handle>(*this, std::move(job)));
+    }
+    return handles;
   }
 
   EngineStats Snapshot() const override {

@@ -1,7 +1,9 @@
 #include "http/message.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <ctime>
 
 namespace mach::http {
 namespace {
@@ -16,6 +18,16 @@ int HexValue(char c) {
   }
   const char lower = Lower(c);
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// Now, as HTTP writes it. The C locale's names are English.
+std::string HttpDate() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::array<char, 40> text{};
+  const size_t length = std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  return {text.data(), length};
 }
 
 }  // namespace
@@ -39,6 +51,8 @@ std::string_view ReasonPhrase(int status) {
       return "Bad Request";
     case 401:
       return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:
@@ -47,6 +61,8 @@ std::string_view ReasonPhrase(int status) {
       return "Request Timeout";
     case 413:
       return "Payload Too Large";
+    case 415:
+      return "Unsupported Media Type";
     case 431:
       return "Request Header Fields Too Large";
     case 500:
@@ -92,6 +108,7 @@ std::string FormatHead(const Response& response, std::string_view framing,
     out += value;
     out += "\r\n";
   };
+  line("Date", HttpDate());
   if (!response.content_type.empty()) {
     line("Content-Type", response.content_type);
   }

@@ -33,11 +33,34 @@ std::string_view View(boost::beast::string_view text) {
   return {text.data(), text.size()};
 }
 
+// What the parser lets pass and a server must not (RFC 9112, 3.2 and 6.3); empty if nothing is
+// wrong. A body whose end the two sides see in different places would be run as requests.
+template <typename Head>
+std::string FindFault(const Head& head) {
+  const bool http10 = head.version() < 11;
+  const auto codings = head.count(beast::http::field::transfer_encoding);
+  if (codings > 0 && http10) {
+    return "HTTP/1.0 has no Transfer-Encoding.";
+  }
+  if (codings > 1 ||
+      (codings == 1 &&
+       !EqualsIgnoreCase(View(head[beast::http::field::transfer_encoding]), "chunked"))) {
+    return "Transfer-Encoding must be 'chunked' alone.";
+  }
+  const auto hosts = head.count(beast::http::field::host);
+  if (hosts > 1) {
+    return "It has more than one Host.";
+  }
+  return hosts == 0 && !http10 ? "It has no Host." : "";
+}
+
 }  // namespace
 
 struct RequestReader::State {
   beast::http::request_parser<beast::http::string_body> parser;
+  bool head_checked = false;
   bool head_reported = false;
+  std::string fault;
 };
 
 RequestReader::RequestReader(size_t max_head_bytes, uint64_t max_body_bytes)
@@ -67,6 +90,14 @@ size_t RequestReader::Feed(std::string_view data, Status* status) {
                                                        : Status::kBad;
       return consumed;
     }
+    if (parser.is_header_done() && !state_->head_checked) {
+      state_->head_checked = true;
+      state_->fault = FindFault(parser.get());
+      if (!state_->fault.empty()) {
+        *status = Status::kBad;
+        return consumed;
+      }
+    }
     if (parser.is_done()) {
       *status = Status::kDone;
       return consumed;
@@ -90,7 +121,12 @@ bool RequestReader::head_done() const {
 
 bool RequestReader::expects_continue() const {
   const auto& head = state_->parser.get();
-  return EqualsIgnoreCase(View(head[beast::http::field::expect]), "100-continue");
+  return head.version() >= 11 &&
+         EqualsIgnoreCase(View(head[beast::http::field::expect]), "100-continue");
+}
+
+std::string RequestReader::fault() const {
+  return "The request is not valid HTTP/1.1." + (state_->fault.empty() ? "" : " " + state_->fault);
 }
 
 std::optional<uint64_t> RequestReader::content_length() const {

@@ -20,7 +20,7 @@ class RequestReader {
     kNeedMore,  // feed again with the unconsumed rest and more bytes
     kHeadDone,  // reported once, before any body byte is consumed, if there is a body
     kDone,      // TakeRequest may be called
-    kBad,       // not HTTP/1.x
+    kBad,       // not HTTP/1.x; fault() says why
     kHeadTooLarge,
     kBodyTooLarge,  // announced or sent
   };
@@ -40,7 +40,10 @@ class RequestReader {
   std::optional<uint64_t> content_length() const;
   size_t body_bytes_read() const;
 
-  // The head alone (body empty), once the head is done.
+  // For the client, after kBad.
+  std::string fault() const;
+
+  // The head alone (body empty); before it is done, as much of it as was read.
   Request Head() const;
   // Head and body, after kDone; call once.
   Request TakeRequest();

@@ -34,10 +34,11 @@ struct ServerOptions {
   double ping_interval_s = 10;  // of silence in an event stream
   double linger_s = 5;          // reading on after refusing a body, so that the refusal arrives
 
-  // The body of an error that the HTTP layer itself answers with.
-  std::function<Response(int status, std::string_view message)> make_error;
+  // The response of an error that the HTTP layer itself answers with. `head` is as much of the
+  // request as was read; its id is there in any case.
+  std::function<Response(const Request& head, int status, std::string_view message)> make_error;
   // Looks at a head whose body has not been sent yet (Expect: 100-continue, or a large one). A
-  // response refuses it without reading the body.
+  // response refuses it without reading the body; the handler is not asked then.
   std::function<std::optional<Response>(const Request& head)> check_head;
 };
 

@@ -285,35 +285,34 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
           deadline_s_ = kNever;
           *request = reader.TakeRequest();
           if (refuse_) {
-            co_await Refuse(options.make_error(503, "Too many connections."), request);
+            co_await Refuse(503, "Too many connections.", *request);
             co_return Outcome::kRefused;
           }
           co_return Outcome::kRequest;
         case Reader::Status::kBad:
-          co_await Refuse(options.make_error(400, "The request is not valid HTTP/1.1."), nullptr);
+          co_await Refuse(400, reader.fault(), reader.Head());
           co_return Outcome::kRefused;
         case Reader::Status::kHeadTooLarge:
-          co_await Refuse(options.make_error(431, "The request's headers are too large."), nullptr);
+          co_await Refuse(431, "The request's headers are too large.", reader.Head());
           co_return Outcome::kRefused;
-        case Reader::Status::kBodyTooLarge: {
-          co_await Refuse(
-              options.make_error(413, "The request body is larger than " +
-                                          std::to_string(options.max_body_bytes) + " bytes."),
-              nullptr);
+        case Reader::Status::kBodyTooLarge:
+          co_await Refuse(413,
+                          "The request body is larger than " +
+                              std::to_string(options.max_body_bytes) + " bytes.",
+                          reader.Head());
           co_return Outcome::kRefused;
-        }
         case Reader::Status::kHeadDone: {
           phase_ = Phase::kBody;
           body_start_s = NowSeconds();
           const Request head = reader.Head();
           const bool small = reader.content_length().value_or(UINT64_MAX) <= kSmallBodyBytes;
           if (refuse_) {
-            co_await Refuse(options.make_error(503, "Too many connections."), &head);
+            co_await Refuse(503, "Too many connections.", head);
             co_return Outcome::kRefused;
           }
           if ((reader.expects_continue() || !small) && options.check_head) {
             if (auto refusal = options.check_head(head)) {
-              co_await Refuse(std::move(*refusal), &head);
+              co_await SendRefusal(std::move(*refusal), head);
               co_return Outcome::kRefused;
             }
           }
@@ -329,14 +328,14 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
       }
       if (in_.size() > options.max_head_bytes + shared_.scratch.size()) {
         // The parser holds back only heads and chunk headers.
-        co_await Refuse(options.make_error(400, "The request is not valid HTTP/1.1."), nullptr);
+        co_await Refuse(400, reader.fault(), reader.Head());
         co_return Outcome::kRefused;
       }
       if (phase_ == Phase::kBody) {
         deadline_s_ = body_start_s + options.body_timeout_s +
                       static_cast<double>(reader.body_bytes_read()) / options.min_body_rate_bytes_s;
         if (shared_.body_bytes > options.max_bodies_bytes) {
-          co_await Refuse(options.make_error(503, "Too many large requests at once."), nullptr);
+          co_await Refuse(503, "Too many large requests at once.", reader.Head());
           co_return Outcome::kRefused;
         }
       }
@@ -346,7 +345,7 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
     }
     if (timed_out_) {
       if (phase_ != Phase::kIdle) {
-        co_await Refuse(options.make_error(408, "The request did not arrive in time."), nullptr);
+        co_await Refuse(408, "The request did not arrive in time.", reader.Head());
       }
       co_return Outcome::kRefused;
     }
@@ -384,11 +383,15 @@ asio::awaitable<void> Session::Answer(Request request) {
   }
 }
 
-asio::awaitable<void> Session::Refuse(Response response, const Request* head) {
+asio::awaitable<void> Session::Refuse(int status, std::string message, Request head) {
+  co_await SendRefusal(shared_.options.make_error(head, status, message), head);
+}
+
+asio::awaitable<void> Session::SendRefusal(Response response, const Request& head) {
   response.close = true;
   std::string text = FormatHead(response, "Content-Length: " + std::to_string(response.body.size()),
-                                head != nullptr ? head->id : NewRequestId(), /*keep_alive=*/false);
-  if (head == nullptr || head->method != "HEAD") {
+                                head.id, /*keep_alive=*/false);
+  if (head.method != "HEAD") {
     text += response.body;
   }
   deadline_s_ = kNever;

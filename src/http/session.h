@@ -59,7 +59,8 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<void> Run();
   boost::asio::awaitable<Outcome> ReadRequest(Request* request);
   boost::asio::awaitable<void> Answer(Request request);
-  boost::asio::awaitable<void> Refuse(Response response, const Request* head);
+  boost::asio::awaitable<void> Refuse(int status, std::string message, Request head);
+  boost::asio::awaitable<void> SendRefusal(Response response, const Request& head);
   boost::asio::awaitable<void> Linger();
   boost::asio::awaitable<void> WriteAll();
   boost::asio::awaitable<void> WaitForWake();

@@ -37,18 +37,29 @@ bool AsksForDetail(std::string_view query) {
   return false;
 }
 
-// Pages served from this machine may talk to the server; others only if the user named them.
-bool IsLocalOrigin(std::string_view origin) {
+// HOST of HOST, HOST:PORT and [HOST]:PORT, the last with its brackets.
+std::string_view WithoutPort(std::string_view authority) {
+  const size_t colon = authority.rfind(':');
+  const bool port =
+      colon != std::string_view::npos && authority.find(']', colon) == std::string_view::npos;
+  return port ? authority.substr(0, colon) : authority;
+}
+
+// Empty if it has none, as "null" has.
+std::string_view HostOfOrigin(std::string_view origin) {
   const size_t scheme = origin.find("://");
-  if (scheme == std::string_view::npos) {
-    return false;
-  }
-  std::string_view host = origin.substr(scheme + 3);
-  const size_t colon = host.rfind(':');
-  if (colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos) {
-    host = host.substr(0, colon);
-  }
-  return host == "localhost" || host == "127.0.0.1" || host == "[::1]";
+  return scheme == std::string_view::npos ? "" : WithoutPort(origin.substr(scheme + 3));
+}
+
+bool IsLoopbackV4(std::string_view host) {
+  return host.substr(0, 4) == "127." &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+// Names that no other machine can have.
+bool IsThisMachine(std::string_view host) {
+  return http::EqualsIgnoreCase(host, "localhost") || IsLoopbackV4(host) || host == "[::1]" ||
+         host == "::1";
 }
 
 }  // namespace
@@ -143,8 +154,36 @@ bool App::KeyMatches(const http::Request& request) const {
   return EqualsConstantTime(request.Header("x-api-key"), options_.api_key);
 }
 
+std::optional<api::ErrorInfo> App::CheckSender(const http::Request& head) const {
+  const std::string_view host = WithoutPort(head.Header("host"));
+  // HTTP/1.0 may have none; no browser speaks it.
+  if (IsThisMachine(options_.host) && !host.empty() && !IsThisMachine(host) && !OriginNames(host)) {
+    return api::Forbidden("This server is for this machine only, and the request is for '" +
+                          std::string(host.substr(0, 200)) +
+                          "'. Start it with another --host, or, behind a proxy of that name, with "
+                          "--cors-origin http://NAME.");
+  }
+  if (IsV1(head.path) && head.method != "OPTIONS" && !head.Header("origin").empty() &&
+      AllowedOrigin(head).empty()) {
+    return api::Forbidden("Pages of '" + std::string(head.Header("origin").substr(0, 200)) +
+                          "' may not call this server. Start it with --cors-origin to let them.");
+  }
+  return std::nullopt;
+}
+
 std::optional<http::Response> App::CheckHead(const http::Request& head) const {
+  if (const auto refusal = CheckSender(head)) {
+    return ErrorResponse(*refusal);
+  }
   const http::Router::Match match = router_.Find(head.method, head.path);
+  if (head.method == "OPTIONS" && !match.label.empty()) {
+    return std::nullopt;
+  }
+  if (IsV1(head.path) && !KeyMatches(head)) {
+    http::Response response = ErrorResponse(api::InvalidApiKey());
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return response;
+  }
   if (match.label.empty()) {
     return ErrorResponse(api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
   }
@@ -154,15 +193,11 @@ std::optional<http::Response> App::CheckHead(const http::Request& head) const {
     response.headers.emplace_back("Allow", match.allowed);
     return response;
   }
-  if (!IsV1(head.path)) {
-    return std::nullopt;
+  const std::string_view encoding = head.Header("content-encoding");
+  if (!encoding.empty() && !http::EqualsIgnoreCase(encoding, "identity")) {
+    return ErrorResponse(api::UnsupportedEncoding());
   }
-  if (!KeyMatches(head)) {
-    http::Response response = ErrorResponse(api::InvalidApiKey());
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
-    return response;
-  }
-  if (host_.ready() == nullptr) {
+  if (IsV1(head.path) && host_.ready() == nullptr) {
     http::Response response = ErrorResponse(api::ModelLoading(""));
     response.body = LoadingErrorJson(host_.progress());
     return response;
@@ -172,13 +207,13 @@ std::optional<http::Response> App::CheckHead(const http::Request& head) const {
 
 void App::Handle(const ExchangePtr& exchange) {
   const http::Request& request = exchange->request();
-  const http::Router::Match match = router_.Find(request.method, request.path);
-  if (request.method == "OPTIONS" && !match.label.empty()) {
-    Options(exchange, match);
-    return;
-  }
   if (auto refusal = CheckHead(request)) {
     Reply(*exchange, std::move(*refusal));
+    return;
+  }
+  const http::Router::Match match = router_.Find(request.method, request.path);
+  if (request.method == "OPTIONS") {
+    Options(exchange, match);
     return;
   }
   try {
@@ -194,10 +229,17 @@ std::string App::AllowedOrigin(const http::Request& request) const {
     return "";
   }
   const auto& named = options_.cors_origins;
-  const bool allowed = IsLocalOrigin(origin) ||
+  const bool allowed = IsThisMachine(HostOfOrigin(origin)) ||
                        std::find(named.begin(), named.end(), "*") != named.end() ||
                        std::find(named.begin(), named.end(), origin) != named.end();
   return allowed ? std::string(origin) : "";
+}
+
+bool App::OriginNames(std::string_view host) const {
+  const auto& named = options_.cors_origins;
+  return std::any_of(named.begin(), named.end(), [host](std::string_view origin) {
+    return origin == "*" || http::EqualsIgnoreCase(HostOfOrigin(origin), host);
+  });
 }
 
 void App::AddCors(const http::Request& request, http::Response& response) const {
@@ -223,29 +265,30 @@ void App::Options(const ExchangePtr& exchange, const http::Router::Match& match)
   Reply(*exchange, std::move(response));
 }
 
-void App::Reply(http::Exchange& exchange, http::Response response, std::string_view cause) {
-  if (response.status >= 400) {
-    const http::Request& request = exchange.request();
-    std::vector<LogField> fields = {{"id", request.id},
-                                    {"method", request.method.substr(0, 32)},
-                                    {"path", request.path.substr(0, 200)},
-                                    {"status", response.status}};
-    if (response.status == 500) {
-      fields.emplace_back("error", cause);
-      Log(LogLevel::kError, "request failed", fields);
-    } else {
-      Log(LogLevel::kInfo, "request refused", fields);
-    }
+void App::LogRefusal(const http::Request& request, int status, std::string_view cause) {
+  std::vector<LogField> fields = {{"id", request.id},
+                                  {"method", request.method.substr(0, 32)},
+                                  {"path", request.path.substr(0, 200)},
+                                  {"status", status}};
+  if (!cause.empty()) {
+    fields.emplace_back("error", cause);
   }
-  Send(exchange, std::move(response));
+  Log(status == 500 ? LogLevel::kError : LogLevel::kInfo,
+      status == 500 ? "request failed" : "request refused", fields);
 }
 
-void App::Send(http::Exchange& exchange, http::Response response) {
-  const http::Request& request = exchange.request();
+http::Response App::Account(const http::Request& request, http::Response response) {
   AddCors(request, response);
   const auto label = router_.Find(request.method, request.path).label;
   metrics_.CountResponse(label.empty() ? "other" : label, response.status);
-  exchange.Respond(std::move(response));
+  return response;
+}
+
+void App::Reply(http::Exchange& exchange, http::Response response, std::string_view cause) {
+  if (response.status >= 400) {
+    LogRefusal(exchange.request(), response.status, cause);
+  }
+  exchange.Respond(Account(exchange.request(), std::move(response)));
 }
 
 void App::ReplyJson(http::Exchange& exchange, std::string body) {
@@ -264,11 +307,21 @@ http::Response App::ErrorResponse(const api::ErrorInfo& info) {
   return response;
 }
 
-http::Response App::MakeHttpError(int status, std::string_view message) {
+http::Response App::HttpError(const http::Request& head, int status, std::string_view message) {
   api::ErrorInfo info = status >= 500 ? api::ServerBusy(std::string(message))
                                       : api::InvalidRequest(std::string(message));
   info.status = status;
-  return ErrorResponse(info);
+  LogRefusal(head, status, "");
+  return Account(head, ErrorResponse(info));
+}
+
+std::optional<http::Response> App::RefuseHead(const http::Request& head) {
+  auto refusal = CheckHead(head);
+  if (!refusal) {
+    return std::nullopt;
+  }
+  LogRefusal(head, refusal->status, "");
+  return Account(head, std::move(*refusal));
 }
 
 // --- generation --------------------------------------------------------------------------------
@@ -302,7 +355,9 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     GenerationOptions options;
     options.arrived_s = arrived_s;
     std::vector<engine::GenerationRequest> requests;
-    const auto take = [&options](const api::CommonFields& common) {
+    const engine::ServedModel& model = *host_.ready();
+    const auto take = [&options, &model](const api::CommonFields& common) {
+      options.hides_special = common.skip_special_tokens ? model.tokenizer.get() : nullptr;
       options.stream = common.stream;
       options.include_usage = common.include_usage;
       options.continuous_usage = common.continuous_usage;
@@ -319,7 +374,6 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
       take(request.common);
       requests = PrepareCompletion(request, host_);
     }
-    const engine::ServedModel& model = *host_.ready();
     options.meta.kind = kind;
     // The server's own request id where there is one; a client's may repeat.
     const http::Request& asked = exchange->request();
@@ -329,7 +383,7 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     options.meta.model = model.info.id;
     Generation::Hooks hooks;
     hooks.respond = [this](http::Exchange& target, http::Response response) {
-      Send(target, std::move(response));
+      target.Respond(Account(target.request(), std::move(response)));
     };
     hooks.stream_head = [this, exchange] {
       http::Response head;
@@ -349,9 +403,10 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     std::make_shared<Generation>(exchange, std::move(options), std::move(hooks))
         ->Submit(*model.engine, std::move(requests));
   } catch (const api::RequestError& e) {
-    refuse(e.info(), e.info().message);
+    refuse(e.info(), e.info().cause);
   } catch (const Error& e) {
-    refuse(api::FromError(e), e.Describe());
+    const api::ErrorInfo info = api::FromError(e);
+    refuse(info, info.status == 500 ? e.Describe() : "");
   } catch (const std::bad_alloc& e) {
     refuse(api::Internal("Not enough memory for this request."), e.what());
   } catch (const std::exception& e) {

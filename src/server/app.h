@@ -24,6 +24,9 @@ namespace mach::server {
 struct AppOptions {
   std::string api_key;                    // empty = not checked
   std::vector<std::string> cors_origins;  // beside those of this machine; "*" = any
+  // What is listened on. If that is a loopback address, or localhost, requests must name this
+  // machine as their Host: a web page whose own name was made to point here does not.
+  std::string host;
   api::RequestLimits limits;
   Profile profile = Profile::kOpenAi;
   int workers = 2;
@@ -39,12 +42,10 @@ class App {
 
   void Handle(const std::shared_ptr<http::Exchange>& exchange);
 
-  // A refusal that the head alone decides: route, method, key, still loading.
-  std::optional<http::Response> CheckHead(const http::Request& head) const;
-
-  // For errors that the HTTP layer finds by itself.
-  static http::Response ErrorResponse(const api::ErrorInfo& info);
-  static http::Response MakeHttpError(int status, std::string_view message);
+  // For http::ServerOptions: the error that the HTTP layer finds by itself, and the refusal that
+  // the head alone decides. Both are logged and counted here, once, as they are about to be sent.
+  http::Response HttpError(const http::Request& head, int status, std::string_view message);
+  std::optional<http::Response> RefuseHead(const http::Request& head);
 
   // Number of open connections, for /metrics.
   void SetConnectionCounter(std::function<int()> counter) { connections_ = std::move(counter); }
@@ -56,13 +57,20 @@ class App {
   using ExchangePtr = std::shared_ptr<http::Exchange>;
 
   std::vector<http::Route> MakeRoutes();
+  // Host, origin, key, route, method, encoding, still loading: what the head alone decides.
+  std::optional<http::Response> CheckHead(const http::Request& head) const;
+  std::optional<api::ErrorInfo> CheckSender(const http::Request& head) const;
   bool KeyMatches(const http::Request& request) const;
+  bool OriginNames(std::string_view host) const;
   std::string AllowedOrigin(const http::Request& request) const;
   void AddCors(const http::Request& request, http::Response& response) const;
-  // Sends what a handler answers. An error is logged; of a 500, which is no fault of the client's,
-  // with its cause.
+  static http::Response ErrorResponse(const api::ErrorInfo& info);
+  // What every whole response passes: the CORS headers are added and it is counted.
+  http::Response Account(const http::Request& request, http::Response response);
+  static void LogRefusal(const http::Request& request, int status, std::string_view cause);
+  // Sends what a handler answers. An error is logged, with its cause where that says more than the
+  // client is told or is no fault of the client's.
   void Reply(http::Exchange& exchange, http::Response response, std::string_view cause = "");
-  void Send(http::Exchange& exchange, http::Response response);
   void ReplyJson(http::Exchange& exchange, std::string body);
   void Options(const ExchangePtr& exchange, const http::Router::Match& match);
   void Generate(const ExchangePtr& exchange, api::ResponseKind kind);

@@ -1,6 +1,7 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -90,32 +91,37 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
   }
   record_.prompt_tokens = usage_.prompt_tokens;
   const auto self = shared_from_this();
+  std::vector<engine::Submission> submissions;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    auto& request = requests[i];
+    request.id = options_.meta.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
+    submissions.push_back(
+        {std::move(request),
+         std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt)});
+  }
   try {
-    for (size_t i = 0; i < requests.size(); ++i) {
-      auto& request = requests[i];
-      request.id = options_.meta.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
-      auto part =
-          std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt);
-      auto handle = engine.Submit(std::move(request), std::move(part));
+    auto handles = engine.SubmitAll(std::move(submissions));
+    bool cancelled = false;
+    {
       const std::lock_guard lock(mutex_);
-      handles_.push_back(std::move(handle));
+      handles_.assign(std::make_move_iterator(handles.begin()),
+                      std::make_move_iterator(handles.end()));
+      cancelled = cancelled_;  // by events that came meanwhile
+    }
+    if (cancelled) {
+      CancelAll();
     }
   } catch (const Error& e) {
-    CancelAll();
-    const std::lock_guard lock(mutex_);
-    parts_running_ = handles_.size();
-    exchange_->Post([self, info = api::FromError(e)] {
-      std::string none;
-      self->Fail(info, /*cancelled=*/false, none);
-      self->begun_ = true;
-      self->Drain();
-    });
+    parts_running_ = 0;
+    exchange_->Post(
+        [self, info = api::FromError(e), rejected = e.code() == ErrorCode::kUnavailable] {
+          std::string none;
+          self->Fail(info, /*cancelled=*/false, none);
+          self->record_.rejected = rejected;
+          self->begun_ = true;
+          self->Drain();
+        });
     return;
-  } catch (...) {
-    CancelAll();
-    const std::lock_guard lock(mutex_);
-    handles_.clear();  // which hold this object
-    throw;
   }
   exchange_->Post([self] { self->Begin(); });
 }
@@ -284,6 +290,7 @@ void Generation::OnLast(LastEvent& event, std::string& out) {
 }
 
 void Generation::AddUsage(const engine::Usage& part) {
+  record_.prefilled_tokens += part.decode_s > 0 ? part.prompt_tokens : 0;
   record_.completion_tokens += part.completion_tokens;
   record_.cached_tokens += part.cached_tokens;
   record_.queue_s = std::max(record_.queue_s, part.queue_s);
@@ -318,7 +325,9 @@ void Generation::AddLogprobs(Choice& choice, const std::vector<engine::Generated
     for (const engine::TokenAlternative& alternative : token.top) {
       top.push_back({alternative.bytes, alternative.logprob});
     }
-    choice.logprobs.Add(token.bytes, token.logprob, top);
+    const bool hidden =
+        options_.hides_special != nullptr && options_.hides_special->IsSpecial(token.token);
+    choice.logprobs.Add(token.bytes, token.logprob, top, !hidden);
   }
 }
 

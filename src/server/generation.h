@@ -26,6 +26,7 @@
 #include "engine/engine.h"
 #include "http/exchange.h"
 #include "server/metrics.h"
+#include "text/tokenizer.h"
 
 namespace mach::server {
 
@@ -37,6 +38,8 @@ struct GenerationOptions {
   bool receipt =
       false;  // in the usage at the end; a stream then gets its usage chunk, asked or not
   bool logprobs = false;
+  // Whose special tokens the text leaves out, for text offsets; null: none are.
+  const text::Tokenizer* hides_special = nullptr;
   int32_t choices_per_prompt = 1;
   double arrived_s = 0;  // NowSeconds() when the request was complete
 };

@@ -83,12 +83,13 @@ void Metrics::CountResponse(const std::string& route, int status) {
 
 void Metrics::CountGeneration(const GenerationRecord& record) {
   const std::lock_guard lock(mutex_);
-  prompt_tokens_ += static_cast<uint64_t>(record.prompt_tokens);
+  prompt_tokens_ += static_cast<uint64_t>(record.prefilled_tokens);
   completion_tokens_ += static_cast<uint64_t>(record.completion_tokens);
   cached_tokens_ += static_cast<uint64_t>(record.cached_tokens);
   cancelled_ += record.cancelled ? 1 : 0;
   failed_ += record.failed() ? 1 : 0;
-  if (record.cancelled || record.failed()) {
+  rejected_ += record.rejected ? 1 : 0;
+  if (record.cancelled || record.error) {
     return;
   }
   queue_.Observe(record.queue_s);
@@ -116,7 +117,7 @@ std::string Metrics::PrometheusText(const engine::EngineStats* stats, int connec
     const auto counter = [&out](const char* name, const char* help, uint64_t value) {
       AppendMetric(out, name, "counter", help, std::to_string(value));
     };
-    counter("mach_prompt_tokens_total", "Prompt tokens of requests that have ended, in any way",
+    counter("mach_prompt_tokens_total", "Tokens of prompts that were run, of requests that ended",
             prompt_tokens_);
     counter("mach_completion_tokens_total",
             "Generated tokens of requests that have ended, in any way", completion_tokens_);
@@ -124,6 +125,8 @@ std::string Metrics::PrometheusText(const engine::EngineStats* stats, int connec
             cached_tokens_);
     counter("mach_generations_cancelled_total", "Generations whose client went away", cancelled_);
     counter("mach_generations_failed_total", "Generations that ended in an error", failed_);
+    counter("mach_generations_rejected_total", "Requests that the queue had no room for",
+            rejected_);
     queue_.Append(out, "mach_queue_seconds", "Time from arrival in the engine to its start");
     prefill_.Append(out, "mach_prefill_seconds", "Prefill time of a request");
     first_token_.Append(out, "mach_first_token_seconds", "Time to the first token");

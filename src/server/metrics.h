@@ -31,6 +31,7 @@ class Histogram {
 // What is known when a generation ends, however it ends. Times are 0 for what it did not begin.
 struct GenerationRecord {
   int64_t prompt_tokens = 0;
+  int64_t prefilled_tokens = 0;  // of prompts that were run to their end
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
   double queue_s = 0;
@@ -41,9 +42,10 @@ struct GenerationRecord {
   std::optional<double> first_token_s;  // from the arrival of the request
   double total_s = 0;
   bool cancelled = false;
+  bool rejected = false;                // the queue had no room, or the server was stopping
   std::optional<api::ErrorInfo> error;  // what the client was told, in a stream too
 
-  bool failed() const { return error && !cancelled; }
+  bool failed() const { return error && !cancelled && !rejected; }
 };
 
 class Metrics {
@@ -62,6 +64,7 @@ class Metrics {
   uint64_t cached_tokens_ = 0;
   uint64_t cancelled_ = 0;
   uint64_t failed_ = 0;
+  uint64_t rejected_ = 0;
   Histogram queue_;
   Histogram prefill_;
   Histogram first_token_;

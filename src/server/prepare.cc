@@ -27,19 +27,17 @@ void CheckModelName(const api::CommonFields& common, const ModelHost& host) {
   }
 }
 
-int64_t OutputTokens(const api::CommonFields& common) {
-  return common.stop.max_tokens.value_or(1);
-}
-
 // A text that no tokenisation can fit into the context is refused before minutes are spent on it.
-void CheckTextLength(const api::CommonFields& common, const ModelHost& host, size_t bytes) {
+void CheckTextLength(const api::CommonFields& common, const ModelHost& host, size_t bytes,
+                     const std::string& path) {
   if (bytes < kEarlyCheckBytes) {
     return;
   }
   const int64_t max_context = host.ready()->info.max_context;
   const auto at_least = static_cast<int64_t>(bytes / host.LongestTokenBytes());
   if (at_least >= max_context) {
-    throw api::RequestError(api::ContextOverflow(max_context, OutputTokens(common), at_least));
+    throw api::RequestError(
+        api::ContextOverflow(max_context, common.stop.max_tokens.value_or(0), at_least, path));
   }
 }
 
@@ -81,14 +79,14 @@ decode::SamplingParams MakeSampling(const api::SamplingFields& fields,
 }
 
 engine::GenerationRequest MakeRequest(const api::CommonFields& common, const ModelHost& host,
-                                      std::vector<int32_t> prompt) {
+                                      std::vector<int32_t> prompt, const std::string& field) {
   const engine::ServedModel& model = *host.ready();
   const int64_t max_context = model.info.max_context;
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  const int64_t wanted = OutputTokens(common);
+  const int64_t wanted = common.stop.max_tokens.value_or(0);
   // Written without a sum: max_tokens may be as large as an int64.
   if (prompt_tokens >= max_context || wanted > max_context - prompt_tokens) {
-    throw api::RequestError(api::ContextOverflow(max_context, wanted, prompt_tokens));
+    throw api::RequestError(api::ContextOverflow(max_context, wanted, prompt_tokens, field));
   }
   engine::GenerationRequest request;
   request.prompt_tokens = std::move(prompt);
@@ -123,6 +121,25 @@ engine::GenerationRequest MakeRequest(const api::CommonFields& common, const Mod
   return request;
 }
 
+// Puts the arguments of past calls that are no objects into one; whether there were any.
+bool WrapArguments(Json& messages) {
+  bool found = false;
+  for (Json& message : messages) {
+    const auto calls = message.find("tool_calls");
+    if (calls == message.end()) {
+      continue;
+    }
+    for (Json& call : *calls) {
+      Json& arguments = call["function"]["arguments"];
+      if (!arguments.is_object()) {
+        arguments = Json::object({{"arguments", arguments}});
+        found = true;
+      }
+    }
+  }
+  return found;
+}
+
 std::string Render(const api::ChatRequest& request, const engine::ServedModel& model) {
   if (model.chat_template == nullptr) {
     Reject("The model '" + model.info.id +
@@ -137,13 +154,26 @@ std::string Render(const api::ChatRequest& request, const engine::ServedModel& m
   for (const auto& [key, value] : request.template_variables->items()) {
     variables[key] = value;
   }
+  const int64_t now = UnixSeconds();
+  const text::ChatTemplate& chat_template = *model.chat_template;
   try {
-    return model.chat_template->Render(variables, UnixSeconds());
+    try {
+      return chat_template.Render(variables, now);
+    } catch (const Error& e) {
+      // What a model once wrote into a call is no reason to refuse the conversation.
+      if (e.code() != ErrorCode::kInvalidArgument || !WrapArguments(variables["messages"])) {
+        throw;
+      }
+      return chat_template.Render(variables, now);
+    }
   } catch (const Error& e) {
     if (e.code() == ErrorCode::kInternal) {
       throw;
     }
-    Reject("The chat template refused the messages: " + e.Describe(), "messages");
+    api::ErrorInfo info =
+        api::InvalidRequest("The chat template refused the messages: " + e.Describe(), "messages");
+    info.cause = std::string(chat_template.source_name()) + ": " + e.Describe();
+    throw api::RequestError(std::move(info));
   }
 }
 
@@ -151,7 +181,7 @@ std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::Common
                                     const ModelHost& host, const std::string& path) {
   const engine::ServedModel& model = *host.ready();
   if (const auto* text = std::get_if<std::string>(&prompt)) {
-    CheckTextLength(common, host, text->size());
+    CheckTextLength(common, host, text->size(), path);
     std::vector<int32_t> tokens = Tokenize(model, *text, /*add_special_tokens=*/true, path);
     if (tokens.empty()) {
       Reject("'" + path + "' has no tokens.", path);
@@ -177,13 +207,13 @@ engine::GenerationRequest PrepareChat(const api::ChatRequest& request, const Mod
   CheckModelName(request.common, host);
   const engine::ServedModel& model = *host.ready();
   const std::string text = Render(request, model);
-  CheckTextLength(request.common, host, text.size());
+  CheckTextLength(request.common, host, text.size(), "messages");
   // The template writes its own BOS and role markers.
   std::vector<int32_t> tokens = Tokenize(model, text, /*add_special_tokens=*/false, "messages");
   if (tokens.empty()) {
     Reject("The rendered conversation has no tokens.", "messages");
   }
-  return MakeRequest(request.common, host, std::move(tokens));
+  return MakeRequest(request.common, host, std::move(tokens), "messages");
 }
 
 std::vector<engine::GenerationRequest> PrepareCompletion(const api::CompletionRequest& request,
@@ -194,7 +224,8 @@ std::vector<engine::GenerationRequest> PrepareCompletion(const api::CompletionRe
     const std::string path =
         request.prompts.size() == 1 ? "prompt" : "prompt[" + std::to_string(i) + "]";
     out.push_back(MakeRequest(request.common, host,
-                              TokenizePrompt(request.prompts[i], request.common, host, path)));
+                              TokenizePrompt(request.prompts[i], request.common, host, path),
+                              path));
   }
   return out;
 }

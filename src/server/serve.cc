@@ -1,8 +1,12 @@
 #include "server/serve.h"
 
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
+#include <mutex>
 #include <thread>
 
 #include "base/clock.h"
@@ -18,30 +22,75 @@ void PrintLine(const std::string& line) {
   std::fflush(stdout);
 }
 
+// Programs that end others may signal a process and its group: two signals at once are one wish.
+constexpr double kSecondSignalSeconds = 1.0;
+// For the last words of streams that a second signal ends.
+constexpr double kLastWordsSeconds = 0.5;
+// For what cancelled requests and closed connections leave to be done.
+constexpr double kHardEndSeconds = 5;
+
+// Ends the process if this is not destroyed in time.
+class HardEnd {
+ public:
+  explicit HardEnd(double seconds)
+      : thread_([this, seconds] {
+          std::unique_lock lock(mutex_);
+          if (!changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                                 [&] { return over_; })) {
+            LogError("cannot shut down in order: ending now");
+            std::_Exit(1);
+          }
+        }) {}
+  HardEnd(const HardEnd&) = delete;
+  HardEnd& operator=(const HardEnd&) = delete;
+  ~HardEnd() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
 // Lets running requests end within the grace period; a second signal ends the wait.
 void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server, App& app,
               SignalWaiter& signals) {
+  const Stopwatch since_first;
   LogInfo("shutting down", {{"grace_s", options.grace_s}});
   server.Drain();
+  engine::Engine& engine = *host.ready()->engine;
   std::promise<void> finished;
   std::future<void> done = finished.get_future();
   std::thread stopper([&] {
-    if (host.ready() != nullptr) {
-      host.ready()->engine->Shutdown(options.grace_s);
-    }
+    engine.Shutdown(options.grace_s);
     // The last responses leave, and clients close their side.
     server.WaitUntilIdle(1.0);
     finished.set_value();
   });
-  while (done.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready) {
-    if (signals.Wait(0.05)) {
-      LogInfo("second signal: stopping at once");
-      break;
-    }
+  bool second = false;
+  while (!second && done.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    second = signals.Wait(0.05) && since_first.ElapsedSeconds() >= kSecondSignalSeconds;
   }
-  // Closing the sockets cancels what is still running, so the engine's shutdown ends soon.
+  const HardEnd hard_end(kHardEndSeconds);
+  std::thread canceller;
+  if (second) {
+    LogInfo("second signal: stopping at once");
+    canceller = std::thread([&engine] { engine.Shutdown(0); });
+    done.wait_for(std::chrono::duration<double>(kLastWordsSeconds));
+  }
+  // Closing the sockets cancels whatever is still running.
   server.Stop();
   stopper.join();
+  if (canceller.joinable()) {
+    canceller.join();
+  }
   app.Stop();
 }
 
@@ -49,11 +98,14 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
+  options.app.host = options.http.host;
   ModelHost host(engine::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
-  http_options.make_error = &App::MakeHttpError;
-  http_options.check_head = [&app](const http::Request& head) { return app.CheckHead(head); };
+  http_options.make_error = [&app](const http::Request& head, int status, std::string_view text) {
+    return app.HttpError(head, status, text);
+  };
+  http_options.check_head = [&app](const http::Request& head) { return app.RefuseHead(head); };
   std::unique_ptr<http::Server> server;
   try {
     server = std::make_unique<http::Server>(

@@ -23,7 +23,9 @@ struct ServeOptions {
   http::ServerOptions http;
   // api_key, cors_origins, request limits, what the process says about itself.
   AppOptions app;
-  double grace_s = 30;  // for running requests after the first SIGTERM or SIGINT
+  // For running requests after the first SIGTERM or SIGINT. One that comes at least a second later
+  // ends them: their clients are told so, and five seconds later the process ends in any case.
+  double grace_s = 30;
 };
 
 // 0 after a shutdown by signal; 1 with one line on stderr if the port cannot be opened or the model

@@ -16,6 +16,8 @@ class JinjaChatTemplate final : public ChatTemplate {
   explicit JinjaChatTemplate(std::unique_ptr<jinja::Template> parsed)
       : parsed_(std::move(parsed)) {}
 
+  std::string_view source_name() const override { return parsed_->name; }
+
   std::string Render(const nlohmann::ordered_json& variables, int64_t now_unix_s) const override {
     return jinja::Interpreter(*parsed_, now_unix_s).Render(variables);
   }

@@ -19,6 +19,9 @@ class ChatTemplate {
 
   virtual ~ChatTemplate() = default;
 
+  // Where it came from, for logs.
+  virtual std::string_view source_name() const { return ""; }
+
   // `variables` is an object: messages, tools (null or absent = none), add_generation_prompt,
   // bos_token, eos_token and whatever the request's chat_template_kwargs add. Key order is kept.
   // As in transformers, tools and documents are none and add_generation_prompt is false where
@@ -26,6 +29,7 @@ class ChatTemplate {
   // names. `now_unix_s` is what strftime_now sees. Throws kInvalidArgument with the template's own
   // words where it calls raise_exception, or with the reason where it cannot be evaluated;
   // kResourceLimit where it runs away (output, steps or depth).
+  // Errors name the line, and the template itself no further: clients see them.
   virtual std::string Render(const nlohmann::ordered_json& variables, int64_t now_unix_s) const = 0;
 };
 

@@ -172,6 +172,24 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
   }
 }
 
+TEST(ChatRequest, RefusalsNameTheBound) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {R"({"temperature":1e39})", "'temperature' must be at least 0 and at most 3.40282e+38, "},
+      {R"({"temperature":-1})", "'temperature' must be at least 0, not -1."},
+      {R"({"min_p":1.5})", "'min_p' must be at least 0 and at most 1, not 1.5."},
+      {R"({"max_tokens":1000000000000000000000000000000})",
+       "'max_tokens' must be at most 922337203"},
+      {R"({"seed":18446744073709551616})", "'seed' must be at most 9223372036854775807, "},
+      {R"({"seed":-18446744073709551616})", "'seed' must be a signed 64-bit integer, "},
+      {R"({"seed":1.5})", "'seed' must be an integer, not a number."},
+      {R"({"n":0})", "'n' must be from 1 to 8, not 0."},
+      {R"({"n":9})", "'n' must be from 1 to 8, not 9."},
+  };
+  for (const auto& [fields, message] : kCases) {
+    EXPECT_EQ(Rejection(fields).message.rfind(message, 0), 0U) << Rejection(fields).message;
+  }
+}
+
 TEST(ChatRequest, StopTokensAreBounded) {
   const auto fields = [](size_t count) {
     std::string ids = "0";
@@ -220,7 +238,10 @@ TEST(Messages, ParsesArgumentsOfPastCalls) {
       {"function":{"name":"g","arguments":""}},
       {"function":{"name":"h","arguments":"{broken"}},
       {"function":{"name":"i","arguments":"5"}},
-      {"function":{"name":"j"}}]},
+      {"function":{"name":"j"}},
+      {"function":{"name":"k","arguments":" null "}},
+      {"function":{"name":"l","arguments":" \n"}},
+      {"function":{"name":"m","arguments":"[1]"}}]},
     {"role":"tool","tool_call_id":"1","content":"done"},
     {"role":"assistant","content":"x","reasoning_content":""}])"));
   const Json& calls = messages[0]["tool_calls"];
@@ -231,6 +252,9 @@ TEST(Messages, ParsesArgumentsOfPastCalls) {
   EXPECT_EQ(calls[2]["function"]["arguments"], "{broken");
   EXPECT_EQ(calls[3]["function"]["arguments"], "5");
   EXPECT_EQ(calls[4]["function"]["arguments"], Json::object());
+  EXPECT_EQ(calls[5]["function"]["arguments"], Json::object());
+  EXPECT_EQ(calls[6]["function"]["arguments"], Json::object());
+  EXPECT_EQ(calls[7]["function"]["arguments"], "[1]");
   EXPECT_EQ(messages[1]["tool_call_id"], "1");
   EXPECT_EQ(messages[2]["reasoning_content"], "");
 }

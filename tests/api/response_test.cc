@@ -21,14 +21,14 @@ Json Event(const std::string& text) {
 }
 
 TEST(Errors, ContextOverflowReadsAsClientsMatchIt) {
-  const ErrorInfo info = ContextOverflow(100, 20, 90);
+  const ErrorInfo info = ContextOverflow(100, 20, 90, "messages");
   EXPECT_EQ(info.message,
             "This model's maximum context length is 100 tokens. However, you requested 20 output "
             "tokens and your prompt contains at least 90 input tokens.");
   EXPECT_EQ(info.code, "context_length_exceeded");
   const Json body = Json::parse(ErrorBody(info));
   EXPECT_EQ(body["error"]["type"], "invalid_request_error");
-  EXPECT_TRUE(body["error"]["param"].is_null());
+  EXPECT_EQ(body["error"]["param"], "messages");
 }
 
 TEST(Errors, UserErrorsAreNeverServerErrors) {
@@ -140,9 +140,40 @@ TEST(Logprobs, LegacyArraysKeepCountingOffsets) {
   EXPECT_EQ(
       Json::parse(logprobs.Take()).dump(),
       "{\"text_offset\":[0,2],\"token_logprobs\":[-0.5,-0.5],\"tokens\":[\"h\xC3\xA9\",\"y\"],"
-      "\"top_logprobs\":[{\"x\":-1},{\"x\":-1}]}");
+      "\"top_logprobs\":[{\"x\":-1,\"h\xC3\xA9\":-0.5},{\"x\":-1,\"y\":-0.5}]}");
   logprobs.Add("z", -0.5F, {});
   EXPECT_EQ(Json::parse(logprobs.Take())["text_offset"], Json::array({3}));
+}
+
+TEST(Logprobs, LegacyTopHasTheSampledTokenOnce) {
+  LogprobText logprobs(ResponseKind::kText);
+  const AlternativeView top[] = {{"a", -0.5F}, {"b", -1.0F}, {"b", -2.0F}};
+  logprobs.Add("a", -0.5F, top);
+  logprobs.Add("c", -3.0F, top);
+  logprobs.Add("c", -3.0F, {});
+  EXPECT_EQ(Json::parse(logprobs.Take())["top_logprobs"].dump(),
+            R"([{"a":-0.5,"b":-1},{"a":-0.5,"b":-1,"c":-3},{"c":-3}])");
+}
+
+TEST(Logprobs, LegacyTokensThatArePartsOfCharactersAreWrittenAsBytes) {
+  LogprobText logprobs(ResponseKind::kText);
+  const AlternativeView top[] = {{"\x98", -0.5F}, {"\x99", -1.0F}};
+  logprobs.Add("\xF0\x9F", -0.5F, {});
+  logprobs.Add("\x98\x80", -0.5F, top);
+  logprobs.Add("z", -0.5F, {});
+  const Json json = Json::parse(logprobs.Take());
+  EXPECT_EQ(json["tokens"].dump(), R"(["bytes:\\xf0\\x9f","bytes:\\x98\\x80","z"])");
+  EXPECT_EQ(json["top_logprobs"][1].dump(),
+            R"({"bytes:\\x98":-0.5,"bytes:\\x99":-1,"bytes:\\x98\\x80":-0.5})");
+  EXPECT_EQ(json["text_offset"], Json::array({0, 1, 1}));
+}
+
+TEST(Logprobs, HiddenTokensDoNotMoveTheText) {
+  LogprobText logprobs(ResponseKind::kText);
+  logprobs.Add("ab", -0.5F, {});
+  logprobs.Add("<|special|>", -0.5F, {}, /*shown=*/false);
+  logprobs.Add("c", -0.5F, {});
+  EXPECT_EQ(Json::parse(logprobs.Take())["text_offset"], Json::array({0, 2, 2}));
 }
 
 }  // namespace

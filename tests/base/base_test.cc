@@ -1,7 +1,11 @@
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/gigabytes.h"
@@ -77,6 +81,76 @@ TEST(Log, JsonLinesEscape) {
                      "\"path\":\"C:\\\\x\",\"seconds\":0.25}"),
             std::string::npos)
       << out;
+}
+
+// stderr as a pipe that nobody reads, for as long as this lives.
+class StderrPipe {
+ public:
+  StderrPipe() : saved_(dup(STDERR_FILENO)) {
+    EXPECT_EQ(pipe(ends_), 0);
+    fcntl(ends_[0], F_SETFL, O_NONBLOCK);
+    dup2(ends_[1], STDERR_FILENO);
+  }
+  StderrPipe(const StderrPipe&) = delete;
+  StderrPipe& operator=(const StderrPipe&) = delete;
+  ~StderrPipe() {
+    dup2(saved_, STDERR_FILENO);
+    close(saved_);
+    close(ends_[0]);
+    close(ends_[1]);
+  }
+
+  std::string ReadAll() const {
+    std::string out;
+    char buffer[4096];
+    for (ssize_t got = 0; (got = read(ends_[0], buffer, sizeof(buffer))) > 0;) {
+      out.append(buffer, static_cast<size_t>(got));
+    }
+    return out;
+  }
+
+ private:
+  int saved_;
+  int ends_[2] = {-1, -1};
+};
+
+TEST(Log, DropsAndCountsWhatNobodyReads) {
+  ConfigureLog(LogLevel::kInfo, LogFormat::kText);
+  const StderrPipe pipe;
+  constexpr int kThreads = 4;
+  constexpr int kLines = 2000;
+  const auto fill = [](const std::string& text) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&text] {
+        for (int line = 0; line < kLines; ++line) {
+          LogInfo(text);
+        }
+      });
+    }
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+  };
+  const auto count = [](const std::string& out, const std::string& what) {
+    int64_t found = 0;
+    for (size_t at = out.find(what); at != std::string::npos; at = out.find(what, at + 1)) {
+      ++found;
+    }
+    return found;
+  };
+  // Far more than a pipe takes, in lines that do and do not go out as one write.
+  for (const size_t size : {100U, 10000U}) {
+    const std::string text = "<" + std::string(size, 'x') + ">";
+    fill(text);
+    std::string out = pipe.ReadAll();
+    LogInfo("after");
+    out += pipe.ReadAll();
+    const size_t said = out.find("warning log lines dropped count=");
+    ASSERT_NE(said, std::string::npos);
+    EXPECT_EQ(std::stoll(out.substr(said + 32)) + count(out, text), kThreads * kLines);
+    EXPECT_NE(out.find("info after\n"), std::string::npos);
+  }
 }
 
 }  // namespace

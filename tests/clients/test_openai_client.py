@@ -201,7 +201,11 @@ def test_completions(client, model):
     assert streamed == one.choices[0].text
     logprobs = run("Once", logprobs=2).choices[0].logprobs
     assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset)
-    assert logprobs.text_offset[0] == 0 and len(logprobs.top_logprobs[0]) <= 2
+    assert logprobs.text_offset[0] == 0
+    for token, top in zip(logprobs.tokens, logprobs.top_logprobs):
+        assert token in top and len(top) <= 3
+    sampled = run("Once", logprobs=0).choices[0].logprobs
+    assert [list(top) for top in sampled.top_logprobs] == [[token] for token in sampled.tokens]
 
 
 # --- errors -----------------------------------------------------------------------------------------

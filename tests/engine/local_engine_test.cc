@@ -75,6 +75,16 @@ TEST_F(LocalEngineTest, GreedyIsTheSameWheneverItRuns) {
   EXPECT_EQ(Run(Request(20)).text.at(0), first.text.at(0));
 }
 
+TEST_F(LocalEngineTest, TheRecentRateIsRecent) {
+  Run(Request(20));
+  EXPECT_GT(engine_->Snapshot().recent_decode_tok_s, 0);
+  const Stopwatch watch;
+  while (engine_->Snapshot().recent_decode_tok_s > 0 && watch.ElapsedSeconds() < 60) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_LT(watch.ElapsedSeconds(), 60);
+}
+
 TEST_F(LocalEngineTest, SeedDecidesSampling) {
   GenerationRequest request = Request(20, 1.0F);
   request.sampling.seed = 7;
@@ -210,6 +220,10 @@ TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
   const auto third = engine_->Submit(Request(5), also_waiting);
   EXPECT_EQ(engine_->Snapshot().requests_queued, 2);
   EXPECT_THROW(engine_->Submit(Request(5), std::make_shared<RecordingSink>()), Error);
+
+  std::vector<Submission> three(3, {Request(5), std::make_shared<RecordingSink>()});
+  EXPECT_THROW(engine_->SubmitAll(std::move(three)), Error);
+  EXPECT_EQ(engine_->Snapshot().requests_queued, 2);
 
   second.reset();  // a waiting request leaves at once
   const Outcome left = waiting->Wait();

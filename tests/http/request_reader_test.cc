@@ -48,7 +48,7 @@ TEST(RequestReader, ReadsTheSameInAnyPieces) {
 
 TEST(RequestReader, StopsAtTheEndOfARequest) {
   RequestReader reader(kMaxHead, kMaxBody);
-  const std::string two = "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
+  const std::string two = "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
   Status status = Status::kNeedMore;
   EXPECT_EQ(reader.Feed(two, &status), two.size() / 2);
   EXPECT_EQ(status, Status::kDone);
@@ -60,11 +60,14 @@ TEST(RequestReader, EnforcesLimits) {
     RequestReader reader(kMaxHead, kMaxBody);
     return FeedAll(reader, text, 7);
   };
-  EXPECT_EQ(outcome("GET / HTTP/1.1\r\nX: " + std::string(2000, 'x')), Status::kHeadTooLarge);
-  EXPECT_EQ(outcome("POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n"), Status::kBodyTooLarge);
-  EXPECT_EQ(outcome("POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + std::string(100, 'x')),
-            Status::kDone);
-  std::string chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(outcome("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(2000, 'x')),
+            Status::kHeadTooLarge);
+  EXPECT_EQ(outcome("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n"),
+            Status::kBodyTooLarge);
+  EXPECT_EQ(
+      outcome("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n" + std::string(100, 'x')),
+      Status::kDone);
+  std::string chunks = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 20; ++i) {
     chunks += "8\r\n12345678\r\n";
   }
@@ -75,13 +78,42 @@ TEST(RequestReader, RefusesWhatIsNotHttp) {
   for (const std::string text :
        {"garbage\r\n\r\n", "GET / HTTP/3.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "GET / HTTP/1.1\r\nbad header\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03",
-        "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
     RequestReader reader(kMaxHead, kMaxBody);
     EXPECT_EQ(FeedAll(reader, text, 3), Status::kBad) << text;
   }
+}
+
+TEST(RequestReader, RefusesHeadsThatOthersMayFrameDifferently) {
+  const auto fault = [](const std::string& version, const std::string& headers) {
+    RequestReader reader(kMaxHead, kMaxBody);
+    const Status status =
+        FeedAll(reader, "POST / HTTP/" + version + "\r\n" + headers + "\r\n0\r\n\r\n", 1000);
+    return status == Status::kBad ? reader.fault() : "";
+  };
+  for (const char* codings :
+       {"Transfer-Encoding: gzip\r\n", "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n", "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding:\r\n",
+        "Transfer-Encoding: identity\r\n", "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked;x=1\r\n"}) {
+    EXPECT_NE(fault("1.1", std::string("Host: h\r\n") + codings), "") << codings;
+  }
+  EXPECT_EQ(fault("1.1", "Host: h\r\nTransfer-Encoding: Chunked \r\n"), "");
+  EXPECT_NE(fault("1.0", "Transfer-Encoding: chunked\r\n"), "");
+  EXPECT_NE(fault("1.1", "").find("no Host"), std::string::npos);
+  EXPECT_NE(fault("1.1", "Host: a\r\nHost: a\r\n").find("more than one Host"), std::string::npos);
+  EXPECT_EQ(fault("1.0", ""), "");
+}
+
+TEST(RequestReader, KnowsTheHeadersBeforeAFault) {
+  RequestReader reader(kMaxHead, kMaxBody);
+  FeedAll(reader, "POST /p HTTP/1.1\r\nX-Request-Id: abc\r\nContent-Length: 101\r\n\r\n", 5);
+  EXPECT_EQ(reader.Head().id, "abc");
+  EXPECT_EQ(reader.Head().path, "/p");
 }
 
 TEST(RequestReader, ReducesAbsoluteTargetsAndUnsafeIds) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <future>
 #include <random>
 #include <thread>
@@ -37,7 +38,7 @@ class ServerTest : public ::testing::Test {
     options_.port = 0;
     options_.max_body_bytes = 1 << 20;
     options_.linger_s = 1;
-    options_.make_error = [](int status, std::string_view message) {
+    options_.make_error = [](const Request& /*head*/, int status, std::string_view message) {
       Response response;
       response.status = status;
       response.body = "{\"error\":\"" + std::string(message) + "\"}";
@@ -165,7 +166,8 @@ TEST_F(ServerTest, Http10StreamsEndWithTheConnection) {
 TEST_F(ServerTest, HeadHasNoBody) {
   Start();
   RawClient client(server_->port());
-  client.Send("HEAD /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + Post("/echo", "next"));
+  client.Send("HEAD /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" +
+              Post("/echo", "next"));
   EXPECT_NE(client.ReadUntil("\r\n\r\n").find("Content-Length: 3"), std::string::npos);
   EXPECT_EQ(client.ReadUntil("HTTP/1.1 200 OK"), "HTTP/1.1 200 OK");
 }
@@ -197,17 +199,17 @@ TEST_F(ServerTest, NoticesClientsThatGoAway) {
 TEST_F(ServerTest, RefusesLargeBodiesWithoutReadingThem) {
   Start();
   RawClient announced(server_->port());
-  announced.Send("POST /echo HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n");
+  announced.Send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
   EXPECT_NE(announced.ReadResponse().find("413"), std::string::npos);
 
   // A client that sends on regardless still gets to read the answer.
   RawClient stubborn(server_->port());
-  stubborn.Send("POST /echo HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n");
+  stubborn.Send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 30000000\r\n\r\n");
   EXPECT_TRUE(stubborn.Send(std::string(30000000, 'x')));
   EXPECT_NE(stubborn.ReadResponse().find("413"), std::string::npos);
 
   RawClient chunked(server_->port());
-  chunked.Send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+  chunked.Send("POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
   const std::string chunk = "10000\r\n" + std::string(65536, 'x') + "\r\n";
   for (int i = 0; i < 17; ++i) {
     chunked.Send(chunk);
@@ -219,12 +221,49 @@ TEST_F(ServerTest, RefusesLargeBodiesWithoutReadingThem) {
 TEST_F(ServerTest, ContinuesOrRefusesBeforeTheBody) {
   Start();
   RawClient client(server_->port());
-  client.Send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
   EXPECT_EQ(client.ReadUntil("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
   client.Send("hello");
   EXPECT_NE(client.ReadResponse().find("hello"), std::string::npos);
-  client.Send("POST /refused HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+  client.Send(
+      "POST /refused HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
   EXPECT_NE(client.ReadResponse().find("401"), std::string::npos);
+}
+
+TEST_F(ServerTest, DoesNotContinueForHttp10) {
+  Start();
+  RawClient client(server_->port());
+  client.Send("POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+  EXPECT_EQ(client.ReadUntil("\r\n\r\n", 200), "");
+  client.Send("hello");
+  EXPECT_EQ(client.ReadResponse().substr(0, 15), "HTTP/1.1 200 OK");
+}
+
+TEST_F(ServerTest, ABodyOfUnknownLengthIsNotRunAsARequest) {
+  Start();
+  RawClient client(server_->port());
+  client.Send("POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n" +
+              Post("/echo", "smuggled"));
+  bool closed = false;
+  const std::string all = client.ReadAll(&closed);
+  EXPECT_EQ(all.substr(0, 12), "HTTP/1.1 400");
+  EXPECT_NE(all.find("Connection: close\r\n"), std::string::npos);
+  EXPECT_EQ(all.find("HTTP/1.1 200"), std::string::npos) << all;
+  EXPECT_TRUE(closed);
+  EXPECT_EQ(handled_, 0);
+}
+
+TEST_F(ServerTest, SaysWhatTimeItIs) {
+  Start();
+  RawClient client(server_->port());
+  client.Send(Get("/echo"));
+  const std::string reply = client.ReadResponse();
+  const size_t at = reply.find("Date: ");
+  ASSERT_NE(at, std::string::npos);
+  std::tm date{};
+  EXPECT_NE(strptime(reply.c_str() + at, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &date), nullptr);
+  EXPECT_NEAR(static_cast<double>(timegm(&date)), static_cast<double>(std::time(nullptr)), 60);
 }
 
 TEST_F(ServerTest, AnswersGarbageWith400) {
@@ -236,7 +275,7 @@ TEST_F(ServerTest, AnswersGarbageWith400) {
     EXPECT_NE(client.ReadResponse().find("400 Bad Request"), std::string::npos) << text;
   }
   RawClient client(server_->port());
-  client.Send("GET / HTTP/1.1\r\nX: " + std::string(100000, 'x'));
+  client.Send("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(100000, 'x'));
   EXPECT_NE(client.ReadResponse().find("431"), std::string::npos);
 }
 
@@ -273,8 +312,8 @@ TEST_F(ServerTest, ThrowsOutSlowSenders) {
   RawClient idle(server_->port());
   RawClient head(server_->port());
   RawClient body(server_->port());
-  head.Send("GET / HTTP/1.1\r\nX-Slow:");
-  body.Send("POST /echo HTTP/1.1\r\nContent-Length: 5000\r\n\r\nx");
+  head.Send("GET / HTTP/1.1\r\nHost: h\r\nX-Slow:");
+  body.Send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nx");
   // One byte now and then does not buy more time: they are told so while they go on.
   std::string to_head;
   std::string to_body;

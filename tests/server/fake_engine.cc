@@ -147,23 +147,30 @@ FakeEngine::~FakeEngine() {
   thread_.join();
 }
 
-std::unique_ptr<engine::GenerationHandle> FakeEngine::Submit(
-    engine::GenerationRequest request, std::shared_ptr<engine::GenerationSink> sink) {
+engine::GenerationHandles FakeEngine::SubmitAll(std::vector<engine::Submission> submissions) {
+  const auto room = static_cast<size_t>(options_.max_queue);
+  if (submissions.size() > room) {
+    throw Error(ErrorCode::kInvalidArgument, "more prompts than the queue has places");
+  }
   const std::lock_guard lock(mutex_);
   if (stopping_) {
     throw Error(ErrorCode::kUnavailable, "the engine is stopping");
   }
-  if (queue_.size() >= static_cast<size_t>(options_.max_queue)) {
+  if (queue_.size() + submissions.size() > room) {
     throw Error(ErrorCode::kUnavailable, "the queue is full");
   }
-  auto job = std::make_shared<Job>();
-  last_request_ = request;
-  job->request = std::move(request);
-  job->sink = std::move(sink);
-  queue_.push_back(job);
-  ++stats_.requests_total;
+  engine::GenerationHandles handles;
+  for (engine::Submission& submission : submissions) {
+    auto job = std::make_shared<Job>();
+    last_request_ = submission.request;
+    job->request = std::move(submission.request);
+    job->sink = std::move(submission.sink);
+    queue_.push_back(job);
+    ++stats_.requests_total;
+    handles.push_back(std::make_unique<Handle>(*this, job));
+  }
   changed_.notify_all();
-  return std::make_unique<Handle>(*this, job);
+  return handles;
 }
 
 engine::EngineStats FakeEngine::Snapshot() const {
@@ -307,9 +314,9 @@ void FakeEngine::Run(Job& job) {
     job.sink->OnUsage(usage());
     job.sink->OnError(Error(ErrorCode::kCancelled, "cancelled"));
   };
-  const double prefill_s = says("[[prefill]]") ? 60 : 0;
+  const double prefill_s = says("[[prefill]]") || says("[[stuck]]") ? 60 : 0;
   while (NowSeconds() - start_s < prefill_s) {
-    if (job.cancelled.load()) {
+    if (job.cancelled.load() && !says("[[stuck]]")) {
       return cancel();
     }
     DropCancelled();

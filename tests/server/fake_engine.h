@@ -9,6 +9,7 @@
 //   [[memory]]   no room for more context, after 3 tokens
 //   [[giveup]]   the tokenizer gives up
 //   [[long]]     does not end before max_tokens
+//   [[stuck]]    prefill takes a minute and cannot be cancelled
 #pragma once
 
 #include <atomic>
@@ -46,8 +47,7 @@ class FakeEngine : public engine::Engine {
   explicit FakeEngine(const FakeOptions& options);
   ~FakeEngine() override;
 
-  std::unique_ptr<engine::GenerationHandle> Submit(
-      engine::GenerationRequest request, std::shared_ptr<engine::GenerationSink> sink) override;
+  engine::GenerationHandles SubmitAll(std::vector<engine::Submission> submissions) override;
   engine::EngineStats Snapshot() const override;
   void Shutdown(double grace_s) override;
 

@@ -61,10 +61,11 @@ class SlowExchange : public http::Exchange {
 
 class ScriptedEngine : public engine::Engine {
  public:
-  std::unique_ptr<engine::GenerationHandle> Submit(
-      engine::GenerationRequest /*request*/, std::shared_ptr<engine::GenerationSink> to) override {
-    sink = std::move(to);
-    return std::make_unique<Handle>();
+  engine::GenerationHandles SubmitAll(std::vector<engine::Submission> submissions) override {
+    sink = std::move(submissions.at(0).sink);
+    engine::GenerationHandles handles;
+    handles.push_back(std::make_unique<Handle>());
+    return handles;
   }
   engine::EngineStats Snapshot() const override { return {}; }
   void Shutdown(double /*grace_s*/) override {}

@@ -67,8 +67,10 @@ class ServerAppTest : public ::testing::Test {
     host_ = std::make_unique<ModelHost>("dir-name");
     app_ = std::make_unique<App>(app_options_, *host_);
     http_.port = 0;
-    http_.make_error = &App::MakeHttpError;
-    http_.check_head = [this](const http::Request& head) { return app_->CheckHead(head); };
+    http_.make_error = [this](const http::Request& head, int status, std::string_view text) {
+      return app_->HttpError(head, status, text);
+    };
+    http_.check_head = [this](const http::Request& head) { return app_->RefuseHead(head); };
     server_ = std::make_unique<http::Server>(
         http_, [this](const std::shared_ptr<http::Exchange>& x) { app_->Handle(x); });
     server_->Start();
@@ -181,6 +183,12 @@ TEST_F(ServerAppTest, ChecksKeys) {
   EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
   EXPECT_EQ(Call("GET", "/v1/models", "", "X-Api-Key: secret\r\n").status, 200);
   EXPECT_EQ(Call("GET", "/health").status, 200);
+  // What there is to ask for is no business of those without a key either.
+  EXPECT_EQ(Call("GET", "/v1/nope").status, 401);
+  EXPECT_EQ(Call("DELETE", "/v1/models").status, 401);
+  EXPECT_EQ(Call("GET", "/v1/nope", "", "X-Api-Key: secret\r\n").status, 404);
+  EXPECT_EQ(Call("OPTIONS", "/v1/models").status, 204);
+  EXPECT_EQ(Call("GET", "/nope").status, 404);
 }
 
 TEST_F(ServerAppTest, NamesModels) {
@@ -226,6 +234,104 @@ TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
     const Reply foreign = Call("GET", "/v1/models", "", std::string("Origin: ") + origin + "\r\n");
     EXPECT_EQ(foreign.head.find("Access-Control"), std::string::npos) << origin;
   }
+}
+
+TEST_F(ServerAppTest, PagesOfOthersCannotCall) {
+  app_options_.cors_origins = {"https://friend.example"};
+  Start();
+  const auto status = [this](const std::string& origin, const std::string& path) {
+    const std::string headers = "Origin: " + origin + "\r\nContent-Type: text/plain\r\n";
+    return path == kChat ? Call("POST", path, ChatBody("hi"), headers).status
+                         : Call("GET", path, "", headers).status;
+  };
+  for (const char* path : {kChat, "/v1/models", "/v1/nope"}) {
+    EXPECT_EQ(status("https://evil.example", path), 403) << path;
+    EXPECT_EQ(status("https://friend.example.evil", path), 403) << path;
+    EXPECT_EQ(status("null", path), 403) << path;
+  }
+  EXPECT_EQ(status("https://friend.example", kChat), 200);
+  EXPECT_EQ(status("http://localhost:3000", kChat), 200);
+  EXPECT_EQ(status("http://127.0.0.1", kChat), 200);
+  EXPECT_EQ(status("https://evil.example", "/health"), 200);
+  EXPECT_EQ(engine().Snapshot().requests_total, 3);
+  const Json error =
+      Call("GET", "/v1/models", "", "Origin: https://evil.example\r\n").json()["error"];
+  EXPECT_NE(error["message"].get<std::string>().find("--cors-origin"), std::string::npos);
+}
+
+TEST_F(ServerAppTest, AnyPageMayCallIfTheUserSaysSo) {
+  app_options_.cors_origins = {"*"};
+  app_options_.host = "127.0.0.1";
+  Start();
+  EXPECT_EQ(Call("GET", "/v1/models", "", "Origin: https://any.example\r\n").status, 200);
+}
+
+TEST_F(ServerAppTest, NamesMadeToPointHereAreRefused) {
+  app_options_.host = "localhost";
+  app_options_.cors_origins = {"https://proxy.example"};
+  Start();
+  const auto status = [this](const std::string& host) {
+    RawClient client(server_->port());
+    client.Send("GET /v1/models HTTP/1.1\r\nHost: " + host + "\r\n\r\n");
+    return client.ReadResponse().substr(9, 3);
+  };
+  for (const char* host : {"localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:1", "127.1.2.3",
+                           "[::1]:8080", "[::1]", "proxy.example:80"}) {
+    EXPECT_EQ(status(host), "200") << host;
+  }
+  for (const char* host : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example",
+                           "localhost.evil.example", "192.168.0.1", "[fe80::1]:80"}) {
+    EXPECT_EQ(status(host), "403") << host;
+  }
+  RawClient old(server_->port());
+  old.Send("GET /v1/models HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(old.ReadResponse().substr(9, 3), "200");
+}
+
+TEST_F(ServerAppTest, EveryRefusalIsAccounted) {
+  app_options_.api_key = "secret";
+  http_.max_body_bytes = 1000;
+  http_.max_head_bytes = 4000;
+  http_.head_timeout_s = 0.2;
+  Start();
+  const std::string common = "Host: h\r\nX-Request-Id: mine-1\r\nOrigin: http://localhost:3\r\n";
+  struct Case {
+    const char* status;
+    std::string text;
+  };
+  const std::string post = "POST /v1/chat/completions HTTP/1.1\r\n" + common;
+  for (const Case& one :
+       std::vector<Case>{{"413", post + "Content-Length: 5000\r\n\r\n"},
+                         {"431", post + "X: " + std::string(9000, 'x')},
+                         {"408", post + "X-Slow: "},
+                         {"400", post + "Transfer-Encoding: gzip\r\n\r\n"},
+                         {"401", post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"},
+                         {"404", "POST /nope HTTP/1.1\r\n" + common +
+                                     "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"}}) {
+    ::testing::internal::CaptureStderr();
+    RawClient client(server_->port());
+    client.Send(one.text);
+    const std::string reply = client.ReadResponse();
+    const std::string log = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(reply.substr(9, 3), one.status);
+    EXPECT_NE(reply.find("x-request-id: mine-1\r\n"), std::string::npos) << reply;
+    EXPECT_NE(reply.find("Access-Control-Allow-Origin: http://localhost:3\r\n"), std::string::npos);
+    EXPECT_NE(log.find("request refused id=mine-1 method=POST path=/"), std::string::npos) << log;
+    EXPECT_EQ(log.find('\n'), log.size() - 1) << log;
+    const std::string route = one.text.find("/nope") == std::string::npos ? kChat : "other";
+    EXPECT_NE(Call("GET", "/metrics")
+                  .body.find("{route=\"" + route + "\",status=\"" + one.status + "\"} 1\n"),
+              std::string::npos)
+        << one.status;
+  }
+}
+
+TEST_F(ServerAppTest, CompressedBodiesAreRefusedByName) {
+  Start();
+  const Reply reply = Call("POST", kChat, ChatBody("hi"), "Content-Encoding: gzip\r\n");
+  EXPECT_EQ(reply.status, 415);
+  EXPECT_NE(reply.body.find("Content-Encoding"), std::string::npos);
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hi"), "Content-Encoding: identity\r\n").status, 200);
 }
 
 TEST_F(ServerAppTest, ReportsWhatThePageShows) {
@@ -398,9 +504,12 @@ TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
   EXPECT_EQ(refused(ChatBody("hi", R"({"max_tokens":9223372036854775807})"))["code"],
             "context_length_exceeded");
   EXPECT_EQ(refused(ChatBody(std::string(5000, 'x')))["message"],
-            "This model's maximum context length is 4096 tokens. However, you requested 1 output "
+            "This model's maximum context length is 4096 tokens. However, you requested 0 output "
             "tokens and your prompt contains at least 5018 input tokens.");
   EXPECT_EQ(refused(ChatBody(std::string(5'000'000, 'x')))["code"], "context_length_exceeded");
+  EXPECT_EQ(refused(ChatBody(std::string(5000, 'x')))["param"], "messages");
+  const Json two = {{"prompt", Json::array({"a", std::string(5000, 'x')})}};
+  EXPECT_EQ(Call("POST", "/v1/completions", two.dump()).json()["error"]["param"], "prompt[1]");
   EXPECT_EQ(refused(ChatBody("[[raise]]"))["param"], "messages");
   EXPECT_EQ(refused(ChatBody("hi", R"({"logit_bias":{"260":1}})"))["param"], "logit_bias.260");
   EXPECT_EQ(refused(ChatBody("hi", R"({"stop_token_ids":[260]})"))["param"], "stop_token_ids[0]");
@@ -409,6 +518,55 @@ TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
   refused(std::string(1 << 20, '['));
   EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":[1,2,999]})").json()["error"]["param"],
             "prompt[2]");
+}
+
+// As the templates of Qwen3.5 iterate over the arguments.
+constexpr char kIteratingTemplate[] = R"({%- for m in messages %}<{{ m.role }}>{{ m.content }}
+{%- for call in m.tool_calls or [] %}[{{ call.function.name }}
+{%- for key, value in call.function.arguments|items %} {{ key }}={{ value }}{%- endfor %}]
+{%- endfor %}
+{%- endfor %})";
+
+TEST_F(ServerAppTest, BrokenArgumentsOfPastCallsAreRendered) {
+  Start(/*ready=*/false);
+  auto model = mach::testing::MakeFakeModel(fake_);
+  model->chat_template = text::ChatTemplate::Parse(kIteratingTemplate, "/home/me/t.jinja");
+  host_->SetReady(std::move(model));
+  const auto render = [this](const std::string& arguments) {
+    Json body = {{"max_tokens", 1}};
+    body["messages"] = Json::array(
+        {Json{{"role", "user"}, {"content", "go"}},
+         Json{{"role", "assistant"},
+              {"tool_calls",
+               Json::array({Json{{"function", {{"name", "f"}, {"arguments", arguments}}}},
+                            Json{{"function", {{"name", "g"}, {"arguments", R"({"a":1})"}}}}})}}});
+    const Reply reply = Call("POST", kChat, body.dump());
+    EXPECT_EQ(reply.status, 200) << arguments << reply.body;
+    const auto tokens = engine().last_request().prompt_tokens;
+    return std::string(tokens.begin(), tokens.end());
+  };
+  EXPECT_EQ(render(R"({"x":"y"})"), "<user>go<assistant>[f x=y][g a=1]");
+  for (const char* none : {"", " ", "null", "{}"}) {
+    EXPECT_EQ(render(none), "<user>go<assistant>[f][g a=1]") << none;
+  }
+  for (const char* text : {"{bad", "[1]", "5", "\"s\""}) {
+    EXPECT_EQ(render(text), std::string("<user>go<assistant>[f arguments=") + text + "][g a=1]");
+  }
+}
+
+TEST_F(ServerAppTest, TemplateErrorsDoNotShowThePath) {
+  Start(/*ready=*/false);
+  auto model = mach::testing::MakeFakeModel(fake_);
+  model->chat_template = text::ChatTemplate::Parse("\n{{ missing.x }}", "/home/me/t.jinja");
+  host_->SetReady(std::move(model));
+  ::testing::internal::CaptureStderr();
+  const Reply reply = Call("POST", kChat, ChatBody("hi"));
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_NE(reply.body.find("line 2"), std::string::npos) << reply.body;
+  EXPECT_EQ(reply.body.find("/home"), std::string::npos) << reply.body;
+  EXPECT_NE(log.find(" status=400 error=\"/home/me/t.jinja: "), std::string::npos) << log;
+  EXPECT_EQ(log.find('\n'), log.size() - 1) << log;
 }
 
 TEST_F(ServerAppTest, ModelsWithoutTemplateCannotChat) {
@@ -448,11 +606,32 @@ TEST_F(ServerAppTest, FullQueueIs503) {
   EXPECT_EQ(reply.status, 503);
   EXPECT_EQ(reply.json()["error"]["code"], "server_busy");
   EXPECT_NE(reply.head.find("Retry-After"), std::string::npos);
-  // Half of the prompts being refused leaves none of them running.
-  clients.pop_back();
-  ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
-  EXPECT_EQ(Call("POST", "/v1/completions", R"({"prompt":["a","b"]})").status, 503);
-  EXPECT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 0; }));
+}
+
+TEST_F(ServerAppTest, PromptsAreQueuedTogetherOrNotAtAll) {
+  fake_.max_queue = 3;
+  Start();
+  const auto send = [this](const char* prompts) {
+    return Call("POST", "/v1/completions",
+                std::string(R"({"max_tokens":2,"prompt":)") + prompts + "}");
+  };
+  EXPECT_EQ(send(R"(["a","b","c"])").status, 200);
+  const Reply never = send(R"(["a","b","c","d"])");
+  EXPECT_EQ(never.status, 400) << "trying again cannot help";
+  EXPECT_EQ(never.head.find("Retry-After"), std::string::npos);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
+    ASSERT_TRUE(WaitFor([&] {
+      const auto stats = engine().Snapshot();
+      return stats.requests_active == 1 && stats.requests_queued == i;
+    }));
+  }
+  const int64_t taken = engine().Snapshot().requests_total;
+  EXPECT_EQ(send(R"(["a","b"])").status, 503);
+  EXPECT_EQ(engine().Snapshot().requests_total, taken);
+  EXPECT_EQ(engine().Snapshot().requests_queued, 2);
 }
 
 TEST_F(ServerAppTest, HangingUpCancelsAtEveryStage) {
@@ -738,6 +917,33 @@ TEST_F(RequestLog, WhatIsTheClientsFaultIsNoError) {
   ExpectParts(log, {" info request id=", " status=400 ", " failed=true ",
                     "error=\"there is memory for 64 tokens", " info request refused id="});
   EXPECT_EQ(log.find("expert"), std::string::npos) << "a dense model";
+}
+
+TEST_F(RequestLog, WhatNeverRanIsNotCounted) {
+  fake_.max_queue = 1;
+  Start();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
+    ASSERT_TRUE(WaitFor([&] {
+      const auto stats = engine().Snapshot();
+      return stats.requests_active == 1 && stats.requests_queued == i;
+    }));
+  }
+  const std::string log = LogUntil("mach_generations_rejected_total 1",
+                                   [this] { Call("POST", kChat, ChatBody("hi")); });
+  ExpectParts(log, {" info request id=", " status=503 ", " cancelled=false failed=false "});
+  ExpectOneLine(log);
+  clients.clear();
+  const auto has = [this](const std::string& line) {
+    return Call("GET", "/metrics").body.find("\n" + line + "\n") != std::string::npos;
+  };
+  EXPECT_TRUE(WaitFor([&] { return has("mach_generations_cancelled_total 2"); }));
+  EXPECT_TRUE(has("mach_generations_failed_total 0"));
+  EXPECT_TRUE(has("mach_prompt_tokens_total 0"));
+  Call("POST", kChat, ChatBody("hi", R"({"max_tokens":2})"));
+  EXPECT_TRUE(WaitFor([&] { return has("mach_prompt_tokens_total 20"); }));
 }
 
 TEST_F(RequestLog, CancelledRequestsSayHowFarTheyCame) {

@@ -92,9 +92,9 @@ TEST(ChatTemplate, RaiseExceptionKeepsItsWords) {
 TEST(ChatTemplate, OtherErrorsNameTemplateAndLine) {
   const auto [code, words] = RenderError("\n\n{{ missing.attribute }}");
   EXPECT_EQ(code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(words, "chat template test, line 3: 'missing' is undefined");
+  EXPECT_EQ(words, "chat template, line 3: 'missing' is undefined");
   EXPECT_EQ(RenderError("{{ {}.a.b }}").second,
-            "chat template test, line 1: 'dict object' has no attribute 'a'");
+            "chat template, line 1: 'dict object' has no attribute 'a'");
 }
 
 TEST(ChatTemplate, SyntaxErrorsNameTheLine) {

@@ -231,8 +231,7 @@ std::string Interpreter::Render(const nlohmann::ordered_json& variables) {
     if (raised_ || error.code() != ErrorCode::kInvalidArgument) {
       throw;
     }
-    throw Error(error.code(), "chat template " + template_.name + ", line " +
-                                  std::to_string(line_) + ": " + error.what());
+    throw Error(error.code(), "chat template, line " + std::to_string(line_) + ": " + error.what());
   }
   return out;
 }

@@ -20,7 +20,6 @@ RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOp
                            uint64_t places, const ReaderWrapper& wrap, Done done)
     : sidecar_(sidecar),
       done_(std::move(done)),
-      no_memory_(ErrorCode::kIo, "an expert record cannot be checked: no memory"),
       verified_(sidecar.moe_layers.size() * static_cast<size_t>(sidecar.experts), false),
       attempts_(places) {
   results_.reserve(kMostResults);

@@ -86,7 +86,7 @@ class RecordReader {
   const formats::ExpertSidecar& sidecar_;
   const Done done_;
   std::unique_ptr<DirectReader> reader_;
-  const Error no_memory_;
+  const Error no_memory_{ErrorCode::kIo, "an expert record cannot be checked: no memory"};
 
   // Of the reader's thread.
   std::vector<bool> verified_;         // [MoE layers x experts]

@@ -68,7 +68,6 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
     : sidecar_(sidecar),
       shape_{static_cast<int32_t>(sidecar.moe_layers.size()), sidecar.experts},
       prefetch_(options.prefetch),
-      not_queued_(ErrorCode::kIo, "experts cannot be read: no memory for the request"),
       moe_layer_of_(static_cast<size_t>(sidecar.layers), -1),
       bank_(budget, BankRecords(sidecar, options), sidecar.layout.record_bytes, shape_,
             options.policy),

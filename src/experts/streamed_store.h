@@ -89,7 +89,7 @@ class StreamedStore final : public ExpertStore {
   const formats::ExpertSidecar sidecar_;
   const CacheShape shape_;
   const bool prefetch_;
-  const Error not_queued_;
+  const Error not_queued_{ErrorCode::kIo, "experts cannot be read: no memory for the request"};
   std::vector<int32_t> moe_layer_of_;  // [layers], -1: has no experts
 
   mutable std::mutex mutex_;  // of what follows, up to stop_

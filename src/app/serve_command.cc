@@ -1,4 +1,5 @@
 // mach serve: the OpenAI-compatible server.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@ namespace {
 constexpr int kProductionPort = 8080;
 constexpr int kGenericPort = 8000;
 constexpr double kLoadingLogSeconds = 5;
+constexpr uint64_t kBodiesShare = 64;
 
 struct ServeFlags {
   std::string checkpoint;
@@ -73,6 +75,12 @@ int RunServe(ServeFlags& flags) {
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
+  if (load.ceiling_bytes > 0) {
+    // Bodies are not in the plan, so they may not become a large part of the ceiling.
+    options.http.max_bodies_bytes =
+        std::min(options.http.max_bodies_bytes,
+                 std::max(options.http.max_body_bytes, load.ceiling_bytes / kBodiesShare));
+  }
   return server::Serve(std::move(options));
 }
 

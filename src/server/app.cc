@@ -62,6 +62,15 @@ bool IsThisMachine(std::string_view host) {
          host == "::1";
 }
 
+// Pages of an application or browser extension that is installed here ("app://", "tauri://",
+// "vscode-webview://"): no web site has such an origin. "null" may be anyone's.
+bool IsLocalApp(std::string_view origin) {
+  const size_t scheme = origin.find("://");
+  return scheme != std::string_view::npos && scheme > 0 &&
+         !http::EqualsIgnoreCase(origin.substr(0, scheme), "http") &&
+         !http::EqualsIgnoreCase(origin.substr(0, scheme), "https");
+}
+
 }  // namespace
 
 App::App(AppOptions options, ModelHost& host)
@@ -229,7 +238,7 @@ std::string App::AllowedOrigin(const http::Request& request) const {
     return "";
   }
   const auto& named = options_.cors_origins;
-  const bool allowed = IsThisMachine(HostOfOrigin(origin)) ||
+  const bool allowed = IsThisMachine(HostOfOrigin(origin)) || IsLocalApp(origin) ||
                        std::find(named.begin(), named.end(), "*") != named.end() ||
                        std::find(named.begin(), named.end(), origin) != named.end();
   return allowed ? std::string(origin) : "";

@@ -252,6 +252,8 @@ TEST_F(ServerAppTest, PagesOfOthersCannotCall) {
   EXPECT_EQ(status("https://friend.example", kChat), 200);
   EXPECT_EQ(status("http://localhost:3000", kChat), 200);
   EXPECT_EQ(status("http://127.0.0.1", kChat), 200);
+  EXPECT_EQ(status("app://notes", "/v1/models"), 200);
+  EXPECT_EQ(status("HTTPS://evil.example", "/v1/models"), 403);
   EXPECT_EQ(status("https://evil.example", "/health"), 200);
   EXPECT_EQ(engine().Snapshot().requests_total, 3);
   const Json error =

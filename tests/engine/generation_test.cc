@@ -40,7 +40,8 @@ CollectingSink Generate(const std::string& output, const std::string& stop) {
   request.stop.max_tokens = static_cast<int64_t>(output.size());
   request.stop.strings = {stop};
   request.logprobs = true;
-  Generation generation(request, 0, 0, tokenizer, {});
+  const std::vector<int32_t> end_tokens;
+  Generation generation(request, 0, 0, tokenizer, end_tokens);
   CollectingSink sink;
   for (const char c : output) {
     std::vector<float> logits(256, 0.0F);

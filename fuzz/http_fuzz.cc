@@ -140,7 +140,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Serve(fixture, reader->TakeRequest());
       reader = std::make_unique<RequestReader>(4096, 1 << 16);
     } else if (status == RequestReader::Status::kHeadDone) {
-      fixture.app.CheckHead(reader->Head());
+      fixture.app.RefuseHead(reader->Head());
     } else if (status != RequestReader::Status::kNeedMore || at >= bytes.size()) {
       break;
     }

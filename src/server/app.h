@@ -1,6 +1,6 @@
 // The HTTP application: route table, checks that every request passes, and the handlers. Owns the
 // worker pool; does not own sockets (http::Server calls Handle) nor the model (ModelHost).
-// Handle and CheckHead run on the I/O thread.
+// Handle, RefuseHead and HttpError run on the I/O thread.
 #pragma once
 
 #include <memory>

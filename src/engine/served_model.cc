@@ -28,11 +28,7 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& opt
                                        LoadProgress* progress) {
   const Stopwatch watch;
   auto served = std::make_unique<ServedModel>();
-  served->defaults = plan.text.defaults;
-  served->bos_token = plan.text.bos_token;
-  served->eos_token = plan.text.eos_token;
-  served->tokenizer = std::move(plan.text.tokenizer);
-  served->chat_template = std::move(plan.text.chat_template);
+  static_cast<ServedText&>(*served) = std::move(plan.text);
 
   RunnableModel runnable = LoadRunnable(std::move(plan.load), progress);
   served->budget = std::move(runnable.budget);
@@ -57,7 +53,7 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& opt
                                    {.max_context = runnable.plan.max_context,
                                     .prefill_chunk = runnable.plan.prefill_chunk,
                                     .max_queue = options.max_queue,
-                                    .end_tokens = std::move(plan.text.end_tokens)});
+                                    .end_tokens = served->end_tokens});
   LogInfo("model loaded", {{"model", served->info.id},
                            {"arch", checkpoint.model_type()},
                            {"weights", checkpoint.QuantisationSummary()},

@@ -44,8 +44,8 @@ struct ModelInfo {
   int64_t created_unix_s = 0;
 };
 
-// Members are destroyed in reverse order: the engine before what it uses.
-struct ServedModel {
+// Members are destroyed in reverse order, and before the text side: the engine before what it uses.
+struct ServedModel : ServedText {
   ServedModel();
   ServedModel(const ServedModel&) = delete;
   ServedModel& operator=(const ServedModel&) = delete;
@@ -54,11 +54,6 @@ struct ServedModel {
   std::unique_ptr<MemoryBudget> budget;
   std::unique_ptr<experts::ExpertStore> experts;  // null for dense models
   ModelInfo info;
-  GenerationDefaults defaults;
-  std::string bos_token;  // for the chat template; may be empty
-  std::string eos_token;
-  std::unique_ptr<text::Tokenizer> tokenizer;
-  std::unique_ptr<text::ChatTemplate> chat_template;  // null if the checkpoint has none
   std::unique_ptr<Engine> engine;
 };
 

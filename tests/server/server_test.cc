@@ -1,6 +1,4 @@
-// The whole HTTP side on the scripted engine, through real sockets.
-#include "http/server.h"
-
+// The whole HTTP side on the scripted engine: requests, answers, refusals, reports.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -8,149 +6,13 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
-#include "base/clock.h"
-#include "server/app.h"
 #include "server/startup.h"
-#include "tests/http/raw_client.h"
-#include "tests/server/fake_engine.h"
+#include "tests/server/app_fixture.h"
 #include "tests/server/reports_page.h"
 
 namespace mach::server {
 namespace {
-
-using Json = nlohmann::ordered_json;
-using mach::testing::FakeEngine;
-using mach::testing::FakeOptions;
-using mach::testing::RawClient;
-
-constexpr char kChat[] = "/v1/chat/completions";
-
-// As patient as a loaded machine needs; what is waited for is there at once on an idle one.
-constexpr double kPatienceS = 20;
-
-bool WaitFor(const std::function<bool()>& check, double seconds = kPatienceS) {
-  const double deadline_s = NowSeconds() + seconds;
-  while (NowSeconds() < deadline_s) {
-    if (check()) {
-      return true;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return false;
-}
-
-std::string ChatBody(const std::string& text, const char* more = "{}") {
-  Json body = {{"messages", Json::array({Json{{"role", "user"}, {"content", text}}})},
-               {"temperature", 0}};
-  body.update(Json::parse(more));
-  return body.dump();
-}
-
-// Takes the chunks of a chunked body apart.
-std::string Unchunk(const std::string& body) {
-  std::string out;
-  size_t at = 0;
-  while (at < body.size()) {
-    const size_t line = body.find("\r\n", at);
-    const size_t size = std::stoul(body.substr(at, line - at), nullptr, 16);
-    out += body.substr(line + 2, size);
-    at = line + 2 + size + 2;
-  }
-  return out;
-}
-
-class ServerAppTest : public ::testing::Test {
- protected:
-  void Start(bool ready = true) {
-    host_ = std::make_unique<ModelHost>("dir-name");
-    app_ = std::make_unique<App>(app_options_, *host_);
-    http_.port = 0;
-    http_.make_error = [this](const http::Request& head, int status, std::string_view text) {
-      return app_->HttpError(head, status, text);
-    };
-    http_.check_head = [this](const http::Request& head) { return app_->RefuseHead(head); };
-    server_ = std::make_unique<http::Server>(
-        http_, [this](const std::shared_ptr<http::Exchange>& x) { app_->Handle(x); });
-    server_->Start();
-    if (ready) {
-      Ready();
-    }
-  }
-
-  void Ready() { host_->SetReady(mach::testing::MakeFakeModel(fake_)); }
-
-  void TearDown() override {
-    // The order of Serve: nothing may post to a server that is gone.
-    if (host_->ready() != nullptr) {
-      host_->ready()->engine->Shutdown(0);
-    }
-    server_->Stop();
-    app_->Stop();
-    server_.reset();
-  }
-
-  FakeEngine& engine() { return dynamic_cast<FakeEngine&>(*host_->ready()->engine); }
-
-  static std::string Request(const std::string& method, const std::string& path,
-                             const std::string& body, const std::string& headers = "") {
-    return method + " " + path + " HTTP/1.1\r\nHost: h\r\n" + headers +
-           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  }
-
-  struct Reply {
-    int status = 0;
-    std::string head;
-    std::string body;
-    Json json() const { return Json::parse(body); }
-  };
-
-  Reply Call(const std::string& method, const std::string& path, const std::string& body = "",
-             const std::string& headers = "") {
-    RawClient client(server_->port());
-    client.Send(Request(method, path, body, headers));
-    const std::string text = client.ReadResponse(20000);
-    const size_t end = text.find("\r\n\r\n");
-    if (end == std::string::npos) {
-      ADD_FAILURE() << "no response to " << method << " " << path;
-      return {};
-    }
-    return {std::stoi(text.substr(9, 3)), text.substr(0, end), text.substr(end + 4)};
-  }
-
-  // The data of each event of a streamed response, [DONE] included.
-  std::vector<std::string> Stream(const std::string& path, const std::string& body) {
-    RawClient client(server_->port());
-    client.Send(Request("POST", path, body));
-    const std::string head = client.ReadUntil("\r\n\r\n");
-    EXPECT_NE(head.find("Content-Type: text/event-stream; charset=utf-8\r\n"), std::string::npos)
-        << head;
-    EXPECT_NE(head.find("Cache-Control: no-cache\r\n"), std::string::npos);
-    EXPECT_NE(head.find("x-request-id: "), std::string::npos);
-    const std::string text = Unchunk(client.ReadUntil("\r\n0\r\n\r\n", 20000));
-    std::vector<std::string> events;
-    size_t at = 0;
-    while (at < text.size()) {
-      const size_t end = text.find("\n\n", at);
-      const std::string event = text.substr(at, end - at);
-      if (event[0] != ':') {
-        EXPECT_EQ(event.substr(0, 6), "data: ");
-        EXPECT_EQ(event.find('\n'), std::string::npos);
-        events.push_back(event.substr(6));
-      }
-      at = end + 2;
-    }
-    return events;
-  }
-
-  FakeOptions fake_;
-  AppOptions app_options_;
-  http::ServerOptions http_;
-  std::unique_ptr<ModelHost> host_;
-  std::unique_ptr<App> app_;
-  std::unique_ptr<http::Server> server_;
-};
 
 TEST_F(ServerAppTest, SaysHowFarLoadingIs) {
   Start(/*ready=*/false);
@@ -595,15 +457,7 @@ TEST_F(ServerAppTest, CompletionsOfSeveralPrompts) {
 TEST_F(ServerAppTest, FullQueueIs503) {
   fake_.max_queue = 1;
   Start();
-  std::vector<std::unique_ptr<RawClient>> clients;
-  for (int i = 0; i < 2; ++i) {
-    clients.push_back(std::make_unique<RawClient>(server_->port()));
-    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
-    ASSERT_TRUE(WaitFor([&] {
-      const auto stats = engine().Snapshot();
-      return stats.requests_active == 1 && stats.requests_queued == i;
-    }));
-  }
+  auto clients = Occupy(1);
   const Reply reply = Call("POST", kChat, ChatBody("hi"));
   EXPECT_EQ(reply.status, 503);
   EXPECT_EQ(reply.json()["error"]["code"], "server_busy");
@@ -859,124 +713,6 @@ TEST_F(ServerAppTest, WhatDoesNotFitIsNotToBeTriedAgain) {
   reply = Call("POST", "/v1/completions", R"({"prompt":["a","[[giveup]]"]})");
   EXPECT_EQ(reply.status, 400);
   EXPECT_EQ(reply.json()["error"]["param"], "prompt[1]");
-}
-
-// What the log has of generations. A line is written before the metrics count its request.
-class RequestLog : public ServerAppTest {
- protected:
-  std::string LogUntil(const std::string& metric, const std::function<void()>& action) {
-    ::testing::internal::CaptureStderr();
-    action();
-    EXPECT_TRUE(WaitFor([&] {
-      return Call("GET", "/metrics").body.find("\n" + metric + "\n") != std::string::npos;
-    })) << metric;
-    return ::testing::internal::GetCapturedStderr();
-  }
-
-  static void ExpectParts(const std::string& log, const std::vector<std::string>& parts) {
-    for (const std::string& part : parts) {
-      EXPECT_NE(log.find(part), std::string::npos) << part << " is not in " << log;
-    }
-  }
-  static void ExpectOneLine(const std::string& log) {
-    EXPECT_EQ(log.find('\n'), log.size() - 1) << log;
-  }
-};
-
-TEST_F(RequestLog, AFailureIsOneErrorWithItsCauseAndWhatItCost) {
-  fake_.streaming = true;
-  Start();
-  const std::vector<std::string> parts = {
-      " error request id=",
-      " completion_tokens=3 ",
-      " queue_s=",
-      " prefill_s=",
-      " decode_s=",
-      " first_token_s=",
-      " expert_misses=10 expert_prefill_misses=20 expert_bytes_read=491520 expert_stall_s=0.75 ",
-      " cancelled=false failed=true ",
-      " error=\"cannot read layer_0001.bin, expert 3 at offset 49152\"\n"};
-  std::string log = LogUntil("mach_generations_failed_total 1",
-                             [this] { Call("POST", kChat, ChatBody("[[disk]]")); });
-  ExpectParts(log, parts);
-  ExpectParts(log, {" status=500 "});
-  ExpectOneLine(log);
-  EXPECT_EQ(mach::testing::Matches(log, " ([a-z_]+)="),
-            mach::testing::Documented("Log line of a request"));
-  log = LogUntil("mach_generations_failed_total 2",
-                 [this] { Stream(kChat, ChatBody("[[disk]]", R"({"stream":true})")); });
-  ExpectParts(log, parts);
-  ExpectParts(log, {" status=200 "});
-  ExpectOneLine(log);
-}
-
-TEST_F(RequestLog, WhatIsTheClientsFaultIsNoError) {
-  Start();
-  const std::string log = LogUntil("mach_generations_failed_total 1", [this] {
-    Call("POST", kChat, ChatBody("[[memory]]"));
-    Call("POST", kChat, "{");
-  });
-  ExpectParts(log, {" info request id=", " status=400 ", " failed=true ",
-                    "error=\"there is memory for 64 tokens", " info request refused id="});
-  EXPECT_EQ(log.find("expert"), std::string::npos) << "a dense model";
-}
-
-TEST_F(RequestLog, WhatNeverRanIsNotCounted) {
-  fake_.max_queue = 1;
-  Start();
-  std::vector<std::unique_ptr<RawClient>> clients;
-  for (int i = 0; i < 2; ++i) {
-    clients.push_back(std::make_unique<RawClient>(server_->port()));
-    clients.back()->Send(Request("POST", kChat, ChatBody("[[prefill]]")));
-    ASSERT_TRUE(WaitFor([&] {
-      const auto stats = engine().Snapshot();
-      return stats.requests_active == 1 && stats.requests_queued == i;
-    }));
-  }
-  const std::string log = LogUntil("mach_generations_rejected_total 1",
-                                   [this] { Call("POST", kChat, ChatBody("hi")); });
-  ExpectParts(log, {" info request id=", " status=503 ", " cancelled=false failed=false "});
-  ExpectOneLine(log);
-  clients.clear();
-  const auto has = [this](const std::string& line) {
-    return Call("GET", "/metrics").body.find("\n" + line + "\n") != std::string::npos;
-  };
-  EXPECT_TRUE(WaitFor([&] { return has("mach_generations_cancelled_total 2"); }));
-  EXPECT_TRUE(has("mach_generations_failed_total 0"));
-  EXPECT_TRUE(has("mach_prompt_tokens_total 0"));
-  Call("POST", kChat, ChatBody("hi", R"({"max_tokens":2})"));
-  EXPECT_TRUE(WaitFor([&] { return has("mach_prompt_tokens_total 20"); }));
-}
-
-TEST_F(RequestLog, CancelledRequestsSayHowFarTheyCame) {
-  fake_.streaming = true;
-  Start();
-  for (const bool stream : {true, false}) {
-    const int before = stream ? 0 : 2;
-    const char* const more = stream ? R"({"stream":true})" : "{}";
-    RawClient running(server_->port());
-    running.Send(Request("POST", kChat, ChatBody("[[prefill]]", more)));
-    ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_active == 1; }));
-    RawClient waiting(server_->port());
-    waiting.Send(Request("POST", kChat, ChatBody("hi", more)));
-    ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_queued == 1; }));
-    std::string log = LogUntil("mach_generations_cancelled_total " + std::to_string(before + 1),
-                               [&] { waiting.Close(); });
-    ExpectParts(log, {" info request id=", " status=499 ", " prompt_tokens=20 ",
-                      " completion_tokens=0 ", " queue_s=", " cancelled=true failed=false\n"});
-    for (const char* none : {"prefill_s", "decode_s", "first_token_s", "expert_", "error"}) {
-      EXPECT_EQ(log.find(none), std::string::npos) << none << " is in " << log;
-    }
-    ExpectOneLine(log);
-    log = LogUntil("mach_generations_cancelled_total " + std::to_string(before + 2),
-                   [&] { running.Close(); });
-    ExpectParts(log, {" status=499 ", " prefill_s=", " expert_prefill_misses=20 ",
-                      " expert_bytes_read=491520 ", " cancelled=true failed=false\n"});
-    for (const char* none : {"decode_s", "first_token_s", "expert_misses"}) {
-      EXPECT_EQ(log.find(none), std::string::npos) << none << " is in " << log;
-    }
-    ExpectOneLine(log);
-  }
 }
 
 TEST(Startup, LinesHaveTheirKeysInOrder) {

@@ -7,14 +7,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "api/parsers/final_message.h"
-#include "api/parsers/output_parser.h"
+#include "chat/final_message.h"
+#include "chat/output_parser.h"
 
 namespace {
 
-using mach::api::ChatDelta;
-using mach::api::EndReason;
-using mach::api::FinalMessage;
+using mach::chat::ChatDelta;
+using mach::chat::EndReason;
+using mach::chat::FinalMessage;
 
 // Fragments that the formats react to, so that the fuzzer need not find them letter by letter.
 constexpr const char* kFragments[] = {"<think>",
@@ -55,15 +55,15 @@ const nlohmann::ordered_json& Tools() {
 }
 
 std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
-  namespace api = mach::api;
-  api::ParserOptions options;
-  options.format = static_cast<api::CallFormat>(mode % 6);
-  options.reasoning = static_cast<api::ReasoningFormat>(mode / 6 % 4);
-  options.starts_in = mode & 64 ? api::StartsIn::kReasoning : api::StartsIn::kContent;
+  namespace chat = mach::chat;
+  chat::ParserOptions options;
+  options.format = static_cast<chat::CallFormat>(mode % 6);
+  options.reasoning = static_cast<chat::ReasoningFormat>(mode / 6 % 4);
+  options.starts_in = mode & 64 ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
   options.tools = &Tools();
   options.new_call_id = [] { return std::string("call"); };
   const EndReason ended = mode & 128 ? EndReason::kLength : EndReason::kStop;
-  const auto parser = api::OutputParser::Make(options);
+  const auto parser = chat::OutputParser::Make(options);
   std::vector<ChatDelta> deltas;
   for (size_t at = 0; at < text.size(); at += piece_bytes) {
     parser->Push({std::string_view(text).substr(at, piece_bytes), false}, deltas);
@@ -76,11 +76,11 @@ std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
         nlohmann::json::accept(message.calls[static_cast<size_t>(delta.index)].arguments)) {
       std::abort();
     }
-    api::AddDeltas(message, std::span(&delta, 1));
+    chat::AddDeltas(message, std::span(&delta, 1));
   }
   std::string result;
-  api::AppendMessageJson(result, message);
-  api::AppendMessageJson(result, api::FinishedMessage(message, *parser));
+  chat::AppendMessageJson(result, message);
+  chat::AppendMessageJson(result, chat::FinishedMessage(message, *parser));
   return result;
 }
 

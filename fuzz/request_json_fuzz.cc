@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "api/errors.h"
-#include "api/json_text.h"
 #include "api/request.h"
 #include "base/check.h"
+#include "base/json_string.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   attempt(mach::api::ParseChatRequest);
   attempt(mach::api::ParseCompletionRequest);
   std::string quoted;
-  mach::api::AppendJsonString(quoted, body);
+  mach::AppendJsonString(quoted, body);
   MACH_CHECK(nlohmann::json::accept(quoted));
   return 0;
 }

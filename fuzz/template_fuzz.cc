@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "text/chat_template.h"
+#include "jinja/chat_template.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view source(reinterpret_cast<const char*>(data), size);
@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       {"n", 3},
       {"bos_token", "<s>"}};
   try {
-    mach::text::ChatTemplate::Parse(source, "fuzz")->Render(variables, 0);
+    mach::jinja::ChatTemplate::Parse(source, "fuzz")->Render(variables, 0);
   } catch (const mach::Error&) {
   }
   return 0;

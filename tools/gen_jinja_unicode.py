@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes src/text/jinja/unicode_classes.cc and unicode_cases.cc from this Python's Unicode data.
+"""Writes src/jinja/unicode_classes.cc and unicode_cases.cc from this Python's Unicode data.
 
 Character classes become one bit mask per range of code points; case mappings become runs
 (first, last, step, offset). Run it with the Python that the parity harness compares against.
@@ -96,14 +96,14 @@ def write(file_name, parts):
         + unicodedata.unidata_version
         + " as Python has it. Do not edit.",
         "// clang-format off",
-        '#include "text/jinja/unicode_tables.h"',
+        '#include "jinja/unicode_tables.h"',
         "",
-        "namespace mach::text::jinja {",
+        "namespace mach::jinja {",
         "",
     ]
     root = pathlib.Path(__file__).resolve().parent.parent
-    text = "\n".join(head + parts + ["}  // namespace mach::text::jinja"]) + "\n"
-    (root / "src/text/jinja" / file_name).write_text(text, encoding="utf-8")
+    text = "\n".join(head + parts + ["}  // namespace mach::jinja"]) + "\n"
+    (root / "src/jinja" / file_name).write_text(text, encoding="utf-8")
 
 
 def main():

@@ -1,6 +1,6 @@
 #include "api/errors.h"
 
-#include "api/json_text.h"
+#include "base/json_string.h"
 
 namespace mach::api {
 namespace {

@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "api/json_text.h"
+#include "base/json_string.h"
 #include "text/unicode.h"
 
 namespace mach::api {

@@ -15,8 +15,8 @@
 #include "app/residency_flags.h"
 #include "base/clock.h"
 #include "engine/engine.h"
-#include "engine/runnable_model.h"
 #include "formats/hub.h"
+#include "loading/runnable_model.h"
 #include "platform/process_memory.h"
 
 namespace mach::app {
@@ -28,7 +28,7 @@ struct BenchOptions {
   int64_t generate_tokens = 128;
   int64_t depth_tokens = 0;
   int repeat = 5;
-  engine::RunnableOptions load;
+  loading::RunnableOptions load;
   ResidencyFlags residency;
   bool json = false;
   bool probe = true;
@@ -68,7 +68,7 @@ std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab_size) {
 
 class Bench {
  public:
-  Bench(const engine::RunnableModel& runnable, const BenchOptions& options)
+  Bench(const loading::RunnableModel& runnable, const BenchOptions& options)
       : model_(*runnable.model),
         experts_(runnable.experts.get()),
         chunk_(static_cast<size_t>(runnable.plan.prefill_chunk)),
@@ -210,17 +210,17 @@ void PrintRouting(const experts::RoutingSummary& routing) {
       routing.effective, "", 100 * routing.top, 100 * routing.repeated);
 }
 
-engine::RunnableModel Load(const engine::RunnableOptions& options) {
-  engine::LoadPlan plan = engine::PlanLoading(options);
-  engine::LoadProgress progress;
+loading::RunnableModel Load(const loading::RunnableOptions& options) {
+  loading::LoadPlan plan = loading::PlanLoading(options);
+  loading::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
-  return engine::LoadRunnable(std::move(plan), &progress);
+  return loading::LoadRunnable(std::move(plan), &progress);
 }
 
 // What is printed, in one form or the other.
 struct Report {
   const BenchOptions& options;
-  const engine::RunnableModel& runnable;
+  const loading::RunnableModel& runnable;
   const BenchResult& result;
   double load_s = 0;
   std::optional<experts::RoutingSummary> routing;
@@ -247,7 +247,7 @@ struct Report {
 };
 
 void PrintJson(const Report& report) {
-  const engine::RunnableModel& runnable = report.runnable;
+  const loading::RunnableModel& runnable = report.runnable;
   const BenchOptions& options = report.options;
   const double probe = report.probe_gb_s;
   const nlohmann::ordered_json json = {
@@ -279,7 +279,7 @@ void PrintJson(const Report& report) {
 }
 
 void PrintHeader(const Report& report) {
-  const engine::RunnableModel& runnable = report.runnable;
+  const loading::RunnableModel& runnable = report.runnable;
   std::printf("%s  %s  %s  %d threads  %s", report.options.checkpoint.c_str(),
               runnable.checkpoint->model_type().c_str(),
               runnable.checkpoint->QuantisationSummary().c_str(), runnable.backend->threads(),
@@ -297,7 +297,7 @@ void PrintHeader(const Report& report) {
 }
 
 void PrintText(const Report& report) {
-  const engine::RunnableModel& runnable = report.runnable;
+  const loading::RunnableModel& runnable = report.runnable;
   const BenchOptions& options = report.options;
   PrintHeader(report);
   std::printf("%-22s %10s %10s %10s\n", "", "median", "min", "max");
@@ -339,7 +339,7 @@ int RunBench(BenchOptions& options) {
   options.load.experts.keep_heat = false;
   options.load.experts.observe_routing = true;
   const Stopwatch load_watch;
-  const engine::RunnableModel runnable = Load(options.load);
+  const loading::RunnableModel runnable = Load(options.load);
   const double load_s = load_watch.ElapsedSeconds();
   const BenchResult result = Bench(runnable, options).Run();
   Report report{.options = options, .runnable = runnable, .result = result, .load_s = load_s};
@@ -375,7 +375,7 @@ Command AddBench(CLI::App& root) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory, engine::Residency::kFitting);
+  options->residency.Register(*app, memory, loading::Residency::kFitting);
   AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
   AddThreads(*app, options->load.threads);
   app->add_flag("--probe,!--no-probe", options->probe,

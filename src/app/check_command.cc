@@ -11,8 +11,8 @@
 #include "app/common_flags.h"
 #include "app/progress_bar.h"
 #include "base/gigabytes.h"
-#include "engine/preflight.h"
 #include "formats/hub.h"
+#include "loading/preflight.h"
 #include "server/reports.h"
 
 namespace mach::app {
@@ -22,7 +22,7 @@ using Json = nlohmann::ordered_json;
 
 struct CheckOptions {
   std::string checkpoint;
-  engine::RunnableOptions load;
+  loading::RunnableOptions load;
   std::optional<double> expert_cache_gb;
   bool verify = false;
   bool json = false;
@@ -32,7 +32,7 @@ double Gb(uint64_t bytes) {
   return static_cast<double>(bytes) / 1e9;
 }
 
-Json PlanJson(const engine::MemoryPlan& plan) {
+Json PlanJson(const loading::MemoryPlan& plan) {
   Json bytes = Json::object();
   for (const auto& [owner, value] : plan.bytes) {
     bytes[owner] = value;
@@ -41,15 +41,15 @@ Json PlanJson(const engine::MemoryPlan& plan) {
   return bytes;
 }
 
-Json PathJson(const engine::PathReport& path, const server::ServingConfig& serving) {
-  Json out = {{"path", engine::ServingPathName(path.path)},
+Json PathJson(const loading::PathReport& path, const server::ServingConfig& serving) {
+  Json out = {{"path", loading::ServingPathName(path.path)},
               {"runnable", path.runnable},
               {"reason", path.reason.empty() ? Json() : Json(path.reason)},
               {"missing", path.missing},
               {"decode_path", serving.decode_path},
               {"effective_decode_path", serving.effective_decode_path},
               {"effective_decode_path_reason", serving.effective_decode_path_reason},
-              {"verdict", path.runnable ? Json(engine::VerdictName(path.verdict)) : Json()}};
+              {"verdict", path.runnable ? Json(loading::VerdictName(path.verdict)) : Json()}};
   if (path.runnable) {
     out["least_bytes"] = path.plan.least_bytes;
     out["predicted_bytes"] = PlanJson(path.plan);
@@ -60,33 +60,33 @@ Json PathJson(const engine::PathReport& path, const server::ServingConfig& servi
     out["advice"] = path.advice.empty()
                         ? Json()
                         : Json{{"command", path.advice},
-                               {"verdict", engine::VerdictName(path.advised_verdict)},
+                               {"verdict", loading::VerdictName(path.advised_verdict)},
                                {"total_bytes", path.advised.total_bytes}};
   }
   return out;
 }
 
 // The path as the server would describe it, so that both say the same.
-server::ServingConfig Serving(const engine::PathReport& path) {
-  return server::DescribeServing({}, path.path == engine::ServingPath::kOpenAi
+server::ServingConfig Serving(const loading::PathReport& path) {
+  return server::DescribeServing({}, path.path == loading::ServingPath::kOpenAi
                                          ? server::Profile::kOpenAi
                                          : server::Profile::kProduction);
 }
 
 // With --expert-cache-gb the verdict is that of the streaming path, otherwise the best of all
 // runnable paths.
-std::optional<engine::Verdict> Judged(const CheckOptions& options,
-                                      const engine::Preflight& report) {
+std::optional<loading::Verdict> Judged(const CheckOptions& options,
+                                       const loading::Preflight& report) {
   if (!options.expert_cache_gb) {
     return report.Best();
   }
-  const engine::PathReport& streaming = report.Of(engine::ServingPath::kStreaming);
+  const loading::PathReport& streaming = report.Of(loading::ServingPath::kStreaming);
   return streaming.runnable ? std::optional(streaming.verdict) : std::nullopt;
 }
 
-void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
+void PrintJson(const CheckOptions& options, const loading::Preflight& report) {
   Json paths = Json::array();
-  for (const engine::PathReport& path : report.paths) {
+  for (const loading::PathReport& path : report.paths) {
     paths.push_back(PathJson(path, Serving(path)));
   }
   const auto verdict = Judged(options, report);
@@ -102,13 +102,13 @@ void PrintJson(const CheckOptions& options, const engine::Preflight& report) {
                     {"machine", Json{{"total_bytes", report.machine.total_bytes},
                                      {"available_bytes", report.machine.available_bytes}}},
                     {"memory_ceiling_bytes", options.load.ceiling_bytes},
-                    {"verdict", verdict ? Json(engine::VerdictName(*verdict)) : Json()},
+                    {"verdict", verdict ? Json(loading::VerdictName(*verdict)) : Json()},
                     {"paths", std::move(paths)}};
   std::printf("%s\n", out.dump(2).c_str());
 }
 
-void PrintPath(const engine::PathReport& path) {
-  const std::string name = engine::ServingPathName(path.path);
+void PrintPath(const loading::PathReport& path) {
+  const std::string name = loading::ServingPathName(path.path);
   if (!path.runnable) {
     std::printf("\n%-10s not runnable: %s\n", name.c_str(), path.reason.c_str());
     for (const std::string& file : path.missing) {
@@ -116,11 +116,12 @@ void PrintPath(const engine::PathReport& path) {
     }
     return;
   }
-  const engine::MemoryPlan& plan = path.plan;
+  const loading::MemoryPlan& plan = path.plan;
   const server::ServingConfig serving = Serving(path);
   std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", name.c_str(),
-              engine::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes), Gb(plan.limit_bytes),
-              serving.effective_decode_path.c_str(), serving.effective_decode_path_reason.c_str());
+              loading::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes),
+              Gb(plan.limit_bytes), serving.effective_decode_path.c_str(),
+              serving.effective_decode_path_reason.c_str());
   for (const auto& [owner, bytes] : plan.bytes) {
     std::printf("  %-14s %8.3f GB", owner.c_str(), Gb(bytes));
     if (owner == "kv") {
@@ -140,16 +141,16 @@ void PrintPath(const engine::PathReport& path) {
     std::printf("  %s%s\n",
                 path.advised_verdict == path.verdict
                     ? ""
-                    : ("smaller, " + engine::VerdictName(path.advised_verdict) + ": ").c_str(),
+                    : ("smaller, " + loading::VerdictName(path.advised_verdict) + ": ").c_str(),
                 path.advice.c_str());
   }
 }
 
-void PrintText(const CheckOptions& options, const engine::Preflight& report) {
+void PrintText(const CheckOptions& options, const loading::Preflight& report) {
   if (report.error) {
     std::printf("%s cannot be served: %s\n", options.load.checkpoint.c_str(),
                 report.error->Describe().c_str());
-    for (const std::string& file : report.Of(engine::ServingPath::kStreaming).missing) {
+    for (const std::string& file : report.Of(loading::ServingPath::kStreaming).missing) {
       std::printf("  missing: %s\n", file.c_str());
     }
     return;
@@ -169,7 +170,7 @@ void PrintText(const CheckOptions& options, const engine::Preflight& report) {
   for (const auto& [reason, tensors] : report.left_out) {
     std::printf("left out: %lld tensors (%s)\n", static_cast<long long>(tensors), reason.c_str());
   }
-  for (const engine::PathReport& path : report.paths) {
+  for (const loading::PathReport& path : report.paths) {
     PrintPath(path);
   }
 }
@@ -201,7 +202,7 @@ int RunCheck(CheckOptions& options) {
   if (options.verify) {
     Verify(options.load.checkpoint);
   }
-  const engine::Preflight report = engine::RunPreflight(options.load, ReadMachineMemory());
+  const loading::Preflight report = loading::RunPreflight(options.load, ReadMachineMemory());
   if (options.json) {
     PrintJson(options, report);
   } else {
@@ -211,7 +212,7 @@ int RunCheck(CheckOptions& options) {
   if (!verdict) {
     return kExitFailed;
   }
-  return *verdict == engine::Verdict::kWontFit ? kExitWontFit : kExitOk;
+  return *verdict == loading::Verdict::kWontFit ? kExitWontFit : kExitOk;
 }
 
 }  // namespace

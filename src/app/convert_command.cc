@@ -8,7 +8,7 @@
 #include "app/common_flags.h"
 #include "app/interrupt.h"
 #include "app/progress_bar.h"
-#include "formats/convert.h"
+#include "convert/convert.h"
 #include "formats/hub.h"
 
 namespace mach::app {
@@ -26,12 +26,12 @@ void PrintList(const char* title, const std::vector<std::string>& names) {
   std::printf("%s\n", names.size() > kShown ? " ..." : "");
 }
 
-int RunConvert(const formats::ConvertOptions& options) {
+int RunConvert(const convert::ConvertOptions& options) {
   CatchInterrupts();
-  formats::ConvertResult result;
+  convert::ConvertResult result;
   {
     ProgressBar bar("converting");
-    result = formats::Convert(options, [&](const formats::ConvertProgress& progress) {
+    result = convert::Convert(options, [&](const convert::ConvertProgress& progress) {
       ThrowIfInterrupted();
       bar.Update(progress.done_bytes, progress.total_bytes);
     });
@@ -56,7 +56,7 @@ int RunConvert(const formats::ConvertOptions& options) {
 }  // namespace
 
 Command AddConvert(CLI::App& root) {
-  auto options = std::make_shared<formats::ConvertOptions>();
+  auto options = std::make_shared<convert::ConvertOptions>();
   auto source = std::make_shared<std::string>();
   options->tool_version = MACH_VERSION;
   CLI::App* app = root.add_subcommand("convert", "Convert a model to an engine checkpoint");

@@ -21,8 +21,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "engine/served_model.h"
 #include "formats/hub.h"
+#include "loading/served_model.h"
 
 namespace mach::app {
 namespace {
@@ -39,7 +39,7 @@ struct GenerateOptions {
   std::optional<int32_t> top_k;
   std::optional<float> min_p;
   std::optional<int64_t> seed;
-  engine::RunnableOptions load;
+  loading::RunnableOptions load;
   ResidencyFlags residency;
 };
 
@@ -62,10 +62,10 @@ class TerminalSink final : public engine::GenerationSink {
   engine::Finish finish_;
 };
 
-std::unique_ptr<engine::ServedModel> Load(engine::ServePlan plan) {
-  engine::LoadProgress progress;
+std::unique_ptr<loading::ServedModel> Load(loading::ServePlan plan) {
+  loading::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
-  return engine::LoadModel(std::move(plan), {}, &progress);
+  return loading::LoadModel(std::move(plan), {}, &progress);
 }
 
 [[noreturn]] void RefuseSystem(const std::string& reason) {
@@ -73,7 +73,7 @@ std::unique_ptr<engine::ServedModel> Load(engine::ServePlan plan) {
               "put the text before the prompt");
 }
 
-std::string ChatPrompt(const GenerateOptions& options, const engine::ServedText& text) {
+std::string ChatPrompt(const GenerateOptions& options, const loading::ServedText& text) {
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!options.system.empty()) {
     messages.push_back({{"role", "system"}, {"content", options.system}});
@@ -87,7 +87,7 @@ std::string ChatPrompt(const GenerateOptions& options, const engine::ServedText&
 }
 
 decode::SamplingParams Sampling(const GenerateOptions& options,
-                                const engine::GenerationDefaults& defaults) {
+                                const loading::GenerationDefaults& defaults) {
   decode::SamplingParams sampling;
   sampling.temperature = options.temperature.value_or(defaults.temperature.value_or(1.0F));
   sampling.top_p = options.top_p.value_or(defaults.top_p.value_or(1.0F));
@@ -98,7 +98,7 @@ decode::SamplingParams Sampling(const GenerateOptions& options,
   return sampling;
 }
 
-std::vector<int32_t> PromptTokens(const GenerateOptions& options, const engine::ServedText& text) {
+std::vector<int32_t> PromptTokens(const GenerateOptions& options, const loading::ServedText& text) {
   if (!options.raw && text.chat_template) {
     return text.tokenizer->Encode(ChatPrompt(options, text), false);
   }
@@ -109,7 +109,7 @@ std::vector<int32_t> PromptTokens(const GenerateOptions& options, const engine::
 }
 
 // How many tokens the answer may have at most. Throws kInvalidArgument if that is none.
-int64_t RoomForAnswer(size_t prompt_tokens, const engine::MemoryPlan& memory) {
+int64_t RoomForAnswer(size_t prompt_tokens, const loading::MemoryPlan& memory) {
   const int64_t room = memory.max_context - static_cast<int64_t>(prompt_tokens);
   if (room < 1) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -123,7 +123,7 @@ int64_t RoomForAnswer(size_t prompt_tokens, const engine::MemoryPlan& memory) {
 }
 
 engine::GenerationRequest MakeRequest(const GenerateOptions& options,
-                                      const engine::ServePlan& plan) {
+                                      const loading::ServePlan& plan) {
   engine::GenerationRequest request;
   request.id = "terminal";
   request.prompt_tokens = PromptTokens(options, plan.text);
@@ -163,7 +163,7 @@ int RunGenerate(GenerateOptions& options) {
   ConfigureLog(LogLevel::kWarning, LogFormat::kText);
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
   options.residency.Apply(options.load);
-  engine::ServePlan plan = engine::PlanServing(options.load);
+  loading::ServePlan plan = loading::PlanServing(options.load);
   engine::GenerationRequest request = MakeRequest(options, plan);
   const auto model = Load(std::move(plan));
 
@@ -219,7 +219,7 @@ Command AddGenerate(CLI::App& root) {
       ->group(sampling);
   app->add_option("--seed", options->seed, "Same seed, same text")->group(sampling);
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory, engine::Residency::kFitting);
+  options->residency.Register(*app, memory, loading::Residency::kFitting);
   AddMaxContext(*app, options->load.max_context)->group(memory);
   AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
   AddThreads(*app, options->load.threads);

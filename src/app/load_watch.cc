@@ -13,7 +13,7 @@
 
 namespace mach::app {
 
-LoadWatch::LoadWatch(const engine::LoadProgress& progress, double seconds, Show show)
+LoadWatch::LoadWatch(const loading::LoadProgress& progress, double seconds, Show show)
     : thread_(
           [this, &progress, seconds, show = std::move(show)] { Run(progress, seconds, show); }) {}
 
@@ -26,8 +26,8 @@ LoadWatch::~LoadWatch() {
   thread_.join();
 }
 
-void LoadWatch::Run(const engine::LoadProgress& progress, double seconds, const Show& show) noexcept
-    try {
+void LoadWatch::Run(const loading::LoadProgress& progress, double seconds,
+                    const Show& show) noexcept try {
   bool shown = false;
   const auto show_now = [&] {
     if (const uint64_t total = progress.bytes_total.load(); total > 0) {

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <thread>
 
-#include "engine/runnable_model.h"
+#include "loading/runnable_model.h"
 
 namespace mach::app {
 
@@ -19,13 +19,13 @@ class LoadWatch {
   // Calls `show` every `seconds` until destroyed, on a thread of its own, and after that, if it was
   // called at all, once more with how far loading came. If it throws it is not called again.
   // `progress` must outlive this.
-  LoadWatch(const engine::LoadProgress& progress, double seconds, Show show);
+  LoadWatch(const loading::LoadProgress& progress, double seconds, Show show);
   LoadWatch(const LoadWatch&) = delete;
   LoadWatch& operator=(const LoadWatch&) = delete;
   ~LoadWatch();
 
  private:
-  void Run(const engine::LoadProgress& progress, double seconds, const Show& show) noexcept;
+  void Run(const loading::LoadProgress& progress, double seconds, const Show& show) noexcept;
 
   std::mutex mutex_;
   std::condition_variable ended_;

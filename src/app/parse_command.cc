@@ -13,11 +13,11 @@
 
 #include "api/errors.h"
 #include "api/json_text.h"
-#include "api/parsers/final_message.h"
-#include "api/parsers/output_parser.h"
 #include "app/command.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "chat/final_message.h"
+#include "chat/output_parser.h"
 #include "platform/file.h"
 
 namespace mach::app {
@@ -99,11 +99,11 @@ int RunParse(const ParseOptions& options) {
   // Ids depend on the text alone, so that runs with different splits can be compared whole.
   const uint64_t hash = Hash64(std::as_bytes(std::span(input)));
   int calls = 0;
-  api::ParserOptions parser_options;
-  parser_options.format = *api::CallFormatFromName(options.format);
-  parser_options.reasoning = *api::ReasoningFormatFromName(options.reasoning);
+  chat::ParserOptions parser_options;
+  parser_options.format = *chat::CallFormatFromName(options.format);
+  parser_options.reasoning = *chat::ReasoningFormatFromName(options.reasoning);
   parser_options.starts_in =
-      options.starts_in == "reasoning" ? api::StartsIn::kReasoning : api::StartsIn::kContent;
+      options.starts_in == "reasoning" ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
   parser_options.tools = &tools;
   parser_options.parallel_tool_calls = options.parallel_calls;
   parser_options.new_call_id = [&] {
@@ -112,29 +112,29 @@ int RunParse(const ParseOptions& options) {
                   calls++);
     return std::string(id);
   };
-  const auto parser = api::OutputParser::Make(parser_options);
-  std::vector<api::ChatDelta> deltas;
+  const auto parser = chat::OutputParser::Make(parser_options);
+  std::vector<chat::ChatDelta> deltas;
   while (!text.empty()) {
     const size_t length = PieceLength(text, options.split, bytes);
     parser->Push({text.substr(0, length), false}, deltas);
     text.remove_prefix(length);
   }
-  const api::EndReason ended =
-      options.ended == "length" ? api::EndReason::kLength : api::EndReason::kStop;
+  const chat::EndReason ended =
+      options.ended == "length" ? chat::EndReason::kLength : chat::EndReason::kStop;
   parser->Finish(ended, deltas);
 
-  api::FinalMessage message;
-  api::AddDeltas(message, deltas);
-  message = api::FinishedMessage(std::move(message), *parser);
+  chat::FinalMessage message;
+  chat::AddDeltas(message, deltas);
+  message = chat::FinishedMessage(std::move(message), *parser);
   std::string out = "{\"deltas\":[";
   for (size_t i = 0; i < deltas.size(); ++i) {
     out += i > 0 ? "," : "";
-    api::AppendDeltaJson(out, deltas[i]);
+    chat::AppendDeltaJson(out, deltas[i]);
   }
   out += "],\"message\":";
-  api::AppendMessageJson(out, message);
+  chat::AppendMessageJson(out, message);
   out += ",\"finish_reason\":\"";
-  out += api::FinishReason(message, ended);
+  out += chat::FinishReason(message, ended);
   out += "\"}\n";
   std::fwrite(out.data(), 1, out.size(), stdout);
   return kExitOk;

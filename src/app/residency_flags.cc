@@ -10,13 +10,13 @@
 namespace mach::app {
 
 void ResidencyFlags::Register(CLI::App& app, const std::string& group,
-                              engine::Residency when_neither) {
+                              loading::Residency when_neither) {
   neither = when_neither;
   app.add_flag("--streaming", streaming, "Experts streamed from the SSD, a bank of them in memory")
       ->group(group);
   app.add_flag("--no-streaming", no_streaming,
                std::string("All experts resident") +
-                   (neither == engine::Residency::kFitting ? " (default if memory has room)" : ""))
+                   (neither == loading::Residency::kFitting ? " (default if memory has room)" : ""))
       ->group(group);
   app.add_option("--expert-cache-gb", expert_cache_gb,
                  "Bank of streamed experts in GB (1e9 bytes). Default: what is left of --memory-gb "
@@ -59,7 +59,7 @@ void ResidencyFlags::Register(CLI::App& app, const std::string& group,
       ->group(group);
 }
 
-void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
+void ResidencyFlags::Apply(loading::RunnableOptions& options) const {
   if (streaming && no_streaming) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--streaming and --no-streaming exclude each other: give one");
@@ -79,9 +79,9 @@ void ResidencyFlags::Apply(engine::RunnableOptions& options) const {
       }
     }
   }
-  engine::ExpertOptions& experts = options.experts;
-  experts.residency = streaming      ? engine::Residency::kStreaming
-                      : no_streaming ? engine::Residency::kResident
+  loading::ExpertOptions& experts = options.experts;
+  experts.residency = streaming      ? loading::Residency::kStreaming
+                      : no_streaming ? loading::Residency::kResident
                                      : neither;
   if (expert_cache_gb) {
     experts.cache_bytes = GigabytesToBytes(*expert_cache_gb);

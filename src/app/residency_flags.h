@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "engine/runnable_options.h"
+#include "loading/runnable_options.h"
 
 namespace mach::app {
 
@@ -21,14 +21,14 @@ struct ResidencyFlags {
   bool allow_buffered_io = false;
   std::string expert_trace;
   int64_t prefill_chunk = 0;
-  engine::Residency neither = engine::Residency::kAllInMemory;
+  loading::Residency neither = loading::Residency::kAllInMemory;
 
   // Registers all of them; `group` is their heading in --help, `when_neither` what is done without
   // --streaming and --no-streaming. `app` keeps references to this.
-  void Register(CLI::App& app, const std::string& group, engine::Residency when_neither);
+  void Register(CLI::App& app, const std::string& group, loading::Residency when_neither);
 
   // Throws kInvalidArgument for flags that contradict each other.
-  void Apply(engine::RunnableOptions& options) const;
+  void Apply(loading::RunnableOptions& options) const;
 };
 
 }  // namespace mach::app

@@ -29,8 +29,8 @@ struct ServeFlags {
   uint64_t max_body_mb = 64;
   std::string log_format = "text";
   std::string log_level = "info";
-  engine::RunnableOptions load;
-  engine::ServingOptions serving;
+  loading::RunnableOptions load;
+  loading::ServingOptions serving;
   server::ServeOptions options;
 };
 
@@ -58,7 +58,7 @@ int RunServe(ServeFlags& flags) {
                                               : LogLevel::kInfo,
                flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   server::ServeOptions& options = flags.options;
-  engine::RunnableOptions& load = flags.load;
+  loading::RunnableOptions& load = flags.load;
   load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
   flags.residency.Apply(load);
   options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
@@ -67,11 +67,11 @@ int RunServe(ServeFlags& flags) {
     flags.serving.served_name = flags.checkpoint;
   }
   // What cannot be served as asked is refused before a port is taken.
-  auto plan = std::make_shared<engine::ServePlan>(engine::PlanServing(load));
+  auto plan = std::make_shared<loading::ServePlan>(loading::PlanServing(load));
   options.checkpoint = load.checkpoint;
-  options.loader = [plan, serving = flags.serving](engine::LoadProgress* progress) {
+  options.loader = [plan, serving = flags.serving](loading::LoadProgress* progress) {
     const LoadWatch watch(*progress, kLoadingLogSeconds, LoadingLog());
-    return engine::LoadModel(std::move(*plan), serving, progress);
+    return loading::LoadModel(std::move(*plan), serving, progress);
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
@@ -89,7 +89,7 @@ int RunServe(ServeFlags& flags) {
 Command AddServe(CLI::App& root) {
   auto flags = std::make_shared<ServeFlags>();
   server::ServeOptions& options = flags->options;
-  engine::RunnableOptions& load = flags->load;
+  loading::RunnableOptions& load = flags->load;
   CLI::App* app = root.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   app->add_option("checkpoint", flags->checkpoint,
                   "Checkpoint directory, or a hub id in the local Hugging Face cache")
@@ -102,7 +102,7 @@ Command AddServe(CLI::App& root) {
       ->check(CLI::IsMember({"production", "dflash", "openai"}))
       ->capture_default_str()
       ->group(path);
-  flags->residency.Register(*app, path, engine::Residency::kAllInMemory);
+  flags->residency.Register(*app, path, loading::Residency::kAllInMemory);
 
   const auto* model = "Model";
   app->add_option("--served-model-name", flags->serving.served_name,

@@ -13,18 +13,18 @@
 #include "app/interrupt.h"
 #include "app/progress_bar.h"
 #include "base/error.h"
-#include "formats/synthetic.h"
+#include "convert/synthetic.h"
 
 namespace mach::app {
 namespace {
 
 struct SynthOptions {
-  formats::SyntheticOptions write;
+  convert::SyntheticOptions write;
   std::string shape;
   std::string family;  // empty = that of the named shape
-  // One for each of formats::SyntheticFlags: what the flag says instead of the named shape.
+  // One for each of convert::SyntheticFlags: what the flag says instead of the named shape.
   std::vector<std::optional<int64_t>> overrides =
-      std::vector<std::optional<int64_t>>(formats::SyntheticFlags().size());
+      std::vector<std::optional<int64_t>>(convert::SyntheticFlags().size());
 };
 
 std::vector<std::string> Families() {
@@ -32,13 +32,13 @@ std::vector<std::string> Families() {
           formats::MoeFamilyName(formats::MoeFamily::kQwen3Moe)};
 }
 
-formats::SyntheticShape WantedShape(const SynthOptions& options) {
-  formats::SyntheticShape shape = formats::NamedSyntheticShape(options.shape);
+convert::SyntheticShape WantedShape(const SynthOptions& options) {
+  convert::SyntheticShape shape = convert::NamedSyntheticShape(options.shape);
   if (!options.family.empty()) {
     shape.family = *formats::FindMoeFamily(options.family);
   }
   for (size_t i = 0; i < options.overrides.size(); ++i) {
-    const formats::SyntheticFlag& flag = formats::SyntheticFlags()[i];
+    const convert::SyntheticFlag& flag = convert::SyntheticFlags()[i];
     if (!options.overrides[i]) {
       continue;
     }
@@ -58,9 +58,9 @@ formats::SyntheticShape WantedShape(const SynthOptions& options) {
 std::string ListShapes() {
   std::ostringstream text;
   text << "Shapes, and their size on disk with the default --bits:\n";
-  for (const std::string& name : formats::SyntheticShapeNames()) {
-    const formats::SyntheticShape shape = formats::NamedSyntheticShape(name);
-    const double bytes = static_cast<double>(formats::SyntheticBytes(shape, {}));
+  for (const std::string& name : convert::SyntheticShapeNames()) {
+    const convert::SyntheticShape shape = convert::NamedSyntheticShape(name);
+    const double bytes = static_cast<double>(convert::SyntheticBytes(shape, {}));
     text << "  " << std::left << std::setw(14) << name << std::right << std::setw(7) << std::fixed
          << std::setprecision(bytes < 1e8 ? 3 : 1) << bytes / 1e9 << " GB  "
          << formats::MoeFamilyName(shape.family) << ", " << shape.layers << " layers of "
@@ -72,10 +72,10 @@ std::string ListShapes() {
 int RunSynth(SynthOptions options) {
   options.write.shape = WantedShape(options);
   CatchInterrupts();
-  formats::ConvertResult result;
+  convert::ConvertResult result;
   {
     ProgressBar bar("writing");
-    result = formats::WriteSynthetic(options.write, [&](const formats::ConvertProgress& progress) {
+    result = convert::WriteSynthetic(options.write, [&](const convert::ConvertProgress& progress) {
       ThrowIfInterrupted();
       bar.Update(progress.done_bytes, progress.total_bytes);
     });
@@ -106,12 +106,12 @@ Command AddSynth(CLI::App& root) {
   });
   app->add_option("--shape", options->shape, "Shape to begin with")
       ->required()
-      ->check(CLI::IsMember(formats::SyntheticShapeNames()));
+      ->check(CLI::IsMember(convert::SyntheticShapeNames()));
   app->add_option("--out", options->write.out, "Directory to write")->required();
   app->add_option("--family", options->family, "Of models; default: that of the shape")
       ->check(CLI::IsMember(Families()));
   for (size_t i = 0; i < options->overrides.size(); ++i) {
-    const formats::SyntheticFlag& flag = formats::SyntheticFlags()[i];
+    const convert::SyntheticFlag& flag = convert::SyntheticFlags()[i];
     app->add_option(flag.flag, options->overrides[i], flag.help);
   }
   app->add_option("--bits", options->write.scheme.bits,

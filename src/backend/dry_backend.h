@@ -1,7 +1,7 @@
 // A backend that computes nothing: it books what the CPU backend would allocate for the same calls
 // and touches neither weights nor memory. A model built on it, with a state and a step run through
 // it, leaves the prediction in the budget, by owner: to the byte, but for the activations of expert
-// mixtures, which it bounds from above (tests/engine/memory_plan_test holds it against the CPU
+// mixtures, which it bounds from above (tests/loading/memory_plan_test holds it against the CPU
 // backend). The values of its tensors do not exist; Read gives zeros.
 #pragma once
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "formats/expert_writer.h"
+#include "formats/pack_expert.h"
 
 namespace mach::formats {
 namespace {

@@ -90,7 +90,7 @@ std::vector<http::Route> App::MakeRoutes() {
       ReplyJson(*exchange, report(*host_.ready()));
     };
   };
-  using engine::ServedModel;
+  using loading::ServedModel;
   return {
       {"GET", "/v1/models",
        model_report([](const ServedModel& model) { return ModelListJson(model.info); })},
@@ -364,7 +364,7 @@ void App::RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, dou
     GenerationOptions options;
     options.arrived_s = arrived_s;
     std::vector<engine::GenerationRequest> requests;
-    const engine::ServedModel& model = *host_.ready();
+    const loading::ServedModel& model = *host_.ready();
     const auto take = [&options, &model](const api::CommonFields& common) {
       options.hides_special = common.skip_special_tokens ? model.tokenizer.get() : nullptr;
       options.stream = common.stream;

@@ -4,13 +4,13 @@
 
 namespace mach::server {
 
-void ModelHost::SetReady(std::unique_ptr<engine::ServedModel> model) {
+void ModelHost::SetReady(std::unique_ptr<loading::ServedModel> model) {
   model_ = std::move(model);
   ready_.store(model_.get(), std::memory_order_release);
 }
 
 bool ModelHost::Answers(std::string_view name) const {
-  const engine::ServedModel* model = ready();
+  const loading::ServedModel* model = ready();
   if (model == nullptr) {
     return false;
   }

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "engine/served_model.h"
+#include "loading/served_model.h"
 
 namespace mach::server {
 
@@ -16,13 +16,13 @@ class ModelHost {
   // directory's own. May be empty.
   explicit ModelHost(std::string alias) : alias_(std::move(alias)) {}
 
-  engine::LoadProgress& progress() { return progress_; }
-  const engine::LoadProgress& progress() const { return progress_; }
+  loading::LoadProgress& progress() { return progress_; }
+  const loading::LoadProgress& progress() const { return progress_; }
 
-  void SetReady(std::unique_ptr<engine::ServedModel> model);
+  void SetReady(std::unique_ptr<loading::ServedModel> model);
 
   // Null while loading. The model lives as long as the host.
-  const engine::ServedModel* ready() const { return ready_.load(std::memory_order_acquire); }
+  const loading::ServedModel* ready() const { return ready_.load(std::memory_order_acquire); }
 
   // Whether a request that names `name` means the loaded model. An empty name does, and so does a
   // hub id without its @revision.
@@ -34,9 +34,9 @@ class ModelHost {
 
  private:
   std::string alias_;
-  engine::LoadProgress progress_;
-  std::unique_ptr<engine::ServedModel> model_;
-  std::atomic<const engine::ServedModel*> ready_{nullptr};
+  loading::LoadProgress progress_;
+  std::unique_ptr<loading::ServedModel> model_;
+  std::atomic<const loading::ServedModel*> ready_{nullptr};
   mutable std::atomic<size_t> longest_token_bytes_{0};
 };
 

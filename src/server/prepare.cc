@@ -41,7 +41,7 @@ void CheckTextLength(const api::CommonFields& common, const ModelHost& host, siz
   }
 }
 
-std::vector<int32_t> Tokenize(const engine::ServedModel& model, std::string_view text,
+std::vector<int32_t> Tokenize(const loading::ServedModel& model, std::string_view text,
                               bool add_special_tokens, const std::string& path) {
   try {
     return model.tokenizer->Encode(text, add_special_tokens);
@@ -54,8 +54,8 @@ std::vector<int32_t> Tokenize(const engine::ServedModel& model, std::string_view
 }
 
 decode::SamplingParams MakeSampling(const api::SamplingFields& fields,
-                                    const engine::ServedModel& model) {
-  const engine::GenerationDefaults& defaults = model.defaults;
+                                    const loading::ServedModel& model) {
+  const loading::GenerationDefaults& defaults = model.defaults;
   decode::SamplingParams out;
   out.temperature = fields.temperature.value_or(defaults.temperature.value_or(1.0F));
   out.top_p = fields.top_p.value_or(defaults.top_p.value_or(1.0F));
@@ -80,7 +80,7 @@ decode::SamplingParams MakeSampling(const api::SamplingFields& fields,
 
 engine::GenerationRequest MakeRequest(const api::CommonFields& common, const ModelHost& host,
                                       std::vector<int32_t> prompt, const std::string& field) {
-  const engine::ServedModel& model = *host.ready();
+  const loading::ServedModel& model = *host.ready();
   const int64_t max_context = model.info.max_context;
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   const int64_t wanted = common.stop.max_tokens.value_or(0);
@@ -140,7 +140,7 @@ bool WrapArguments(Json& messages) {
   return found;
 }
 
-std::string Render(const api::ChatRequest& request, const engine::ServedModel& model) {
+std::string Render(const api::ChatRequest& request, const loading::ServedModel& model) {
   if (model.chat_template == nullptr) {
     Reject("The model '" + model.info.id +
                "' has no chat template. Use /v1/completions with a whole prompt.",
@@ -155,7 +155,7 @@ std::string Render(const api::ChatRequest& request, const engine::ServedModel& m
     variables[key] = value;
   }
   const int64_t now = UnixSeconds();
-  const text::ChatTemplate& chat_template = *model.chat_template;
+  const jinja::ChatTemplate& chat_template = *model.chat_template;
   try {
     try {
       return chat_template.Render(variables, now);
@@ -179,7 +179,7 @@ std::string Render(const api::ChatRequest& request, const engine::ServedModel& m
 
 std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::CommonFields& common,
                                     const ModelHost& host, const std::string& path) {
-  const engine::ServedModel& model = *host.ready();
+  const loading::ServedModel& model = *host.ready();
   if (const auto* text = std::get_if<std::string>(&prompt)) {
     CheckTextLength(common, host, text->size(), path);
     std::vector<int32_t> tokens = Tokenize(model, *text, /*add_special_tokens=*/true, path);
@@ -205,7 +205,7 @@ std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::Common
 
 engine::GenerationRequest PrepareChat(const api::ChatRequest& request, const ModelHost& host) {
   CheckModelName(request.common, host);
-  const engine::ServedModel& model = *host.ready();
+  const loading::ServedModel& model = *host.ready();
   const std::string text = Render(request, model);
   CheckTextLength(request.common, host, text.size(), "messages");
   // The template writes its own BOS and role markers.

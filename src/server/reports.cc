@@ -17,7 +17,7 @@ double Rate(int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
-Json ProgressJson(const engine::LoadProgress& progress) {
+Json ProgressJson(const loading::LoadProgress& progress) {
   const uint64_t done = progress.bytes_done.load();
   const uint64_t total = progress.bytes_total.load();
   const double fraction =
@@ -25,7 +25,7 @@ Json ProgressJson(const engine::LoadProgress& progress) {
   return Json{{"bytes_done", done}, {"bytes_total", total}, {"fraction", fraction}};
 }
 
-Json ModelObject(const engine::ModelInfo& info) {
+Json ModelObject(const loading::ModelInfo& info) {
   return Json{{"id", info.id},
               {"object", "model"},
               {"created", info.created_unix_s},
@@ -70,7 +70,7 @@ Json ArchJson(const std::optional<models::ArchInfo>& arch) {
   return out;
 }
 
-ServingConfig DescribeServing(const engine::ModelInfo& info, Profile profile) {
+ServingConfig DescribeServing(const loading::ModelInfo& info, Profile profile) {
   ServingConfig config;
   const bool production = profile == Profile::kProduction;
   const bool streaming = info.experts_serving && info.experts_serving->streaming;
@@ -83,11 +83,11 @@ ServingConfig DescribeServing(const engine::ModelInfo& info, Profile profile) {
   config.effective_decode_path_reason = production
                                             ? "no draft model: this build decodes with the target"
                                             : "the openai backend decodes without a draft model";
-  config.experts = info.experts_serving.value_or(engine::ExpertServing{});
+  config.experts = info.experts_serving.value_or(loading::ExpertServing{});
   return config;
 }
 
-std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig& config) {
+std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig& config) {
   Json serving = Json::object();
   serving["expert_residency"] = config.expert_residency;
   serving["serving_mode"] = config.serving_mode;
@@ -219,22 +219,22 @@ std::string WarmPrefixStatusJson() {
       .dump();
 }
 
-std::string ModelJson(const engine::ModelInfo& info) {
+std::string ModelJson(const loading::ModelInfo& info) {
   return ModelObject(info).dump();
 }
 
-std::string ModelListJson(const engine::ModelInfo& info) {
+std::string ModelListJson(const loading::ModelInfo& info) {
   return Json{{"object", "list"}, {"data", Json::array({ModelObject(info)})}}.dump();
 }
 
-std::string HealthJson(bool ready, const engine::LoadProgress& progress) {
+std::string HealthJson(bool ready, const loading::LoadProgress& progress) {
   if (ready) {
     return R"({"status":"ok"})";
   }
   return Json{{"status", "loading"}, {"progress", ProgressJson(progress)}}.dump();
 }
 
-std::string LoadingErrorJson(const engine::LoadProgress& progress) {
+std::string LoadingErrorJson(const loading::LoadProgress& progress) {
   const Json numbers = ProgressJson(progress);
   const auto percent = static_cast<int>(numbers["fraction"].get<double>() * 100);
   const api::ErrorInfo info = api::ModelLoading(

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "engine/served_model.h"
+#include "loading/served_model.h"
 
 namespace mach::server {
 
@@ -27,25 +27,25 @@ struct ServingConfig {
   std::string adaptive_block_policy = "none";
   bool prefix_cache = false;
   bool continuous_batching = false;
-  engine::ExpertServing experts;  // all off for dense models
+  loading::ExpertServing experts;  // all off for dense models
 };
 
 // From the model as it was loaded.
-ServingConfig DescribeServing(const engine::ModelInfo& info, Profile profile);
+ServingConfig DescribeServing(const loading::ModelInfo& info, Profile profile);
 
 // The `arch` object, shared with `mach archs --json`; null for an unregistered architecture.
 nlohmann::ordered_json ArchJson(const std::optional<models::ArchInfo>& arch);
 
-std::string CapabilitiesJson(const engine::ModelInfo& info, const ServingConfig& config);
+std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig& config);
 std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& config);
 // With `detail` the summary lists the layers.
 std::string CacheStatsJson(const engine::EngineStats& stats, bool detail);
 std::string WarmPrefixStatusJson();
-std::string ModelJson(const engine::ModelInfo& info);
-std::string ModelListJson(const engine::ModelInfo& info);
-std::string HealthJson(bool ready, const engine::LoadProgress& progress);
+std::string ModelJson(const loading::ModelInfo& info);
+std::string ModelListJson(const loading::ModelInfo& info);
+std::string HealthJson(bool ready, const loading::LoadProgress& progress);
 
 // The body of a 503 while loading: the error object and, beside it, `progress`.
-std::string LoadingErrorJson(const engine::LoadProgress& progress);
+std::string LoadingErrorJson(const loading::LoadProgress& progress);
 
 }  // namespace mach::server

@@ -99,7 +99,7 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 int Serve(ServeOptions options) {
   SignalWaiter signals;
   options.app.host = options.http.host;
-  ModelHost host(engine::DirectoryName(options.checkpoint));
+  ModelHost host(loading::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
   http_options.make_error = [&app](const http::Request& head, int status, std::string_view text) {

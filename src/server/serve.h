@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/served_model.h"
 #include "http/server.h"
+#include "loading/served_model.h"
 #include "server/app.h"
 
 namespace mach::server {
@@ -18,7 +18,7 @@ namespace mach::server {
 struct ServeOptions {
   std::filesystem::path checkpoint;  // what clients may call the model, beside its id
   // Loads the model, or a test's; called once, on a thread of its own.
-  std::function<std::unique_ptr<engine::ServedModel>(engine::LoadProgress*)> loader;
+  std::function<std::unique_ptr<loading::ServedModel>(loading::LoadProgress*)> loader;
   // The socket side: host, port, limits, timeouts. Its callbacks are filled in by Serve.
   http::ServerOptions http;
   // api_key, cors_origins, request limits, what the process says about itself.

@@ -22,8 +22,8 @@ class Line {
 
 }  // namespace
 
-std::vector<std::string> StartupLines(const engine::ModelInfo& info, const ServingConfig& config) {
-  const engine::ExpertServing& experts = config.experts;
+std::vector<std::string> StartupLines(const loading::ModelInfo& info, const ServingConfig& config) {
+  const loading::ExpertServing& experts = config.experts;
   Line mode("startup mode");
   mode.Add("profile", config.profile)
       .Add("production_streaming_mode", config.production_streaming_mode)

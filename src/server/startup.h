@@ -10,7 +10,7 @@
 namespace mach::server {
 
 // The four lines in their order, without newlines; the line "serving on …" follows them.
-std::vector<std::string> StartupLines(const engine::ModelInfo& info, const ServingConfig& config);
+std::vector<std::string> StartupLines(const loading::ModelInfo& info, const ServingConfig& config);
 
 std::string ServingLine(const std::string& host, int port);
 

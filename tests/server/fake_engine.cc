@@ -55,7 +55,7 @@ class ByteTokenizer : public text::Tokenizer {
   }
 };
 
-class PlainTemplate : public text::ChatTemplate {
+class PlainTemplate : public jinja::ChatTemplate {
  public:
   std::string Render(const nlohmann::ordered_json& variables, int64_t /*now*/) const override {
     std::string out;
@@ -435,8 +435,8 @@ void FakeEngine::Run(Job& job) {
   job.sink->OnDone(cost);
 }
 
-std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options) {
-  auto model = std::make_unique<engine::ServedModel>();
+std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options) {
+  auto model = std::make_unique<loading::ServedModel>();
   model->info.id = "fake";
   models::ArchInfo arch;
   arch.model_type = "llama";

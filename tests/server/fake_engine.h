@@ -20,7 +20,7 @@
 #include <string>
 #include <thread>
 
-#include "engine/served_model.h"
+#include "loading/served_model.h"
 
 namespace mach::testing {
 
@@ -78,6 +78,6 @@ class FakeEngine : public engine::Engine {
   std::thread thread_;
 };
 
-std::unique_ptr<engine::ServedModel> MakeFakeModel(const FakeOptions& options);
+std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options);
 
 }  // namespace mach::testing

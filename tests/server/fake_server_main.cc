@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(cli, argc, argv);
   fake.step_s = step_ms / 1000;
   options.checkpoint = "fake";
-  options.loader = [fake](mach::engine::LoadProgress* progress) {
+  options.loader = [fake](mach::loading::LoadProgress* progress) {
     progress->bytes_total.store(100);
     for (int i = 0; i < 100; ++i) {
       progress->bytes_done.store(static_cast<uint64_t>(i));

@@ -41,7 +41,7 @@ Names NamesOf(const std::string& json) {
 
 class ReportsPage : public ::testing::Test {
  protected:
-  const std::unique_ptr<engine::ServedModel> model_ =
+  const std::unique_ptr<loading::ServedModel> model_ =
       mach::testing::MakeFakeModel({.streaming = true});
   const engine::EngineStats stats_ = model_->engine->Snapshot();
   const ServingConfig config_ = DescribeServing(model_->info, Profile::kProduction);

@@ -77,12 +77,12 @@ TEST(ModelHost, AnswersToAHubIdWithoutItsRevision) {
 TEST(DirectoryName, IsTheLastPartOfThePath) {
   const std::string here = std::filesystem::current_path().filename().string();
   for (const char* path : {".", "./", "x/..", "x/../", "./."}) {
-    EXPECT_EQ(engine::DirectoryName(path), here) << path;
+    EXPECT_EQ(loading::DirectoryName(path), here) << path;
   }
-  EXPECT_EQ(engine::DirectoryName("/models/a"), "a");
-  EXPECT_EQ(engine::DirectoryName("/models/a/"), "a");
-  EXPECT_EQ(engine::DirectoryName("/models/b/../a/."), "a");
-  EXPECT_EQ(engine::DirectoryName("a.gguf"), "a.gguf");
+  EXPECT_EQ(loading::DirectoryName("/models/a"), "a");
+  EXPECT_EQ(loading::DirectoryName("/models/a/"), "a");
+  EXPECT_EQ(loading::DirectoryName("/models/b/../a/."), "a");
+  EXPECT_EQ(loading::DirectoryName("a.gguf"), "a.gguf");
 }
 
 TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
@@ -394,7 +394,7 @@ constexpr char kIteratingTemplate[] = R"({%- for m in messages %}<{{ m.role }}>{
 TEST_F(ServerAppTest, BrokenArgumentsOfPastCallsAreRendered) {
   Start(/*ready=*/false);
   auto model = mach::testing::MakeFakeModel(fake_);
-  model->chat_template = text::ChatTemplate::Parse(kIteratingTemplate, "/home/me/t.jinja");
+  model->chat_template = jinja::ChatTemplate::Parse(kIteratingTemplate, "/home/me/t.jinja");
   host_->SetReady(std::move(model));
   const auto render = [this](const std::string& arguments) {
     Json body = {{"max_tokens", 1}};
@@ -421,7 +421,7 @@ TEST_F(ServerAppTest, BrokenArgumentsOfPastCallsAreRendered) {
 TEST_F(ServerAppTest, TemplateErrorsDoNotShowThePath) {
   Start(/*ready=*/false);
   auto model = mach::testing::MakeFakeModel(fake_);
-  model->chat_template = text::ChatTemplate::Parse("\n{{ missing.x }}", "/home/me/t.jinja");
+  model->chat_template = jinja::ChatTemplate::Parse("\n{{ missing.x }}", "/home/me/t.jinja");
   host_->SetReady(std::move(model));
   ::testing::internal::CaptureStderr();
   const Reply reply = Call("POST", kChat, ChatBody("hi"));

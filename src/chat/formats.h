@@ -1,0 +1,16 @@
+// The makers of the single formats, for OutputParser::Make only.
+#pragma once
+
+#include <memory>
+
+#include "chat/output_parser.h"
+
+namespace mach::chat {
+
+std::unique_ptr<OutputParser> MakeQwen3XmlParser(ParserOptions& options);
+std::unique_ptr<OutputParser> MakeHermesParser(ParserOptions& options);
+std::unique_ptr<OutputParser> MakeHarmonyParser(ParserOptions& options);
+// `wrapper` is the name of the tag around calls: "tool_calls" or, in V3.2, "function_calls".
+std::unique_ptr<OutputParser> MakeDsmlParser(ParserOptions& options, const char* wrapper);
+
+}  // namespace mach::chat

@@ -1,0 +1,91 @@
+// Turns what a model writes into what a chat client reads: content, reasoning and tool calls, piece
+// by piece as it is generated. One parser for each choice of a response; it knows no model, no
+// tokenizer and no socket. Whoever generates owns it; one thread at a time.
+//
+// The joined result does not depend on how the output was cut into pieces, and nothing that a model
+// writes is an error: what is no call is text. See openai-api.md sections 4, 9 and 10.
+//
+//   auto parser = OutputParser::Make({.format = CallFormat::kQwen3Coder, …});
+//   for (each token) parser->Push({.text = …}, deltas);
+//   parser->Finish(EndReason::kStop, deltas);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace mach::chat {
+
+enum class CallFormat { kNone, kQwen3Coder, kHermes, kHarmony, kDeepseekV4, kDeepseekV32 };
+enum class ReasoningFormat { kNone, kQwen3, kDeepseekR1, kDeepseekV4 };
+enum class StartsIn { kContent, kReasoning };
+enum class EndReason { kStop, kLength };
+
+// By the names of `mach parse` ("qwen3_coder" or "qwen3_xml", "hermes", …); nullopt for others.
+std::optional<CallFormat> CallFormatFromName(std::string_view name);
+std::optional<ReasoningFormat> ReasoningFormatFromName(std::string_view name);
+
+struct ParserOptions {
+  CallFormat format = CallFormat::kNone;
+  ReasoningFormat reasoning = ReasoningFormat::kNone;
+  // What the rendered prompt left open. Harmony says it itself and ignores this and `reasoning`.
+  StartsIn starts_in = StartsIn::kContent;
+  // The request's array `tools`, checked by the caller; null = none declared. Only read by Make.
+  const nlohmann::ordered_json* tools = nullptr;
+  bool parallel_tool_calls = true;  // false: only the first call is reported
+  // Texts of the vocabulary's special tokens. A marker among them (or the part of a marker that is
+  // one) matches only pieces with `is_special`; all others match text.
+  std::vector<std::string> special_tokens;
+  // Makes an id for each call; empty = random "call_…".
+  std::function<std::string()> new_call_id;
+};
+
+// A stretch of output: text of ordinary tokens, cut anywhere (even inside a character), or exactly
+// one special token with its text.
+struct OutputPiece {
+  std::string_view text;
+  bool is_special = false;
+};
+
+// One step of the answer; `text` is never empty.
+struct ChatDelta {
+  enum class Kind { kContent, kReasoning, kCallStart, kCallArguments };
+  Kind kind = Kind::kContent;
+  std::string text;   // for kCallStart the function's name
+  int32_t index = 0;  // of the call
+  std::string id;     // kCallStart only
+};
+
+class OutputParser {
+ public:
+  OutputParser(const OutputParser&) = delete;
+  OutputParser& operator=(const OutputParser&) = delete;
+  virtual ~OutputParser() = default;
+
+  static std::unique_ptr<OutputParser> Make(ParserOptions options);
+
+  // Appends to `out` what may be shown now. Bytes that are not UTF-8 become U+FFFD.
+  virtual void Push(const OutputPiece& piece, std::vector<ChatDelta>& out) = 0;
+
+  // The output ended: releases what was held back. A call that is open is completed with what it
+  // has after kStop, and left as unfinished JSON after kLength. Call once, last.
+  virtual void Finish(EndReason ended, std::vector<ChatDelta>& out) = 0;
+
+  // Nothing that could still be generated would be reported: generation may end here.
+  virtual bool ShouldStop() const = 0;
+
+  // After Finish: the content of a response that is not streamed where it differs from the joined
+  // deltas; there are no calls then. (Hermes: one unparsable block makes the whole text content.)
+  virtual std::optional<std::string> ContentOverride() const { return std::nullopt; }
+
+ protected:
+  OutputParser() = default;
+};
+
+}  // namespace mach::chat

@@ -1,0 +1,15 @@
+// Builds the tree of a template from its tokens.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "jinja/ast.h"
+
+namespace mach::jinja {
+
+// Throws mach::Error: kCorruptFile with the line on malformed source, kResourceLimit where it is
+// nested too deeply.
+std::unique_ptr<Template> ParseTemplate(std::string_view source, std::string_view source_name);
+
+}  // namespace mach::jinja

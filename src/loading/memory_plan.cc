@@ -1,0 +1,287 @@
+#include "loading/memory_plan.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "backend/dry_backend.h"
+#include "base/error.h"
+#include "models/loader.h"
+
+namespace mach::loading {
+namespace {
+
+constexpr int64_t kMinChunk = 512;
+constexpr int64_t kMaxChunk = 8192;
+constexpr int64_t kUsualChunk = 2048;
+constexpr int64_t kUsualContext = 32768;
+constexpr int64_t kContextStep = 256;  // what a context that was chosen is a multiple of
+
+// The program, its libraries and threads, and what a tokenizer becomes for each byte of its
+// tokenizer.json; measured on builds of the preset release.
+constexpr uint64_t kProcessBytes = 24ULL << 20;
+constexpr double kTokenizerFactor = 3.0;
+
+uint64_t ProcessBytes(const formats::Checkpoint& checkpoint) {
+  std::error_code error;
+  const auto tokenizer_bytes =
+      std::filesystem::file_size(checkpoint.dir() / "tokenizer.json", error);
+  return kProcessBytes +
+         (error ? 0
+                : static_cast<uint64_t>(static_cast<double>(tokenizer_bytes) * kTokenizerFactor));
+}
+
+int64_t ContextLimit(int64_t wanted, int64_t limit) {
+  if (wanted > limit) {
+    throw Error(ErrorCode::kInvalidArgument, "--max-context " + std::to_string(wanted) +
+                                                 " is more than the model's own limit of " +
+                                                 std::to_string(limit) + " tokens");
+  }
+  return wanted > 0 ? wanted : limit;
+}
+
+// The model on the dry backend.
+class DryModel {
+ public:
+  DryModel(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
+           int threads)
+      : backend_(backend::MakeDryBackend(budget_, {.threads = threads})) {
+    if (inventory) {
+      experts_ =
+          backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
+    }
+    model_ = models::BuildModel({.checkpoint = checkpoint,
+                                 .backend = backend_,
+                                 .experts = experts_.get(),
+                                 .on_bytes = [this](uint64_t bytes) { weight_bytes_ += bytes; }});
+  }
+
+  const models::ModelShape& shape() const { return model_->shape(); }
+  uint64_t weight_bytes() const { return weight_bytes_; }
+
+  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them.
+  std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
+    const auto state = model_->NewSequence();
+    Step(*state, rows);
+    state->kv().Reserve(context);
+    return budget_.BytesByOwner();
+  }
+
+  // The most activations of a step of `rows` tokens.
+  uint64_t ActivationBytes(int64_t rows) {
+    backend_->TakePeakActivationBytes();
+    Step(*model_->NewSequence(), rows);
+    return backend_->TakePeakActivationBytes();
+  }
+
+ private:
+  void Step(state::SequenceState& state, int64_t rows) {
+    const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
+    const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
+    const backend::StepScope scope(*backend_);
+    model_->Forward(std::span(&step, 1), nullptr);
+  }
+
+  MemoryBudget budget_;
+  std::shared_ptr<backend::DryBackend> backend_;
+  std::unique_ptr<backend::ExpertSource> experts_;
+  uint64_t weight_bytes_ = 0;
+  std::unique_ptr<models::Model> model_;
+};
+
+uint64_t Sum(const std::map<std::string, uint64_t>& bytes) {
+  uint64_t sum = 0;
+  for (const auto& [owner, value] : bytes) {
+    sum += value;
+  }
+  return sum;
+}
+
+class Planner {
+ public:
+  Planner(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
+          const RunnableOptions& options, uint64_t available_bytes)
+      : inventory_(inventory),
+        options_(options),
+        available_bytes_(available_bytes),
+        process_bytes_(ProcessBytes(checkpoint)),
+        model_(checkpoint, inventory, options.threads) {}
+
+  MemoryPlan Run() {
+    plan_.weight_bytes = model_.weight_bytes();
+    plan_.model_context = model_.shape().max_context;
+    plan_.max_context = ContextLimit(options_.max_context, plan_.model_context);
+    plan_.context =
+        options_.max_context > 0 ? plan_.max_context : std::min(plan_.max_context, kUsualContext);
+    SetLimits();
+    if (inventory_ && options_.experts.residency == Residency::kStreaming) {
+      SizeBank();
+      plan_.streaming.bank_bytes = WholeRecords(plan_.streaming.bank_bytes);
+      SizeArena();
+    }
+    SizeChunk();
+    plan_.total_bytes = Sum(plan_.bytes);
+    plan_.least_bytes = TotalWithContext(std::min(plan_.context, kLeastContext));
+    if (options_.max_context == 0 && plan_.limit_bytes > 0) {
+      LimitContext();
+    }
+    return plan_;
+  }
+
+ private:
+  // A machine's memory is not used to the last byte; a ceiling is.
+  void SetLimits() {
+    plan_.limit_bytes = available_bytes_;
+    plan_.target_bytes = available_bytes_ - available_bytes_ / 10;
+    if (options_.ceiling_bytes > 0) {
+      const bool known = available_bytes_ > 0;
+      const auto cap = [&](uint64_t& bytes) {
+        bytes = known ? std::min(bytes, options_.ceiling_bytes) : options_.ceiling_bytes;
+      };
+      cap(plan_.limit_bytes);
+      cap(plan_.target_bytes);
+    }
+  }
+
+  // Chunks longer than the context are never seen.
+  int64_t Rows(int64_t chunk) const { return std::min(chunk, plan_.context); }
+
+  std::map<std::string, uint64_t> BytesWithChunk(int64_t chunk) {
+    auto bytes = model_.Bytes(plan_.context, Rows(chunk));
+    bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
+    bytes["process"] = process_bytes_;
+    if (inventory_) {
+      bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.streaming));
+    }
+    return bytes;
+  }
+
+  void SizeBank() {
+    plan_.streaming.bank_bytes = options_.experts.cache_bytes.value_or(LeastBank());
+    if (options_.experts.cache_bytes) {
+      return;
+    }
+    int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
+    while (true) {
+      const auto bytes = BytesWithChunk(chunk);
+      const uint64_t others = Sum(bytes) - bytes.at("expert_bank") - bytes.at("expert_arena");
+      const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
+      const bool last = options_.prefill_chunk > 0 || chunk <= kMinChunk;
+      if (last || room >= bytes.at("activations")) {
+        plan_.streaming.bank_bytes = BankWithin(room);
+        return;
+      }
+      chunk /= 2;
+    }
+  }
+
+  // With room for a layer, prefill waits for nothing but the disk. Taken where memory is left
+  // beside a chunk of the usual size; else the bank's size decides.
+  void SizeArena() {
+    const uint64_t layer =
+        static_cast<uint64_t>(inventory_->experts()) * inventory_->layout.record_bytes;
+    const int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
+    const auto bytes = BytesWithChunk(chunk);
+    const uint64_t others = Sum(bytes) - bytes.at("expert_arena");
+    if (bytes.at("expert_arena") < layer &&
+        others + Buffer::BookedBytes(layer) <= plan_.target_bytes) {
+      plan_.streaming.arena_bytes = layer;
+    }
+  }
+
+  // What a store makes of it. Throws kInvalidArgument if that is too little.
+  uint64_t WholeRecords(uint64_t bank_bytes) const {
+    const auto stream =
+        MakeStreamOptions(*inventory_, options_.experts, {.bank_bytes = bank_bytes});
+    return static_cast<uint64_t>(experts::BankRecords(*inventory_->sidecar, stream)) *
+           inventory_->layout.record_bytes;
+  }
+
+  uint64_t LeastBank() const {
+    return static_cast<uint64_t>(inventory_->top_k) * inventory_->layout.record_bytes;
+  }
+
+  // The most records that fit into `room` with the arena beside them; LeastBank() in any case.
+  uint64_t BankWithin(uint64_t room) const {
+    const uint64_t record = inventory_->layout.record_bytes;
+    uint64_t least = LeastBank() / record;
+    uint64_t most = std::max(least, std::min(room, inventory_->TotalBytes()) / record);
+    while (least < most) {
+      const uint64_t half = (least + most + 1) / 2;
+      if (Sum(ExpertBytes(*inventory_, options_.experts, {.bank_bytes = half * record})) <= room) {
+        least = half;
+      } else {
+        most = half - 1;
+      }
+    }
+    return least * record;
+  }
+
+  void SizeChunk() {
+    plan_.prefill_chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kMinChunk;
+    plan_.bytes = BytesWithChunk(plan_.prefill_chunk);
+    if (inventory_ && options_.prefill_chunk == 0) {
+      // Until a chunk holds the whole context or no longer fits.
+      for (int64_t chunk = 2 * kMinChunk; chunk <= kMaxChunk && chunk / 2 < plan_.context;
+           chunk *= 2) {
+        auto bytes = BytesWithChunk(chunk);
+        if (Sum(bytes) > plan_.target_bytes) {
+          break;
+        }
+        plan_.prefill_chunk = chunk;
+        plan_.bytes = std::move(bytes);
+      }
+    }
+    plan_.activation_bytes = model_.ActivationBytes(Rows(plan_.prefill_chunk));
+  }
+
+  // No request is let in that memory has no room for: it would end in the middle, or the process
+  // would.
+  void LimitContext() {
+    const int64_t own = plan_.max_context;
+    const auto per_token = static_cast<double>(plan_.Of("kv")) / static_cast<double>(plan_.context);
+    const double room =
+        static_cast<double>(plan_.limit_bytes) - static_cast<double>(plan_.total_bytes);
+    const double more = per_token > 0 ? room / per_token : 0;
+    if (static_cast<double>(plan_.context) + more >= static_cast<double>(own)) {
+      return;
+    }
+    int64_t context = plan_.context + static_cast<int64_t>(more);
+    context -= context % kContextStep;
+    // Keys and values are booked in blocks, which the rate above spreads evenly.
+    while (context > kLeastContext && TotalWithContext(context) > plan_.limit_bytes) {
+      context -= kContextStep;
+    }
+    plan_.max_context = std::min(own, std::max(context, kLeastContext));
+  }
+
+  uint64_t TotalWithContext(int64_t context) {
+    const uint64_t kv = model_.Bytes(context, 1)["kv"];
+    return plan_.total_bytes - plan_.Of("kv") + kv;
+  }
+
+  const std::optional<ExpertInventory>& inventory_;
+  const RunnableOptions& options_;
+  const uint64_t available_bytes_;
+  const uint64_t process_bytes_;
+  DryModel model_;
+  MemoryPlan plan_;
+};
+
+}  // namespace
+
+Verdict MemoryPlan::Judge() const {
+  if (limit_bytes == 0 || total_bytes <= target_bytes) {
+    return Verdict::kFits;
+  }
+  return total_bytes <= limit_bytes ? Verdict::kTight : Verdict::kWontFit;
+}
+
+MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
+                      const std::optional<ExpertInventory>& inventory,
+                      const RunnableOptions& options, uint64_t available_bytes) {
+  return Planner(checkpoint, inventory, options, available_bytes).Run();
+}
+
+}  // namespace mach::loading

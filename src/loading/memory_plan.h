@@ -1,0 +1,61 @@
+// What a model will take of memory, before it is loaded, and what follows from that: how large the
+// expert bank and the chunks of prefill may be. `mach check` prints a plan, loading carries it out.
+//
+// The model is built on the dry backend, so the prediction comes from the code that loads it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "formats/checkpoint.h"
+#include "loading/runnable_options.h"
+
+namespace mach::loading {
+
+// The smallest context the planner chooses when the user sets none, in tokens.
+inline constexpr int64_t kLeastContext = 2048;
+
+enum class Verdict { kFits, kTight, kWontFit };
+
+struct MemoryPlan {
+  // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; and
+  // "process": the program itself, its tokenizer and its threads.
+  std::map<std::string, uint64_t> bytes;
+  uint64_t total_bytes = 0;
+  uint64_t least_bytes = 0;   // total_bytes with at most kLeastContext tokens in use
+  uint64_t limit_bytes = 0;   // what there is: ceiling or available memory; 0 = not known
+  uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
+  int64_t model_context = 0;  // the model's own limit, in tokens
+  // Tokens that a request may have: what the user asked for, else the model's own limit or what
+  // limit_bytes has room for, in which case it is at least min(own limit, kLeastContext).
+  int64_t max_context = 0;
+  int64_t context = 0;            // tokens that were planned for
+  int64_t prefill_chunk = 0;      // tokens of one forward
+  uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
+  uint64_t weight_bytes = 0;      // that loading reads, as LoadContext::on_bytes counts them
+  StreamMemory streaming;         // of whole records; only where experts are streamed
+
+  uint64_t Of(const std::string& owner) const {
+    const auto it = bytes.find(owner);
+    return it == bytes.end() ? 0 : it->second;
+  }
+  // With `context` tokens: within target_bytes, within limit_bytes, or neither.
+  Verdict Judge() const;
+};
+
+// Reads headers only. The context planned for is the one that the user asked for, else the model's
+// own up to 32,768 tokens. Without a size of the bank it gets what is left beside that context and
+// a chunk of 2,048 tokens (fewer, down to 512, where the bank would be smaller than the chunk's
+// activations), at least one layer's top_k experts and at most all. The arena gets a whole layer
+// where memory has room for it beside that, else what follows from the bank. Without a
+// prefill_chunk a Mixture-of-Experts model gets the largest power of two from 512 to 8,192 that
+// fits beside all that, a dense one 512. `available_bytes` is free for this process, without a
+// ceiling (platform/machine_memory.h); 0 = not known. Throws mach::Error for a checkpoint that
+// cannot be loaded.
+MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
+                      const std::optional<ExpertInventory>& inventory,
+                      const RunnableOptions& options, uint64_t available_bytes);
+
+}  // namespace mach::loading

@@ -1,0 +1,67 @@
+#include "loading/served_model.h"
+
+#include <utility>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/local_engine.h"
+#include "formats/checkpoint.h"
+
+namespace mach::loading {
+
+std::string DirectoryName(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
+ServedModel::ServedModel() = default;
+ServedModel::~ServedModel() = default;
+
+ServePlan PlanServing(const RunnableOptions& options) {
+  ServePlan plan;
+  plan.load = PlanLoading(options);
+  plan.text = LoadText(*plan.load.checkpoint);
+  return plan;
+}
+
+std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& options,
+                                       LoadProgress* progress) {
+  const Stopwatch watch;
+  auto served = std::make_unique<ServedModel>();
+  static_cast<ServedText&>(*served) = std::move(plan.text);
+
+  RunnableModel runnable = LoadRunnable(std::move(plan.load), progress);
+  served->budget = std::move(runnable.budget);
+  served->experts = std::move(runnable.experts);
+  const formats::Checkpoint& checkpoint = *runnable.checkpoint;
+  const models::ModelShape shape = runnable.model->shape();
+  served->info = {
+      .id = options.served_name.empty() ? DirectoryName(checkpoint.dir()) : options.served_name,
+      .arch = *models::FindArch(checkpoint.model_type()),  // registered: it was loaded
+      .max_context = runnable.plan.max_context,
+      .layers = shape.layers,
+      .experts = shape.experts,
+      .vocab_size = shape.vocab_size,
+      .weight_bytes = runnable.model->ActiveWeightBytes(),
+      .prefill_chunk = runnable.plan.prefill_chunk,
+      .experts_serving = runnable.serving,
+      .threads = runnable.backend->threads(),
+      .isa = runnable.backend->isa(),
+      .created_unix_s = UnixSeconds()};
+  served->engine = engine::MakeLocalEngine(std::move(runnable.model), served->experts.get(),
+                                           *served->tokenizer, *served->budget,
+                                           {.max_context = runnable.plan.max_context,
+                                            .prefill_chunk = runnable.plan.prefill_chunk,
+                                            .max_queue = options.max_queue,
+                                            .end_tokens = served->end_tokens});
+  LogInfo("model loaded", {{"model", served->info.id},
+                           {"arch", checkpoint.model_type()},
+                           {"weights", checkpoint.QuantisationSummary()},
+                           {"prefill_chunk", runnable.plan.prefill_chunk},
+                           {"accounted_mib", served->budget->TotalBytes() >> 20},
+                           {"predicted_mib", runnable.plan.total_bytes >> 20},
+                           {"seconds", watch.ElapsedSeconds()}});
+  return served;
+}
+
+}  // namespace mach::loading

@@ -1,0 +1,46 @@
+// The text side of a served model: tokenizer, chat template and what the small files beside the
+// weights say about sampling and the end of an answer.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "jinja/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace mach::loading {
+
+// From generation_config.json: what unset sampling fields of a request become. Absent here means
+// OpenAI's default.
+struct GenerationDefaults {
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<int32_t> top_k;
+  std::optional<float> repetition_penalty;
+};
+
+struct ServedText {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<jinja::ChatTemplate> chat_template;  // null if the checkpoint has none
+  std::string bos_token;                               // for the chat template; may be empty
+  std::string eos_token;
+  GenerationDefaults defaults;
+  std::vector<int32_t> end_tokens;  // the model's own: generation ends, nothing is shown
+};
+
+// Throws mach::Error naming file and field: NoTokenizer, kCorruptFile, also for a tokenizer with
+// more ids than the model has, or kUnsupported.
+ServedText LoadText(const formats::Checkpoint& checkpoint);
+
+// That there is no tokenizer.json in `dir`, which running a model does without and serving does
+// not.
+Error NoTokenizer(const std::filesystem::path& dir);
+
+}  // namespace mach::loading

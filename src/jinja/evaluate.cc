@@ -336,11 +336,6 @@ Value Interpreter::Attribute(const Value& object, std::string_view name) {
         return std::move(*value);
       }
       return Value::UndefinedAttribute(object, name);
-    case Kind::kTuple:
-      if (object.Get<ListObject>().group && (name == "grouper" || name == "list")) {
-        return object.Items()[name == "grouper" ? 0 : 1];
-      }
-      break;
     case Kind::kBool:
     case Kind::kInt:
       if (name == "real" || name == "numerator") {

@@ -249,109 +249,10 @@ Value SumFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
   return total;
 }
 
-Value BatchFilter(Interpreter&, const Value& input, CallArgs& args) {
-  const BoundArgs bound("batch", args, {"linecount", "fill_with"}, 1);
-  const int64_t size = bound.Integer(0);
-  const Value fill = bound.Or(1, Value::None());
-  std::vector<Value> batches;
-  std::vector<Value> batch;
-  Iterator iterator(input);
-  while (std::optional<Value> item = iterator.Next()) {
-    if (static_cast<int64_t>(batch.size()) == size) {
-      batches.push_back(Value::List(std::exchange(batch, {})));
-    }
-    batch.push_back(std::move(*item));
-  }
-  if (!batch.empty()) {
-    if (size > kMaxListItems) {
-      FailLimit("chat template batches more than " + std::to_string(kMaxListItems) + " items");
-    }
-    while (!fill.IsNone() && static_cast<int64_t>(batch.size()) < size) {
-      batch.push_back(fill);
-    }
-    batches.push_back(Value::List(std::move(batch)));
-  }
-  return Walk("generator", std::move(batches));
-}
-
-Value SliceFilter(Interpreter&, const Value& input, CallArgs& args) {
-  const BoundArgs bound("slice", args, {"slices", "fill_with"}, 1);
-  const int64_t slices = bound.Integer(0);
-  const Value fill = bound.Or(1, Value::None());
-  const std::vector<Value> items = ToVector(input);
-  if (slices == 0) {
-    Fail("integer division or modulo by zero");
-  }
-  if (slices > kMaxListItems) {
-    FailLimit("chat template slices into more than " + std::to_string(kMaxListItems) + " parts");
-  }
-  std::vector<Value> parts;
-  const auto length = static_cast<int64_t>(items.size());
-  int64_t begin = 0;
-  for (int64_t i = 0; i < slices; ++i) {
-    const bool extra = i < length % slices;
-    const int64_t end = begin + length / slices + (extra ? 1 : 0);
-    std::vector<Value> part(items.begin() + begin, items.begin() + end);
-    if (!fill.IsNone() && !extra) {
-      part.push_back(fill);
-    }
-    parts.push_back(Value::List(std::move(part)));
-    begin = end;
-  }
-  return Walk("generator", std::move(parts));
-}
-
-Value GroupByFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
-  const BoundArgs bound("groupby", args, {"attribute", "default", "case_sensitive"}, 1);
-  const Value fallback = bound.Or(1, Value::None());
-  const bool case_sensitive = bound.Flag(2);
-  const auto lookup = [&](const Value& item) {
-    return LookupPath(interpreter, item, bound[0], fallback.IsNone() ? nullptr : &fallback);
-  };
-  const std::vector<Value> items = ToVector(input);
-  std::vector<Value> keys;
-  std::vector<Value> indices;
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Value key = lookup(items[i]);
-    keys.push_back(case_sensitive ? key : IgnoreCase(key));
-    indices.push_back(Value::Int(static_cast<int64_t>(i)));
-  }
-  const std::vector<Value> order = SortByKeys(interpreter, std::move(indices), keys, false);
-  std::vector<Value> groups;
-  for (size_t i = 0; i < order.size();) {
-    const Value& key = keys[order[i].AsInt()];
-    std::vector<Value> members;
-    const Value name = case_sensitive ? key : lookup(items[order[i].AsInt()]);
-    while (i < order.size() && Equal(keys[order[i].AsInt()], key)) {
-      members.push_back(items[order[i++].AsInt()]);
-    }
-    if (members.empty()) {
-      break;  // a key that differs from itself
-    }
-    Value group = Value::Tuple({name, Value::List(std::move(members))});
-    group.Get<ListObject>().group = true;
-    groups.push_back(std::move(group));
-  }
-  return Value::List(std::move(groups));
-}
-
-Value AttrFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
-  const BoundArgs bound("attr", args, {"name"}, 1);
-  const std::string name = bound.Text(0);
-  // Elements do not count as attributes here.
-  if (input.Is(Kind::kDict) && interpreter.Attribute(DictValue(NewDict()), name).IsUndefined()) {
-    return Value::UndefinedAttribute(input, name);
-  }
-  return interpreter.Attribute(input, name);
-}
-
 constexpr auto kFilters = std::to_array<FilterEntry>({
-    {"attr", AttrFilter},
-    {"batch", BatchFilter},
     {"count", LengthFilter},
     {"dictsort", DictSortFilter},
     {"first", FirstFilter},
-    {"groupby", GroupByFilter},
     {"items", ItemsFilter},
     {"last", LastFilter},
     {"length", LengthFilter},
@@ -359,7 +260,6 @@ constexpr auto kFilters = std::to_array<FilterEntry>({
     {"max", ExtremeFilter<true>},
     {"min", ExtremeFilter<false>},
     {"reverse", ReverseFilter},
-    {"slice", SliceFilter},
     {"sort", SortFilter},
     {"sum", SumFilter},
     {"unique", UniqueFilter},

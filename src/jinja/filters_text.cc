@@ -114,18 +114,13 @@ Value EscapeFilter(Interpreter&, const Value& input, CallArgs& args) {
   return IsMarkup(input) ? input : Value::String(EscapeHtml(Str(input)), true);
 }
 
-Value ForceEscapeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  RequireNoArguments("forceescape", args);
-  return Value::String(EscapeHtml(Str(input)), true);
-}
-
 Value IndentFilter(Interpreter&, const Value& input, CallArgs& args) {
   const BoundArgs bound("indent", args, {"width", "first", "blank"});
   std::string indention;
   if (bound.Has(0) && bound[0].IsString()) {
     indention = bound[0].Text();
   } else {
-    indention = Pad("", bound.Integer(0, 4), " ", 0, 1);
+    indention = Spaces(bound.Integer(0, 4));
   }
   if (!input.IsString()) {
     if (input.IsUndefined()) {
@@ -173,143 +168,13 @@ Value JoinFilter(Interpreter& interpreter, const Value& input, CallArgs& args) {
   return Value::String(std::move(out));
 }
 
-Value FormatFilter(Interpreter&, const Value& input, CallArgs& args) {
-  if (!args.positional.empty() && !args.keyword.empty()) {
-    Fail("can't handle positional and keyword arguments at the same time");
-  }
-  const Value format = Like(input, Str(input));
-  if (args.keyword.empty()) {
-    return PercentFormat(format, Value::Tuple(args.positional));
-  }
-  const auto dict = NewDict();
-  for (const auto& [name, value] : args.keyword) {
-    dict->Set(name, value);
-  }
-  return PercentFormat(format, DictValue(dict));
-}
-
-Value CenterFilter(Interpreter&, const Value& input, CallArgs& args) {
-  const BoundArgs bound("center", args, {"width"});
-  return Like(input, Pad(Str(input), bound.Integer(0, 80), " ", 1, 2));
-}
-
-Value TruncateFilter(Interpreter&, const Value& input, CallArgs& args) {
-  const BoundArgs bound("truncate", args, {"length", "killwords", "end", "leeway"});
-  if (!input.IsString()) {
-    Fail(std::string("object of type '") + TypeName(input) + "' has no len()");
-  }
-  const int64_t length = bound.Integer(0, 255);
-  const std::string end = bound.Text(2, "...");
-  const int64_t leeway = bound.Has(3) && !bound[3].IsNone() ? bound.Integer(3) : 5;
-  const int64_t kept = length - CountCodePoints(end);
-  if (kept < 0 || leeway < 0) {
-    Fail("truncate: expected length >= len(end) and leeway >= 0");
-  }
-  if (input.String().length <= length + leeway) {
-    return input;
-  }
-  std::string text = input.Text().substr(0, OffsetOf(input.Text(), kept));
-  if (!bound.Flag(1)) {
-    const size_t space = text.rfind(' ');
-    text = text.substr(0, space);
-  }
-  return Like(input, text + end);
-}
-
-Value WordCountFilter(Interpreter&, const Value& input, CallArgs& args) {
-  RequireNoArguments("wordcount", args);
-  const std::string text = Str(input);
-  int64_t words = 0;
-  bool inside = false;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = DecodeAt(text, i);
-    const bool word = c.value == '_' || IsAlpha(c.value) || IsNumeric(c.value) ||
-                      IsDecimal(c.value) || IsDigit(c.value);
-    words += word && !inside ? 1 : 0;
-    inside = word;
-    i += c.size_bytes;
-  }
-  return Value::Int(words);
-}
-
-Value UrlEncodeFilter(Interpreter&, const Value& input, CallArgs& args) {
-  RequireNoArguments("urlencode", args);
-  const auto quote = [](const Value& value, bool query) {
-    static constexpr std::string_view kHex = "0123456789ABCDEF";
-    std::string out;
-    for (const char c : Str(value)) {
-      const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                        (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-' || c == '~' ||
-                        (c == '/' && !query);
-      if (safe) {
-        out += c;
-      } else if (query && c == ' ') {
-        out += '+';
-      } else {
-        out += '%';
-        out += kHex[static_cast<unsigned char>(c) >> 4];
-        out += kHex[static_cast<unsigned char>(c) & 15];
-      }
-    }
-    return out;
-  };
-  if (input.IsString() || !IsIterable(input)) {
-    return Value::String(quote(input, false));
-  }
-  std::string out;
-  const auto add = [&](const Value& key, const Value& value) {
-    out += (out.empty() ? "" : "&") + quote(key, true) + "=" + quote(value, true);
-  };
-  if (input.Is(Kind::kDict)) {
-    for (const auto& [key, value] : input.Dict().entries) {
-      add(key, value);
-    }
-  } else {
-    for (const Value& pair : ToVector(input)) {
-      const std::vector<Value> items = ToVector(pair);
-      if (items.size() != 2) {
-        Fail("urlencode: expected pairs");
-      }
-      add(items[0], items[1]);
-    }
-  }
-  return Value::String(std::move(out));
-}
-
-Value StripTagsFilter(Interpreter&, const Value& input, CallArgs& args) {
-  RequireNoArguments("striptags", args);
-  std::string text = Str(input);
-  for (const auto& [open, close] :
-       {std::pair<std::string_view, std::string_view>{"<!--", "-->"}, {"<", ">"}}) {
-    for (size_t begin = text.find(open); begin != std::string::npos;
-         begin = text.find(open, begin)) {
-      const size_t end = text.find(close, begin);
-      if (end == std::string::npos) {
-        break;
-      }
-      text.erase(begin, end + close.size() - begin);
-    }
-  }
-  std::string out;
-  for (const std::string& word : Split(text, std::nullopt, -1, false)) {
-    out += (out.empty() ? "" : " ") + word;
-  }
-  static constexpr std::pair<std::string_view, std::string_view> kEntities[] = {
-      {"&lt;", "<"},   {"&gt;", ">"},    {"&#39;", "'"},
-      {"&#34;", "\""}, {"&quot;", "\""}, {"&amp;", "&"}};
-  for (const auto& [entity, character] : kEntities) {
-    out = Replace(out, entity, character, -1);
-  }
-  return Value::String(std::move(out));
-}
-
 Value ToJsonFilter(Interpreter&, const Value& input, CallArgs& args) {
   const BoundArgs bound("tojson", args, {"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonStyle style;
   style.ensure_ascii = bound.Flag(0);
   style.sort_keys = bound.Flag(3);
   if (bound.Has(1) && !bound[1].IsNone()) {
-    style.indent = bound[1].IsString() ? bound[1].Text() : Pad("", bound.Integer(1), " ", 0, 1);
+    style.indent = bound[1].IsString() ? bound[1].Text() : Spaces(bound.Integer(1));
     style.item_separator = ",";
   }
   if (bound.Has(2) && !bound[2].IsNone()) {
@@ -325,25 +190,18 @@ Value ToJsonFilter(Interpreter&, const Value& input, CallArgs& args) {
 
 constexpr auto kFilters = std::to_array<FilterEntry>({
     {"capitalize", Mapped<Capitalize>},
-    {"center", CenterFilter},
     {"e", EscapeFilter},
     {"escape", EscapeFilter},
-    {"forceescape", ForceEscapeFilter},
-    {"format", FormatFilter},
     {"indent", IndentFilter},
     {"join", JoinFilter},
     {"lower", Mapped<Lower>},
     {"replace", ReplaceFilter},
     {"safe", SafeFilter},
     {"string", StringFilter},
-    {"striptags", StripTagsFilter},
     {"title", Mapped<TitleWords>},
     {"tojson", ToJsonFilter},
     {"trim", TrimFilter},
-    {"truncate", TruncateFilter},
     {"upper", Mapped<Upper>},
-    {"urlencode", UrlEncodeFilter},
-    {"wordcount", WordCountFilter},
 });
 
 }  // namespace

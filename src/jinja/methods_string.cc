@@ -235,51 +235,6 @@ Value JoinMethod(Interpreter&, const Value& self, CallArgs& args) {
   return Value::String(std::move(out));
 }
 
-std::string Fill(const BoundArgs& bound) {
-  std::string fill = bound.Text(1, " ");
-  if (CountCodePoints(fill) != 1) {
-    Fail("The fill character must be exactly one character long");
-  }
-  return fill;
-}
-
-template <int kLeftShare, int kShares>
-Value PadMethod(Interpreter&, const Value& self, CallArgs& args) {
-  const BoundArgs bound("center", args, {"width", "fillchar"}, 1);
-  return Like(self, Pad(self.Text(), bound.Integer(0), Fill(bound), kLeftShare, kShares));
-}
-
-Value ZfillMethod(Interpreter&, const Value& self, CallArgs& args) {
-  const BoundArgs bound("zfill", args, {"width"}, 1);
-  const std::string& text = self.Text();
-  const bool sign = !text.empty() && (text[0] == '+' || text[0] == '-');
-  const std::string padded =
-      Pad(sign ? text.substr(1) : text, bound.Integer(0) - (sign ? 1 : 0), "0", 1, 1);
-  return Like(self, sign ? text[0] + padded : padded);
-}
-
-Value ExpandTabsMethod(Interpreter&, const Value& self, CallArgs& args) {
-  const BoundArgs bound("expandtabs", args, {"tabsize"});
-  const int64_t size = bound.Integer(0, 8);
-  std::string out;
-  int64_t column = 0;
-  for (size_t i = 0; i < self.Text().size();) {
-    const CodePoint c = DecodeAt(self.Text(), i);
-    if (c.value == '\t') {
-      if (size > 0) {
-        const int64_t width = size - column % size;
-        out = Pad(out, CountCodePoints(out) + width, " ", 0, 1);
-        column += width;
-      }
-    } else {
-      out.append(self.Text(), i, c.size_bytes);
-      column = c.value == '\n' || c.value == '\r' ? 0 : column + 1;
-    }
-    i += c.size_bytes;
-  }
-  return Like(self, std::move(out));
-}
-
 // All characters pass, and there is at least one.
 template <bool (*Predicate)(char32_t)>
 Value AllMethod(Interpreter&, const Value& self, CallArgs& args) {
@@ -296,38 +251,7 @@ Value AllMethod(Interpreter&, const Value& self, CallArgs& args) {
 }
 
 bool IsAlnum(char32_t c) {
-  return IsAlpha(c) || IsDecimal(c) || IsDigit(c) || IsNumeric(c);
-}
-
-Value IsAsciiMethod(Interpreter&, const Value& self, CallArgs& args) {
-  NoArguments("isascii", args);
-  return Value::Bool(self.String().is_ascii());
-}
-
-Value IsPrintableMethod(Interpreter&, const Value& self, CallArgs& args) {
-  NoArguments("isprintable", args);
-  const std::string& text = self.Text();
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = DecodeAt(text, i);
-    if (!IsPrintable(c.value)) {
-      return Value::Bool(false);
-    }
-    i += c.size_bytes;
-  }
-  return Value::Bool(true);
-}
-
-Value IsIdentifierMethod(Interpreter&, const Value& self, CallArgs& args) {
-  NoArguments("isidentifier", args);
-  const std::string& text = self.Text();
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = DecodeAt(text, i);
-    if (i == 0 ? !IsIdentifierStart(c.value) : !IsIdentifierPart(c.value)) {
-      return Value::Bool(false);
-    }
-    i += c.size_bytes;
-  }
-  return Value::Bool(!text.empty());
+  return IsAlpha(c) || IsNumeric(c);
 }
 
 template <bool kUpper>
@@ -336,73 +260,24 @@ Value IsCaseMethod(Interpreter&, const Value& self, CallArgs& args) {
   return Value::Bool(IsCased(self.Text(), kUpper));
 }
 
-Value IsTitleMethod(Interpreter&, const Value& self, CallArgs& args) {
-  NoArguments("istitle", args);
-  bool cased = false;
-  bool previous_cased = false;
-  const std::string& text = self.Text();
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = DecodeAt(text, i);
-    if (IsUpper(c.value) || IsTitle(c.value)) {
-      if (previous_cased) {
-        return Value::Bool(false);
-      }
-      previous_cased = cased = true;
-    } else if (IsLower(c.value)) {
-      if (!previous_cased) {
-        return Value::Bool(false);
-      }
-    } else {
-      previous_cased = false;
-    }
-    i += c.size_bytes;
-  }
-  return Value::Bool(cased);
-}
-
-Value FormatMethod(Interpreter& interpreter, const Value& self, CallArgs& args) {
-  return Like(self, BraceFormat(&interpreter, self.Text(), args));
-}
-
-Value FormatMapMethod(Interpreter& interpreter, const Value& self, CallArgs& args) {
-  const BoundArgs bound("format_map", args, {"mapping"}, 1);
-  if (!bound[0].Is(Kind::kDict)) {
-    Fail("format_map() needs a mapping");
-  }
-  CallArgs fields;
-  for (const auto& [key, value] : bound[0].Dict().entries) {
-    if (key.IsString()) {
-      fields.keyword.emplace_back(key.Text(), value);
-    }
-  }
-  return Like(self, BraceFormat(&interpreter, self.Text(), fields));
+Value FormatMethod(Interpreter&, const Value& self, CallArgs& args) {
+  return Like(self, BraceFormat(self.Text(), args));
 }
 
 constexpr auto kMethods = std::to_array<Method>({
     {"capitalize", Mapped<Capitalize>},
-    {"casefold", Mapped<CaseFold>},
-    {"center", PadMethod<1, 2>},
     {"count", CountMethod},
     {"endswith", AffixMethod<true>},
-    {"expandtabs", ExpandTabsMethod},
     {"find", FindTextMethod<false>},
     {"format", FormatMethod},
-    {"format_map", FormatMapMethod},
     {"index", IndexMethod<false>},
     {"isalnum", AllMethod<IsAlnum>},
     {"isalpha", AllMethod<IsAlpha>},
-    {"isascii", IsAsciiMethod},
-    {"isdecimal", AllMethod<IsDecimal>},
     {"isdigit", AllMethod<IsDigit>},
-    {"isidentifier", IsIdentifierMethod},
     {"islower", IsCaseMethod<false>},
-    {"isnumeric", AllMethod<IsNumeric>},
-    {"isprintable", IsPrintableMethod},
     {"isspace", AllMethod<IsSpace>},
-    {"istitle", IsTitleMethod},
     {"isupper", IsCaseMethod<true>},
     {"join", JoinMethod},
-    {"ljust", PadMethod<0, 1>},
     {"lower", Mapped<Lower>},
     {"lstrip", StripMethod<Side::kLeft>},
     {"partition", PartitionMethod<false>},
@@ -411,7 +286,6 @@ constexpr auto kMethods = std::to_array<Method>({
     {"replace", ReplaceMethod},
     {"rfind", FindTextMethod<true>},
     {"rindex", IndexMethod<true>},
-    {"rjust", PadMethod<1, 1>},
     {"rpartition", PartitionMethod<true>},
     {"rsplit", SplitMethod<true>},
     {"rstrip", StripMethod<Side::kRight>},
@@ -419,10 +293,8 @@ constexpr auto kMethods = std::to_array<Method>({
     {"splitlines", SplitLinesMethod},
     {"startswith", AffixMethod<false>},
     {"strip", StripMethod<Side::kBoth>},
-    {"swapcase", Mapped<SwapCase>},
     {"title", Mapped<Title>},
     {"upper", Mapped<Upper>},
-    {"zfill", ZfillMethod},
 });
 
 }  // namespace

@@ -337,13 +337,6 @@ std::string FloatRepr(double value) {
   return out + digits.substr(0, whole) + "." + digits.substr(whole);
 }
 
-std::string FixedDouble(double value, int digits) {
-  // 309 digits before the point at most.
-  std::vector<char> buffer(static_cast<size_t>(digits) + 330);
-  const int size = std::snprintf(buffer.data(), buffer.size(), "%.*f", digits, value);
-  return std::string(buffer.data(), size);
-}
-
 std::string StringRepr(std::string_view text) {
   const bool single = text.find('\'') != std::string_view::npos;
   const char quote = single && text.find('"') == std::string_view::npos ? '"' : '\'';

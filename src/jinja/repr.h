@@ -9,15 +9,11 @@
 
 namespace mach::jinja {
 
-class Interpreter;
-
 std::string Str(const Value& value);
 std::string Repr(const Value& value);
 // repr() of a float: the shortest digits that read back as the same number.
 std::string FloatRepr(double value);
 std::string StringRepr(std::string_view text);
-// A double in fixed notation with `digits` decimals, correctly rounded.
-std::string FixedDouble(double value, int digits);
 
 struct JsonStyle {
   bool ensure_ascii = false;
@@ -32,7 +28,7 @@ std::string DumpJson(const Value& value, const JsonStyle& style);
 
 // `format % arguments`
 Value PercentFormat(const Value& format, const Value& arguments);
-// format.format(...), with attribute and element lookups by the sandbox's rules.
-std::string BraceFormat(Interpreter* interpreter, std::string_view format, const CallArgs& args);
+// format.format(...)
+std::string BraceFormat(std::string_view format, const CallArgs& args);
 
 }  // namespace mach::jinja

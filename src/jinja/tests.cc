@@ -89,21 +89,6 @@ bool IsSameAs(const Value& value, CallArgs& args) {
   return Identical(value, bound[0]);
 }
 
-bool IsEscaped(const Value& value, CallArgs& args) {
-  NoArguments(args);
-  return value.IsString() && value.String().markup;
-}
-
-bool IsFilter(const Value& value, CallArgs& args) {
-  NoArguments(args);
-  return value.IsString() && FindFilter(value.Text()) != nullptr;
-}
-
-bool IsTest(const Value& value, CallArgs& args) {
-  NoArguments(args);
-  return value.IsString() && FindTest(value.Text()) != nullptr;
-}
-
 constexpr auto kTests = std::to_array<TestEntry>({
     {"!=", Compares<Op::kNotEqual>},
     {"<", Compares<Op::kLess>},
@@ -117,10 +102,8 @@ constexpr auto kTests = std::to_array<TestEntry>({
     {"divisibleby", IsDivisibleBy},
     {"eq", Compares<Op::kEqual>},
     {"equalto", Compares<Op::kEqual>},
-    {"escaped", IsEscaped},
     {"even", IsParity<0>},
     {"false", IsExactly<false>},
-    {"filter", IsFilter},
     {"float", IsKind<Kind::kFloat>},
     {"ge", Compares<Op::kGreaterEqual>},
     {"greaterthan", Compares<Op::kGreater>},
@@ -140,7 +123,6 @@ constexpr auto kTests = std::to_array<TestEntry>({
     {"sameas", IsSameAs},
     {"sequence", IsSequenceTest},
     {"string", IsKind<Kind::kString>},
-    {"test", IsTest},
     {"true", IsExactly<true>},
     {"undefined", IsKind<Kind::kUndefined>},
     {"upper", IsCase<true>},

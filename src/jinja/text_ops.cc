@@ -179,29 +179,11 @@ std::string Replace(std::string_view text, std::string_view from, std::string_vi
   return out;
 }
 
-std::string Pad(std::string_view text, int64_t width, std::string_view fill, int64_t left_share,
-                int64_t total_shares) {
-  const int64_t missing = width - CountCodePoints(text);
-  if (missing <= 0) {
-    return std::string(text);
-  }
-  if (missing > kMaxStringBytes / 4) {
+std::string Spaces(int64_t count) {
+  if (count > kMaxStringBytes) {
     FailTooLong();
   }
-  int64_t left = missing * left_share / total_shares;
-  if (left_share * 2 == total_shares) {
-    // str.center's rule for an odd number of missing characters.
-    left = missing / 2 + (missing & width & 1);
-  }
-  std::string out;
-  for (int64_t i = 0; i < left; ++i) {
-    out += fill;
-  }
-  out += text;
-  for (int64_t i = left; i < missing; ++i) {
-    out += fill;
-  }
-  return out;
+  return std::string(static_cast<size_t>(std::max<int64_t>(count, 0)), ' ');
 }
 
 }  // namespace mach::jinja

@@ -23,8 +23,7 @@ std::vector<std::string> SplitLines(std::string_view text, bool keep_ends);
 // than any text may get.
 std::string Replace(std::string_view text, std::string_view from, std::string_view to,
                     int64_t limit);
-// Pads to `width` code points with `fill`.
-std::string Pad(std::string_view text, int64_t width, std::string_view fill, int64_t left_share,
-                int64_t total_shares);
+// None where `count` is negative. Fails with a resource limit like Replace.
+std::string Spaces(int64_t count);
 
 }  // namespace mach::jinja

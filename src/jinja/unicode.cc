@@ -1,18 +1,15 @@
 #include "jinja/unicode.h"
 
 #include <algorithm>
-#include <array>
-#include <span>
 
-#include "jinja/unicode_tables.h"
+#include <utf8proc.h>
 
 namespace mach::jinja {
 
 namespace {
 
 constexpr char32_t kReplacement = 0xFFFD;
-constexpr char32_t kCapitalSigma = 0x3A3;
-constexpr char32_t kFinalSigma = 0x3C2;
+constexpr char32_t kSharpS = 0xDF;
 
 unsigned char ByteAt(std::string_view text, size_t i) {
   return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
@@ -43,93 +40,34 @@ int SequenceSize(std::string_view text, size_t i) {
   return 0;
 }
 
-uint16_t FindMask(char32_t c) {
-  const std::span<const ClassRange> ranges = ClassRanges();
-  const auto range =
-      std::lower_bound(ranges.begin(), ranges.end(), c,
-                       [](const ClassRange& r, char32_t value) { return r.last < value; });
-  return range != ranges.end() && range->first <= c ? range->mask : 0;
+utf8proc_category_t CategoryOf(char32_t c) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
-uint16_t Mask(char32_t c) {
-  static const std::array<uint16_t, 128> kAsciiMasks = [] {
-    std::array<uint16_t, 128> table{};
-    for (char32_t i = 0; i < table.size(); ++i) {
-      table[i] = FindMask(i);
-    }
-    return table;
-  }();
-  return c < kAsciiMasks.size() ? kAsciiMasks[c] : FindMask(c);
+template <typename... Categories>
+bool Is(char32_t c, Categories... categories) {
+  const utf8proc_category_t category = CategoryOf(c);
+  return ((category == categories) || ...);
 }
 
-struct CaseTable {
-  std::span<const CaseRun> runs;
-  std::span<const CaseSpecial> special;
-};
-
-CaseTable UpperTable() {
-  return {UpperRuns(), UpperSpecial()};
-}
-CaseTable LowerTable() {
-  return {LowerRuns(), LowerSpecial()};
-}
-CaseTable TitleTable() {
-  return {TitleRuns(), TitleSpecial()};
-}
-CaseTable FoldTable() {
-  return {FoldRuns(), FoldSpecial()};
-}
-
-void AppendMapped(const CaseTable& table, char32_t c, std::string* out) {
-  const auto special =
-      std::lower_bound(table.special.begin(), table.special.end(), c,
-                       [](const CaseSpecial& s, char32_t value) { return s.code_point < value; });
-  if (special != table.special.end() && special->code_point == c) {
-    for (const uint32_t to : special->to) {
-      if (to != 0) {
-        AppendUtf8(to, out);
-      }
-    }
-    return;
-  }
-  const auto run =
-      std::lower_bound(table.runs.begin(), table.runs.end(), c,
-                       [](const CaseRun& r, char32_t value) { return r.last < value; });
-  const bool mapped =
-      run != table.runs.end() && run->first <= c && (c - run->first) % run->step == 0;
-  AppendUtf8(mapped ? static_cast<char32_t>(static_cast<int32_t>(c) + run->offset) : c, out);
-}
-
-// Unicode's Final_Sigma condition: after a cased letter and not before one.
-bool IsFinalSigma(std::string_view text, size_t offset, size_t size) {
-  size_t before = offset;
-  bool cased_before = false;
-  while (before > 0) {
-    const CodePoint c = DecodeBefore(text, before);
-    before -= c.size_bytes;
-    if ((Mask(c.value) & kCaseIgnorableBit) == 0) {
-      cased_before = (Mask(c.value) & kCasedBit) != 0;
-      break;
-    }
-  }
-  if (!cased_before) {
-    return false;
-  }
-  for (size_t after = offset + size; after < text.size();) {
-    const CodePoint c = DecodeAt(text, after);
-    after += c.size_bytes;
-    if ((Mask(c.value) & kCaseIgnorableBit) == 0) {
-      return (Mask(c.value) & kCasedBit) == 0;
-    }
-  }
-  return true;
-}
-
-void AppendLower(std::string_view text, size_t offset, const CodePoint& c, std::string* out) {
-  if (c.value == kCapitalSigma && IsFinalSigma(text, offset, c.size_bytes)) {
-    AppendUtf8(kFinalSigma, out);
+void AppendUpper(char32_t c, std::string* out) {
+  if (c == kSharpS) {
+    *out += "SS";
   } else {
-    AppendMapped(LowerTable(), c.value, out);
+    AppendUtf8(static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))), out);
+  }
+}
+
+void AppendLower(char32_t c, std::string* out) {
+  AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
+}
+
+// The first letter of a word: upper case, or title case for the few digraphs that have one.
+void AppendTitle(char32_t c, std::string* out) {
+  if (c == kSharpS) {
+    *out += "Ss";
+  } else {
+    AppendUtf8(static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))), out);
   }
 }
 
@@ -238,37 +176,51 @@ size_t OffsetOf(std::string_view text, int64_t index) {
 }
 
 bool IsSpace(char32_t c) {
-  return (Mask(c) & kSpaceBit) != 0;
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0x2028 ||
+         c == 0x2029 || (c >= 0x80 && Is(c, UTF8PROC_CATEGORY_ZS));
 }
+
 bool IsPrintable(char32_t c) {
-  return (Mask(c) & kPrintableBit) != 0;
+  if (c < 0x80) {
+    return c >= 0x20 && c < 0x7F;
+  }
+  return !Is(c, UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CF, UTF8PROC_CATEGORY_CS,
+             UTF8PROC_CATEGORY_CO, UTF8PROC_CATEGORY_CN, UTF8PROC_CATEGORY_ZL, UTF8PROC_CATEGORY_ZP,
+             UTF8PROC_CATEGORY_ZS);
 }
-bool IsAlpha(char32_t c) {
-  return (Mask(c) & kAlphaBit) != 0;
-}
-bool IsDecimal(char32_t c) {
-  return (Mask(c) & kDecimalBit) != 0;
-}
-bool IsDigit(char32_t c) {
-  return (Mask(c) & kDigitBit) != 0;
-}
-bool IsNumeric(char32_t c) {
-  return (Mask(c) & kNumericBit) != 0;
-}
+
 bool IsUpper(char32_t c) {
-  return (Mask(c) & kUpperBit) != 0;
+  return Is(c, UTF8PROC_CATEGORY_LU);
 }
+
 bool IsLower(char32_t c) {
-  return (Mask(c) & kLowerBit) != 0;
+  return Is(c, UTF8PROC_CATEGORY_LL);
 }
+
 bool IsTitle(char32_t c) {
-  return (Mask(c) & kTitleBit) != 0;
+  return Is(c, UTF8PROC_CATEGORY_LT);
 }
-bool IsIdentifierPart(char32_t c) {
-  return (Mask(c) & kIdentifierPartBit) != 0;
+
+bool IsAlpha(char32_t c) {
+  return Is(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LL, UTF8PROC_CATEGORY_LT,
+            UTF8PROC_CATEGORY_LM, UTF8PROC_CATEGORY_LO);
 }
+
+bool IsDigit(char32_t c) {
+  return Is(c, UTF8PROC_CATEGORY_ND);
+}
+
+bool IsNumeric(char32_t c) {
+  return Is(c, UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_NO);
+}
+
 bool IsIdentifierStart(char32_t c) {
-  return (Mask(c) & kIdentifierStartBit) != 0;
+  return c == '_' || IsAlpha(c) || Is(c, UTF8PROC_CATEGORY_NL);
+}
+
+bool IsIdentifierPart(char32_t c) {
+  return IsIdentifierStart(c) || Is(c, UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_MN,
+                                    UTF8PROC_CATEGORY_MC, UTF8PROC_CATEGORY_PC);
 }
 
 bool IsCased(std::string_view text, bool upper) {
@@ -285,54 +237,26 @@ bool IsCased(std::string_view text, bool upper) {
 }
 
 std::string Upper(std::string_view text) {
-  return MapEach(text, [](size_t, const CodePoint& c, std::string* out) {
-    AppendMapped(UpperTable(), c.value, out);
-  });
+  return MapEach(text,
+                 [](size_t, const CodePoint& c, std::string* out) { AppendUpper(c.value, out); });
 }
 
 std::string Lower(std::string_view text) {
-  return MapEach(text, [text](size_t offset, const CodePoint& c, std::string* out) {
-    AppendLower(text, offset, c, out);
-  });
-}
-
-std::string CaseFold(std::string_view text) {
-  return MapEach(text, [](size_t, const CodePoint& c, std::string* out) {
-    AppendMapped(FoldTable(), c.value, out);
-  });
-}
-
-std::string SwapCase(std::string_view text) {
-  return MapEach(text, [text](size_t offset, const CodePoint& c, std::string* out) {
-    if (IsUpper(c.value)) {
-      AppendLower(text, offset, c, out);
-    } else if (IsLower(c.value)) {
-      AppendMapped(UpperTable(), c.value, out);
-    } else {
-      AppendUtf8(c.value, out);
-    }
-  });
+  return MapEach(text,
+                 [](size_t, const CodePoint& c, std::string* out) { AppendLower(c.value, out); });
 }
 
 std::string Capitalize(std::string_view text) {
-  return MapEach(text, [text](size_t offset, const CodePoint& c, std::string* out) {
-    if (offset == 0) {
-      AppendMapped(TitleTable(), c.value, out);
-    } else {
-      AppendLower(text, offset, c, out);
-    }
+  return MapEach(text, [](size_t offset, const CodePoint& c, std::string* out) {
+    offset == 0 ? AppendTitle(c.value, out) : AppendLower(c.value, out);
   });
 }
 
 std::string Title(std::string_view text) {
-  bool previous_cased = false;
-  return MapEach(text, [&](size_t offset, const CodePoint& c, std::string* out) {
-    if (previous_cased) {
-      AppendLower(text, offset, c, out);
-    } else {
-      AppendMapped(TitleTable(), c.value, out);
-    }
-    previous_cased = (Mask(c.value) & kCasedBit) != 0;
+  bool inside = false;
+  return MapEach(text, [&](size_t, const CodePoint& c, std::string* out) {
+    inside ? AppendLower(c.value, out) : AppendTitle(c.value, out);
+    inside = IsUpper(c.value) || IsLower(c.value) || IsTitle(c.value);
   });
 }
 

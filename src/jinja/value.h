@@ -146,8 +146,7 @@ struct UndefinedObject final : Object {
 // Lists and tuples.
 struct ListObject final : Object {
   std::vector<Value> items;
-  int depth = 1;       // nesting, so that no walk and no destructor recurses without bound
-  bool group = false;  // a tuple of groupby: has .grouper and .list
+  int depth = 1;  // nesting, so that no walk and no destructor recurses without bound
 };
 
 // Insertion-ordered dict. Keys compare as Python's do (1 == 1.0 == True).

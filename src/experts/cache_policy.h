@@ -25,10 +25,10 @@ class CachePolicy {
 
   virtual const char* name() const = 0;
 
-  // A step comes to `layer`; uses of its experts follow.
-  virtual void BeginLayer(int32_t layer) = 0;
-  // A step uses it, resident or not.
-  virtual void Use(int32_t key) = 0;
+  // A step of so many tokens comes to `layer`; uses of its experts follow.
+  virtual void BeginLayer(int32_t layer, int64_t tokens) = 0;
+  // So many tokens of the step use it, resident or not.
+  virtual void Use(int32_t key, int64_t tokens) = 0;
   // What an earlier run knew: the share of tokens that use it.
   virtual void Seed(int32_t key, double rate) = 0;
 

@@ -4,17 +4,17 @@
 
 namespace mach::experts {
 
-void StreamedStore::DecodeLease::Start(std::span<const int32_t> ids) {
+void StreamedStore::DecodeLease::Start(std::span<const backend::WantedExpert> wanted) {
   ExpertBank& bank = store_.bank_;
-  pending_.reserve(ids.size());
-  waiting_.reserve(ids.size());
-  returned_.reserve(ids.size());
-  ready_.reserve(ids.size());
+  pending_.reserve(wanted.size());
+  waiting_.reserve(wanted.size());
+  returned_.reserve(wanted.size());
+  ready_.reserve(wanted.size());
   // Pin what is there before anything is evicted.
-  for (const int32_t id : ids) {
+  for (const auto& [id, rows] : wanted) {
     const int32_t key = store_.KeyOf(moe_layer_, id);
     const int32_t slot = bank.table().Find(key);
-    bank.policy().Use(key);
+    bank.policy().Use(key, rows);
     stats().CountRequest(backend::ExpertUse::kDecode,
                          slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
     if (slot >= 0) {

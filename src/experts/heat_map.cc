@@ -49,14 +49,14 @@ HeatMap::~HeatMap() {
   }
 }
 
-void HeatMap::Use(int32_t moe_layer, std::span<const int32_t> experts) {
+void HeatMap::Use(int32_t moe_layer, std::span<const backend::WantedExpert> experts,
+                  int64_t tokens) {
   const std::lock_guard lock(mutex_);
-  if (moe_layer <= layer_) {
-    frequency_.Tick();
+  if (clock_.BeginLayer(moe_layer)) {
+    frequency_.BeginStep(tokens);
   }
-  layer_ = moe_layer;
-  for (const int32_t expert : experts) {
-    frequency_.Add(moe_layer * shape_.experts + expert);
+  for (const backend::WantedExpert& expert : experts) {
+    frequency_.Add(moe_layer * shape_.experts + expert.id, expert.rows);
   }
   changed_ = true;
 }

@@ -27,10 +27,10 @@ SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy,
   for (size_t i = 0; i < trace.events.size(); ++i) {
     const RoutingEvent& event = trace.events[i];
     MACH_CHECK(static_cast<int64_t>(event.ids.size()) <= capacity);
-    cache->BeginLayer(event.layer);
+    cache->BeginLayer(event.layer, 1);
     for (const int32_t id : event.ids) {
       const int32_t key = KeyOf(trace.shape, event, id);
-      cache->Use(key);
+      cache->Use(key, 1);
       last_event[static_cast<size_t>(key)] = i + 1;
       ++result.requests;
       result.hits += resident[static_cast<size_t>(key)] ? 1 : 0;

@@ -10,13 +10,13 @@ constexpr int32_t kReturnShare = 3;
 
 }  // namespace
 
-void StreamedStore::PrefillLease::Start(std::span<const int32_t> ids) {
-  reads_on_ = 4 * static_cast<int64_t>(ids.size()) >= 3 * int64_t{store_.shape_.experts};
-  items_.reserve(ids.size());
-  ready_.reserve(ids.size());
-  for (const int32_t id : ids) {
-    const int32_t key = store_.KeyOf(moe_layer_, id);
-    Item item = {id, Source::kNone, -1};
+void StreamedStore::PrefillLease::Start(std::span<const backend::WantedExpert> wanted) {
+  reads_on_ = 4 * static_cast<int64_t>(wanted.size()) >= 3 * int64_t{store_.shape_.experts};
+  items_.reserve(wanted.size());
+  ready_.reserve(wanted.size());
+  for (const backend::WantedExpert& expert : wanted) {
+    const int32_t key = store_.KeyOf(moe_layer_, expert.id);
+    Item item = {expert.id, Source::kNone, -1};
     for (const Source source : {Source::kBank, Source::kArena}) {
       const int32_t slot = TableOf(source).Find(key);
       if (slot >= 0) {

@@ -35,17 +35,19 @@ class ResidentStore final : public ExpertStore {
   int32_t layers() const override { return static_cast<int32_t>(moe_layer_of_.size()); }
   int32_t experts() const override { return experts_; }
 
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t /*tokens*/,
                                                 backend::ExpertUse use) override {
     const int32_t moe_layer = moe_layer_of_[static_cast<size_t>(layer)];
     MACH_CHECK(moe_layer >= 0);
     auto& hits = use == backend::ExpertUse::kPrefill ? prefill_hits_ : hits_;
-    hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(ids.size()),
+    hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(wanted.size()),
                                                    std::memory_order_relaxed);
     auto lease = std::make_unique<Lease>();
-    lease->ready.reserve(ids.size());
-    for (const int32_t id : ids) {
-      lease->ready.push_back({id, Record(moe_layer, id)});
+    lease->ready.reserve(wanted.size());
+    for (const backend::WantedExpert& expert : wanted) {
+      lease->ready.push_back({expert.id, Record(moe_layer, expert.id)});
     }
     return lease;
   }

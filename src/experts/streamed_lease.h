@@ -22,8 +22,8 @@ class StreamedStore::Lease : public backend::ExpertLease {
   Lease& operator=(const Lease&) = delete;
   ~Lease() override = default;
 
-  // Wants the experts `ids`: marks those that are there and begins to read the others.
-  virtual void Start(std::span<const int32_t> ids) = 0;
+  // Marks those experts that are there and begins to read the others.
+  virtual void Start(std::span<const backend::WantedExpert> wanted) = 0;
 
  protected:
   LayerStats& stats() { return store_.layer_stats_[static_cast<size_t>(moe_layer_)]; }
@@ -43,7 +43,7 @@ class StreamedStore::DecodeLease final : public Lease {
   DecodeLease& operator=(const DecodeLease&) = delete;
   ~DecodeLease() override;
 
-  void Start(std::span<const int32_t> ids) override;
+  void Start(std::span<const backend::WantedExpert> wanted) override;
   std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:
@@ -67,7 +67,7 @@ class StreamedStore::PrefillLease final : public Lease {
   PrefillLease& operator=(const PrefillLease&) = delete;
   ~PrefillLease() override;
 
-  void Start(std::span<const int32_t> ids) override;
+  void Start(std::span<const backend::WantedExpert> wanted) override;
   std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:

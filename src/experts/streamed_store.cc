@@ -110,9 +110,9 @@ int32_t StreamedStore::MoeLayerOf(int32_t layer) const {
   return moe_layer;
 }
 
-std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(int32_t layer,
-                                                             std::span<const int32_t> ids,
-                                                             backend::ExpertUse use) {
+std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(
+    int32_t layer, std::span<const backend::WantedExpert> wanted, int64_t tokens,
+    backend::ExpertUse use) {
   const int32_t moe_layer = MoeLayerOf(layer);
   std::unique_ptr<Lease> lease;
   if (use == backend::ExpertUse::kPrefill) {
@@ -126,10 +126,10 @@ std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(int32_t layer,
   lease_lives_ = true;
   if (use == backend::ExpertUse::kDecode) {
     DropReadAhead();
-    bank_.policy().BeginLayer(moe_layer);
-    heat_.Use(moe_layer, ids);
+    bank_.policy().BeginLayer(moe_layer, tokens);
+    heat_.Use(moe_layer, wanted, tokens);
   }
-  lease->Start(ids);
+  lease->Start(wanted);
   EndGuesses(moe_layer);
   return lease;
 }

@@ -34,8 +34,9 @@ class StreamedStore final : public ExpertStore {
   const ExpertLayout& layout() const override { return sidecar_.layout; }
   int32_t layers() const override { return sidecar_.layers; }
   int32_t experts() const override { return sidecar_.experts; }
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                                backend::ExpertUse use) override;
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t tokens, backend::ExpertUse use) override;
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override;
   bool prefetches() const override { return prefetch_; }
   ExpertStats Stats() const override;

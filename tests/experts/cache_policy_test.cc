@@ -25,9 +25,9 @@ void UseAll(CachePolicy& policy, std::initializer_list<int32_t> keys) {
   for (const int32_t key : keys) {
     if (key / kShape.experts != layer) {
       layer = key / kShape.experts;
-      policy.BeginLayer(layer);
+      policy.BeginLayer(layer, 1);
     }
-    policy.Use(key);
+    policy.Use(key, 1);
   }
 }
 
@@ -57,7 +57,7 @@ TEST(CachePolicy, LfuGivesUpWhatWasUsedLeastAndForgets) {
   EXPECT_TRUE(policy->WorthEvicting(1, 2));
   EXPECT_FALSE(policy->WorthEvicting(0, 2));
   for (int i = 0; i < 4000; ++i) {
-    policy->BeginLayer(0);
+    policy->BeginLayer(0, 1);
   }
   UseAll(*policy, {1});
   EXPECT_EQ(policy->Victim(kAny), 5);
@@ -74,7 +74,7 @@ TEST(CachePolicy, NextUseKnowsTheCycleOfLayers) {
   policy->Insert(4);
   // Both are used by every token. After layer 1 the expert of layer 0 is needed first.
   EXPECT_EQ(policy->Victim(kAny), 4);
-  policy->BeginLayer(0);
+  policy->BeginLayer(0, 1);
   EXPECT_EQ(policy->Victim(kAny), 0);
   policy->Insert(5);  // never used
   EXPECT_EQ(policy->Victim(kAny), 5);
@@ -109,13 +109,13 @@ TEST(CachePolicy, UnknownNamesAreRefusedWithTheChoices) {
   }
 }
 
-TEST(DecayedFrequency, KeepsItsOrderOverAMillionTicks) {
+TEST(DecayedFrequency, KeepsItsOrderOverAMillionSteps) {
   DecayedFrequency frequency(3, 10);
   for (int i = 0; i < 1000000; ++i) {
-    frequency.Tick();
-    frequency.Add(0);
+    frequency.BeginStep(1);
+    frequency.Add(0, 1);
     if (i % 2 == 0) {
-      frequency.Add(1);
+      frequency.Add(1, 1);
     }
   }
   EXPECT_NEAR(frequency.Rate(0), 1.0, 1e-6);
@@ -124,9 +124,51 @@ TEST(DecayedFrequency, KeepsItsOrderOverAMillionTicks) {
   frequency.SetRate(2, 0.75);
   EXPECT_NEAR(frequency.Rate(2), 0.75, 1e-9);
   for (int i = 0; i < 10; ++i) {
-    frequency.Tick();
+    frequency.BeginStep(1);
   }
   EXPECT_NEAR(frequency.Rate(2), 0.375, 1e-6);
+}
+
+TEST(DecayedFrequency, RatesAreSharesOfTokensWhateverAStepHas) {
+  DecayedFrequency frequency(3, 32);
+  std::mt19937 random(2);
+  for (int i = 0; i < 1000; ++i) {
+    const auto tokens = static_cast<int64_t>(4 + random() % 40);
+    frequency.BeginStep(tokens);
+    frequency.Add(0, tokens);
+    frequency.Add(1, tokens / 4);
+  }
+  EXPECT_NEAR(frequency.Rate(0), 1.0, 1e-6);
+  EXPECT_NEAR(frequency.Rate(1), 0.25, 0.03);
+  // One step of the half-life: what was, counts half.
+  frequency.BeginStep(32);
+  EXPECT_NEAR(frequency.Rate(0), 0.5, 1e-6);
+  // Huge steps do not overflow.
+  frequency.BeginStep(1000000);
+  frequency.Add(2, 1000000);
+  EXPECT_NEAR(frequency.Rate(2), 1.0, 1e-6);
+  EXPECT_NEAR(frequency.Rate(0), 0.0, 1e-6);
+}
+
+TEST(CachePolicy, ABatchIsWorthItsRows) {
+  for (const char* name : {"lfu", "next_use"}) {
+    const auto policy = MakeCachePolicy(name, kShape);
+    policy->Insert(0);
+    policy->Insert(1);
+    policy->BeginLayer(0, 8);
+    policy->Use(0, 2);
+    policy->Use(1, 7);
+    EXPECT_EQ(policy->Victim(kAny), 0) << name;
+    // One use more by single tokens, then a batch that all use the other.
+    for (int i = 0; i < 8; ++i) {
+      policy->BeginLayer(0, 1);
+      policy->Use(0, 1);
+    }
+    EXPECT_EQ(policy->Victim(kAny), 1) << name;
+    policy->BeginLayer(0, 16);
+    policy->Use(1, 16);
+    EXPECT_EQ(policy->Victim(kAny), 0) << name;
+  }
 }
 
 TEST(KeyHeap, AgreesWithASortedSet) {

@@ -20,12 +20,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "platform/faulty_reader.h"
+#include "tests/support/acquire.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
 
 using backend::ExpertUse;
+using testing_support::Acquire;
 using testing_support::TestSidecar;
 
 constexpr int32_t kLayers = 4;
@@ -81,7 +83,7 @@ void Drain(const TestSidecar& sidecar, backend::ExpertLease& lease, int32_t laye
 
 void Use(const TestSidecar& sidecar, ExpertStore& store, int32_t layer,
          const std::vector<int32_t>& ids, ExpertUse use = ExpertUse::kDecode) {
-  const auto lease = store.Acquire(layer, ids, use);
+  const auto lease = Acquire(store, layer, ids, use);
   Drain(sidecar, *lease, layer, ids, use);
 }
 
@@ -149,7 +151,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
       const std::vector<int32_t> ids = RandomIds(random, count);
       const ExpertUse use = prefill ? ExpertUse::kPrefill : ExpertUse::kDecode;
       (prefill ? prefill_requests : requests) += count;
-      const auto lease = store->Acquire(layer, ids, use);
+      const auto lease = Acquire(*store, layer, ids, use);
       if (random() % 3 == 0) {
         store->Prefetch(layer % kLayers + 1, RandomIds(random, kTopK));
       }
@@ -371,7 +373,7 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
   options.wrap_reader = Breaking(17, fault, broken);
   const auto store = Make(sidecar, options, budget);
   for (int round = 0; round < 3; ++round) {
-    const auto lease = store->Acquire(2, AllExperts(), use);
+    const auto lease = Acquire(*store, 2, AllExperts(), use);
     std::set<int32_t> seen;
     try {
       for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
@@ -524,7 +526,7 @@ TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
   while (failing->held() < 5) {
     std::this_thread::yield();
   }
-  const auto lease = store->Acquire(2, AllExperts(), ExpertUse::kPrefill);
+  const auto lease = Acquire(*store, 2, AllExperts(), ExpertUse::kPrefill);
   failing->LetGo();
   EXPECT_THROW(lease->Next(nullptr), Error);
 }

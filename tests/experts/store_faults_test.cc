@@ -14,12 +14,14 @@
 #include "base/error.h"
 #include "experts/expert_store.h"
 #include "platform/faulty_reader.h"
+#include "tests/support/acquire.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
 
 using backend::ExpertUse;
+using testing_support::Acquire;
 using testing_support::TestSidecar;
 
 constexpr int32_t kLayers = 3;
@@ -49,7 +51,7 @@ class StoreFaults : public testing::TestWithParam<ExpertUse> {
   void Make() { store_ = MakeStreamedStore(sidecar_.value(), options_, budget_, {}); }
 
   void Use(int32_t layer, const std::vector<int32_t>& ids, ExpertUse use) {
-    const auto lease = store_->Acquire(layer, ids, use);
+    const auto lease = Acquire(*store_, layer, ids, use);
     size_t count = 0;
     for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
       for (const backend::ReadyExpert& expert : ready) {
@@ -102,14 +104,13 @@ TEST_P(StoreFaults, AWaitForAStalledDiskIsCancelled) {
     }
     cancel = true;
   });
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{4, 5, 6}, GetParam()), &cancel),
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {4, 5, 6}, GetParam()), &cancel),
             ErrorCode::kCancelled);
   client.join();
   // The read goes on, and others need not wait for it.
   Use(1, {0, 1, 2}, GetParam());
   Use(2, {4, 6}, GetParam());
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{5}, GetParam()), &cancel),
-            ErrorCode::kCancelled);
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {5}, GetParam()), &cancel), ErrorCode::kCancelled);
   hanging_->Interrupt();
   Use(2, {4, 5, 6}, GetParam());
   ExpectNoSlotLost();
@@ -121,8 +122,7 @@ TEST_P(StoreFaults, AStoreEndsWhileItsDiskStalls) {
   };
   Make();
   const std::atomic<bool> cancel = true;
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{5}, GetParam()), &cancel),
-            ErrorCode::kCancelled);
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {5}, GetParam()), &cancel), ErrorCode::kCancelled);
 }
 
 // Runs out of memory where it is told to.
@@ -171,7 +171,7 @@ TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
   std::iota(ids.begin(), ids.end(), 0);
   for (int round = 0; round < 2; ++round) {
     store_->Prefetch(1, std::vector<int32_t>{0, 1});
-    EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, ids, GetParam()), nullptr), ErrorCode::kIo);
+    EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, ids, GetParam()), nullptr), ErrorCode::kIo);
   }
   reader->in_submit = false;
   Use(2, ids, GetParam());
@@ -189,7 +189,7 @@ TEST_P(StoreFaults, ALeaseThatCannotStartLeavesTheStoreUsable) {
   Use(2, {3}, ExpertUse::kDecode);
   store_->Prefetch(2, std::vector<int32_t>{5});
   reader->in_promote = true;
-  EXPECT_THROW(store_->Acquire(2, std::vector<int32_t>{3, 5, 6}, GetParam()), std::bad_alloc);
+  EXPECT_THROW(Acquire(*store_, 2, {3, 5, 6}, GetParam()), std::bad_alloc);
   reader->in_promote = false;
   Use(1, {0, 1}, GetParam());
   hanging_->Interrupt();

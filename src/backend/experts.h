@@ -46,6 +46,9 @@ class ExpertLease {
 enum class ExpertUse {
   kDecode,   // few tokens: what is read stays in the bank
   kPrefill,  // a long chunk that needs most experts once: read past the bank
+  // The same, and another chunk comes next, of whichever prompt: its first layer may be read while
+  // this chunk ends. Only the caller knows; a guess would read a layer for nothing after each prompt.
+  kPrefillMore,
 };
 
 class ExpertSource {
@@ -57,7 +60,8 @@ class ExpertSource {
 
   // `wanted` are distinct and ascending, of a step of so many tokens: what a source learns from it
   // about the use of experts are shares of tokens. The layers of a decode step come in ascending
-  // order, with no other decode step between them. At most one lease lives at a time.
+  // order, with no other decode step between them; whole decode steps may come between two layers
+  // of a prefill step. At most one lease lives at a time.
   virtual std::unique_ptr<ExpertLease> Acquire(int32_t layer, std::span<const WantedExpert> wanted,
                                                int64_t tokens, ExpertUse use) = 0;
 

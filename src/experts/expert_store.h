@@ -34,7 +34,7 @@ struct LayerStats {
   int64_t prefill_misses = 0;
 
   void CountRequest(backend::ExpertUse use, bool hit) {
-    const bool prefill = use == backend::ExpertUse::kPrefill;
+    const bool prefill = use != backend::ExpertUse::kDecode;
     ++(prefill ? (hit ? prefill_hits : prefill_misses) : (hit ? hits : misses));
   }
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "experts/streamed_lease.h"
 
@@ -42,7 +43,11 @@ StreamedStore::PrefillLease::~PrefillLease() {
     GiveUp(items_[i]);
   }
   store_.lease_lives_ = false;
-  store_.ContinueReadAhead();
+  if (cursor_ == items_.size()) {
+    store_.ContinueReadAhead();
+  } else {
+    store_.DropReadAhead();  // the chunk has ended in the middle: no layer comes next
+  }
   store_.SubmitReads();
 }
 
@@ -103,13 +108,17 @@ void StreamedStore::PrefillLease::StartReads() {
     store_.QueueRead(PlaceOf(item), key, store_.arena_.record(item.slot), ReadPriority::kDemand);
   }
   if (started_ == items_.size()) {
-    if (reads_on_ && moe_layer_ + 1 < store_.shape_.layers) {
-      store_.read_ahead_ = {moe_layer_ + 1, 0};
-      reads_on_ = false;
-    }
-    store_.ContinueReadAhead();
+    StartReadAhead();
   }
   store_.SubmitReads();
+}
+
+void StreamedStore::PrefillLease::StartReadAhead() {
+  const int32_t next = moe_layer_ + 1;
+  if (std::exchange(reads_on_, false) && (next < store_.shape_.layers || more_)) {
+    store_.read_ahead_ = {next % store_.shape_.layers, 0};
+  }
+  store_.ContinueReadAhead();
 }
 
 // What was read ahead may fill the arena while an earlier expert has no place (its read failed,

@@ -41,7 +41,7 @@ class ResidentStore final : public ExpertStore {
                                                 backend::ExpertUse use) override {
     const int32_t moe_layer = moe_layer_of_[static_cast<size_t>(layer)];
     MACH_CHECK(moe_layer >= 0);
-    auto& hits = use == backend::ExpertUse::kPrefill ? prefill_hits_ : hits_;
+    auto& hits = use == backend::ExpertUse::kDecode ? hits_ : prefill_hits_;
     hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(wanted.size()),
                                                    std::memory_order_relaxed);
     auto lease = std::make_unique<Lease>();

@@ -62,7 +62,9 @@ class StreamedStore::DecodeLease final : public Lease {
 // goes through the arena, as far ahead as it has room.
 class StreamedStore::PrefillLease final : public Lease {
  public:
-  using Lease::Lease;
+  // `more`: after the last layer comes the first of another chunk.
+  PrefillLease(StreamedStore& store, int32_t moe_layer, bool more)
+      : Lease(store, moe_layer), more_(more) {}
   PrefillLease(const PrefillLease&) = delete;
   PrefillLease& operator=(const PrefillLease&) = delete;
   ~PrefillLease() override;
@@ -83,10 +85,12 @@ class StreamedStore::PrefillLease final : public Lease {
   uint64_t PlaceOf(const Item& item) const;
   bool IsReady(const Item& item);
   void StartReads();
+  void StartReadAhead();
   bool TakeBackLast();
   void GiveUp(Item& item);
   void ThrowFailure(Item& item);
 
+  const bool more_;
   bool reads_on_ = false;  // into the next layer, once all of this one is started
   std::vector<Item> items_;
   size_t started_ = 0;        // items before it have a slot

@@ -115,17 +115,17 @@ std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(
     backend::ExpertUse use) {
   const int32_t moe_layer = MoeLayerOf(layer);
   std::unique_ptr<Lease> lease;
-  if (use == backend::ExpertUse::kPrefill) {
-    lease = std::make_unique<PrefillLease>(*this, moe_layer);
-  } else {
+  if (use == backend::ExpertUse::kDecode) {
     lease = std::make_unique<DecodeLease>(*this, moe_layer);
+  } else {
+    lease =
+        std::make_unique<PrefillLease>(*this, moe_layer, use == backend::ExpertUse::kPrefillMore);
   }
   // Let go before a lease that could not start ends, which takes it.
   const std::lock_guard lock(mutex_);
   MACH_CHECK(!lease_lives_);
   lease_lives_ = true;
   if (use == backend::ExpertUse::kDecode) {
-    DropReadAhead();
     bank_.policy().BeginLayer(moe_layer, tokens);
     heat_.Use(moe_layer, wanted, tokens);
   }

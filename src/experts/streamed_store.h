@@ -47,7 +47,8 @@ class StreamedStore final : public ExpertStore {
   class DecodeLease;
   class PrefillLease;
 
-  // Where prefill reads on beyond the layer whose lease lives.
+  // Where prefill reads on beyond its last layer. It stays while decode steps come between; the next
+  // prefill layer drops what it does not want of it.
   struct ReadAhead {
     int32_t layer = -1;  // counted over MoE layers; -1: nothing
     int32_t next_expert = 0;

@@ -295,10 +295,114 @@ TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
   EXPECT_EQ(store->Stats().read_ahead_dropped, 12);
   Use(sidecar, *store, 2, AllExperts(), ExpertUse::kPrefill);
   Use(sidecar, *store, 3, {1, 2});
+  EXPECT_EQ(store->Stats().read_ahead_dropped, 12);  // decoding leaves it
+  Use(sidecar, *store, 4, {1, 2}, ExpertUse::kPrefill);
   EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
-  Use(sidecar, *store, 3, {1, 2}, ExpertUse::kPrefill);
   Use(sidecar, *store, 4, AllExperts(), ExpertUse::kPrefill);
   EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
+}
+
+// Counts the reads that the store asks for, by layer of the model and expert.
+class ReadCounter {
+ public:
+  std::unique_ptr<DirectReader> Wrap(std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [this](uint64_t, const ReadRequest& request) {
+      const std::lock_guard lock(mutex_);
+      ++counts_[{request.file + 1, static_cast<int32_t>(request.offset_bytes / kRecordBytes)}];
+      return ReadFault::kNone;
+    });
+  }
+  int Of(int32_t layer, int32_t expert) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = counts_.find({layer, expert});
+    return found == counts_.end() ? 0 : found->second;
+  }
+  int OfLayer(int32_t layer) const {
+    int sum = 0;
+    for (int32_t expert = 0; expert < kExperts; ++expert) {
+      sum += Of(layer, expert);
+    }
+    return sum;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::pair<int32_t, int32_t>, int> counts_;
+};
+
+TEST(StreamedStore, DecodeStepsBetweenTheLayersOfAChunkCostItNoRead) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  ReadCounter reads;
+  StreamOptions options = OptionsFor(2 * kLayers);
+  options.arena_bytes = kExperts * kRecordBytes;
+  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+    return reads.Wrap(std::move(reader));
+  };
+  const auto store = Make(sidecar, options, budget);
+  ASSERT_EQ(reads.Of(1, 0), 1);  // the first record is read to see that it can be
+  for (int32_t layer = 1; layer <= kLayers; ++layer) {
+    Use(sidecar, *store, layer, AllExperts(), ExpertUse::kPrefill);
+    for (int32_t decoded = 1; decoded <= kLayers; ++decoded) {
+      Use(sidecar, *store, decoded, {30, 31});
+    }
+  }
+  for (int32_t layer = 1; layer <= kLayers; ++layer) {
+    // Into the bank too, where the arena had them already; later layers find them there.
+    EXPECT_EQ(reads.Of(layer, 31), layer <= 2 ? 2 : 1) << layer;
+    EXPECT_EQ(reads.OfLayer(layer), kExperts + (layer <= 2 ? 2 : 0) + (layer == 1 ? 1 : 0));
+  }
+  EXPECT_EQ(store->Stats().read_ahead_dropped, 2);
+}
+
+TEST(StreamedStore, ReadsAheadOfTheNextChunkWhereOneComes) {
+  TestSidecar sidecar(kLayers, kExperts);
+  for (const ExpertUse use : {ExpertUse::kPrefill, ExpertUse::kPrefillMore}) {
+    MemoryBudget budget;
+    ReadCounter reads;
+    StreamOptions options = OptionsFor(8);
+    options.arena_bytes = kExperts * kRecordBytes;
+    options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+      return reads.Wrap(std::move(reader));
+    };
+    const auto store = Make(sidecar, options, budget);
+    const auto chunk = [&](ExpertUse chunk_use) {
+      for (int32_t layer = 1; layer <= kLayers; ++layer) {
+        Use(sidecar, *store, layer, AllExperts(), chunk_use);
+      }
+    };
+    chunk(use);
+    const int first_chunk = kExperts + 1;
+    EXPECT_EQ(reads.OfLayer(1), first_chunk + (use == ExpertUse::kPrefill ? 0 : kExperts));
+    Use(sidecar, *store, 1, {7});  // into the bank, too late for what is read ahead
+    chunk(ExpertUse::kPrefill);
+    EXPECT_EQ(reads.OfLayer(1), first_chunk + kExperts + (use == ExpertUse::kPrefill ? 0 : 1));
+    EXPECT_EQ(reads.OfLayer(2), 2 * kExperts);
+  }
+}
+
+TEST(StreamedStore, ALayerGivenUpHalfWayEndsTheReadAhead) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  ReadCounter reads;
+  StreamOptions options = OptionsFor(8);
+  options.arena_bytes = 12 * kRecordBytes;
+  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+    return reads.Wrap(std::move(reader));
+  };
+  const auto store = Make(sidecar, options, budget);
+  int read_ahead = 0;
+  {
+    const auto lease = Acquire(*store, 2, AllExperts(), ExpertUse::kPrefill);
+    while (read_ahead == 0) {  // begins before the last experts are returned
+      ASSERT_FALSE(lease->Next(nullptr).empty());
+      read_ahead = reads.OfLayer(3);
+    }
+  }
+  EXPECT_EQ(reads.OfLayer(3), read_ahead);
+  EXPECT_EQ(store->Stats().read_ahead_dropped, read_ahead);
+  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
+  EXPECT_EQ(reads.OfLayer(3), read_ahead);
 }
 
 TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {

@@ -20,7 +20,7 @@ void StreamedStore::DecodeLease::Start(std::span<const backend::WantedExpert> wa
     if (slot >= 0) {
       bank.table().Pin(slot);
       waiting_.push_back(slot);
-      store_.Want(bank.table(), slot, store_.BankPlace(slot));
+      store_.Want(bank.table(), slot, store_.BankPlace(slot), ReadPriority::kUrgent);
     } else {
       pending_.push_back(id);
     }
@@ -78,7 +78,7 @@ void StreamedStore::DecodeLease::StartPending() {
       break;
     }
     waiting_.push_back(slot);
-    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kDemand);
+    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kUrgent);
   }
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(started));
   store_.SubmitReads();

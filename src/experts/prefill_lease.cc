@@ -30,7 +30,7 @@ void StreamedStore::PrefillLease::Start(std::span<const backend::WantedExpert> w
     items_.push_back(item);
     if (item.source != Source::kNone) {
       TableOf(item.source).Pin(item.slot);
-      store_.Want(TableOf(item.source), item.slot, PlaceOf(item));
+      store_.Want(TableOf(item.source), item.slot, PlaceOf(item), ReadPriority::kDemand);
     }
   }
   store_.DropReadAhead();

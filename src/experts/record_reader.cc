@@ -1,5 +1,6 @@
 #include "experts/record_reader.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <exception>
@@ -70,12 +71,13 @@ void RecordReader::Read(std::span<const RecordRead> reads) {
   }
 }
 
-void RecordReader::Promote(uint64_t place) {
+void RecordReader::Promote(uint64_t place, ReadPriority priority) {
   {
     const std::lock_guard lock(mutex_);
-    attempts_[place].read.priority = ReadPriority::kDemand;
+    ReadPriority& present = attempts_[place].read.priority;
+    present = std::min(present, priority);
   }
-  reader_->Promote(place);
+  reader_->Promote(place, priority);
 }
 
 bool RecordReader::Cancel(uint64_t place) {

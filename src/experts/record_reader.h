@@ -60,7 +60,7 @@ class RecordReader {
 
   // All of them or, if it throws (memory), none.
   void Read(std::span<const RecordRead> reads);
-  void Promote(uint64_t place);  // to a demand, its retry too
+  void Promote(uint64_t place, ReadPriority priority);  // its retry too
   // True if it had not begun: `done` will not hear of it.
   bool Cancel(uint64_t place);
 

@@ -188,11 +188,11 @@ ExpertStats StreamedStore::Stats() const {
   return stats;
 }
 
-void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place) {
+void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place, ReadPriority priority) {
   prefetch_hits_ += table.at(slot).guessed && &table == &bank_.table() ? 1 : 0;
   table.EndGuess(slot);
   if (table.at(slot).state == SlotState::kReading) {
-    reader_->Promote(place);
+    reader_->Promote(place, priority);
   }
 }
 

@@ -74,8 +74,8 @@ class StreamedStore final : public ExpertStore {
 
   // With mutex_ held, as all below.
 
-  // A pinned slot is wanted: it is no guess, and its read is a demand.
-  void Want(SlotTable& table, int32_t slot, uint64_t place);
+  // A pinned slot is wanted: it is no guess, and its read has this priority at least.
+  void Want(SlotTable& table, int32_t slot, uint64_t place, ReadPriority priority);
   void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
   // Never throws: reads that cannot be submitted have failed.
   void SubmitReads();

@@ -24,7 +24,7 @@ class FaultyReader final : public DirectReader {
     }
     reader_->Submit(requests);
   }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
+  void Promote(uint64_t tag, ReadPriority priority) override { reader_->Promote(tag, priority); }
   bool Cancel(uint64_t tag) override {
     const std::lock_guard lock(mutex_);
     if (!reader_->Cancel(tag)) {

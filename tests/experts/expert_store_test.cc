@@ -381,6 +381,30 @@ TEST(StreamedStore, ReadsAheadOfTheNextChunkWhereOneComes) {
   }
 }
 
+TEST(StreamedStore, WhatDecodingWaitsForIsReadFirst) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  std::mutex mutex;
+  std::set<std::pair<int32_t, ReadPriority>> seen;  // by layer of the model
+  StreamOptions options = OptionsFor(8);
+  options.prefetch = true;
+  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+    return InjectFaults(std::move(reader), [&](uint64_t, const ReadRequest& request) {
+      const std::lock_guard lock(mutex);
+      seen.insert({request.file + 1, request.priority});
+      return ReadFault::kNone;
+    });
+  };
+  const auto store = Make(sidecar, options, budget);
+  Use(sidecar, *store, 2, {1, 2});
+  Use(sidecar, *store, 3, AllExperts(), ExpertUse::kPrefill);
+  const std::lock_guard lock(mutex);
+  EXPECT_THAT(seen, testing::ElementsAre(testing::Pair(1, ReadPriority::kDemand),  // the first one
+                                         testing::Pair(2, ReadPriority::kUrgent),
+                                         testing::Pair(3, ReadPriority::kDemand),
+                                         testing::Pair(4, ReadPriority::kPrefetch)));
+}
+
 TEST(StreamedStore, ALayerGivenUpHalfWayEndsTheReadAhead) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;
@@ -533,7 +557,7 @@ class FailingLayer final : public DirectReader {
     }
     reader_->Submit(requests);
   }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
+  void Promote(uint64_t tag, ReadPriority priority) override { reader_->Promote(tag, priority); }
   bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
   std::span<const ReadResult> Wait() override {
     results_.clear();
@@ -585,7 +609,7 @@ class BufferedReader final : public DirectReader {
   explicit BufferedReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
 
   void Submit(std::span<const ReadRequest> requests) override { reader_->Submit(requests); }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
+  void Promote(uint64_t tag, ReadPriority priority) override { reader_->Promote(tag, priority); }
   bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
   std::span<const ReadResult> Wait() override { return reader_->Wait(); }
   void Interrupt() override { reader_->Interrupt(); }

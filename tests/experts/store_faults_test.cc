@@ -134,9 +134,9 @@ class OutOfMemoryReader final : public DirectReader {
     ThrowIf(in_submit);
     reader_->Submit(requests);
   }
-  void Promote(uint64_t tag) override {
+  void Promote(uint64_t tag, ReadPriority priority) override {
     ThrowIf(in_promote);
-    reader_->Promote(tag);
+    reader_->Promote(tag, priority);
   }
   bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
   std::span<const ReadResult> Wait() override { return reader_->Wait(); }

@@ -18,7 +18,7 @@ constexpr size_t kMostResults = 256;  // reported at once
 }  // namespace
 
 RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOptions options,
-                           uint64_t places, const ReaderWrapper& wrap, Done done)
+                           uint64_t places, const OpenReader& open, Done done)
     : sidecar_(sidecar),
       done_(std::move(done)),
       verified_(sidecar.moe_layers.size() * static_cast<size_t>(sidecar.experts), false),
@@ -29,12 +29,12 @@ RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOp
     options.files.push_back(sidecar.PathOf(layer));
   }
   try {
-    reader_ = OpenDirectReader(options);
+    reader_ = open(options);
   } catch (const Error& error) {
     throw Error(error.code(), error.what(), error.cure().empty() ? Cure() : error.cure());
   }
-  if (wrap) {
-    reader_ = wrap(std::move(reader_));
+  if (!reader_->direct()) {
+    LogWarning("experts are read through the page cache", {{"directory", sidecar_.dir.string()}});
   }
   thread_ = std::thread([this] { Loop(); });
 }

@@ -105,11 +105,11 @@ class SidecarLoader {
         store_(store),
         total_(static_cast<int64_t>(sidecar.moe_layers.size()) * sidecar.experts) {}
 
-  void Load(const std::function<void(uint64_t)>& progress) {
+  void Load(const OpenReader& open_reader, const std::function<void(uint64_t)>& progress) {
     constexpr int64_t kWindow = 64;
     DirectReaderOptions options;
     options.allow_buffered = true;  // read once; nothing slows down later
-    RecordReader reader(sidecar_, options, static_cast<uint64_t>(kWindow), nullptr,
+    RecordReader reader(sidecar_, options, static_cast<uint64_t>(kWindow), open_reader,
                         [this](std::span<RecordResult> results) { OnReadsDone(results); });
     std::vector<RecordRead> reads;
     std::unique_lock lock(mutex_);
@@ -194,14 +194,15 @@ std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32
 
 std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
                                                MemoryBudget& budget,
-                                               const std::function<void(uint64_t)>& progress) {
+                                               const std::function<void(uint64_t)>& progress,
+                                               const OpenReader& open_reader) {
   std::vector<int32_t> moe_layers;
   for (const formats::SidecarLayer& layer : sidecar.moe_layers) {
     moe_layers.push_back(layer.layer);
   }
   auto store = std::make_unique<ResidentStore>(sidecar.layout, sidecar.layers,
                                                std::move(moe_layers), sidecar.experts, budget);
-  SidecarLoader(sidecar, *store).Load(progress);
+  SidecarLoader(sidecar, *store).Load(open_reader, progress);
   return store;
 }
 

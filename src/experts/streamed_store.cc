@@ -88,11 +88,8 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
       static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
   queued_reads_.reserve(places);
   reader_ = std::make_unique<RecordReader>(
-      sidecar_, std::move(reading), places, options.wrap_reader,
+      sidecar_, std::move(reading), places, options.open_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
-  if (!reader_->direct()) {
-    LogWarning("experts are read through the page cache", {{"directory", sidecar_.dir.string()}});
-  }
   ProbeRead();
   WarmUp(progress);
 }

@@ -1,8 +1,8 @@
 // Asynchronous positioned reads of several files into the caller's memory, past the page cache.
 //
 // Two engines behind one interface: io_uring (registered files and buffers where the system lets
-// it), and a pool of threads in pread. Reads beyond the queue depth wait in order of priority, equal
-// ones in order of arrival. Here: bytes and errno. What the bytes mean, checksums and
+// it), and a pool of threads in pread. Reads beyond the queue depth wait in order of priority,
+// equal ones in order of arrival. Here: bytes and errno. What the bytes mean, checksums and
 // retries: the caller's (experts/record_reader.h).
 //
 // Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one; queued reads
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -82,5 +83,8 @@ struct DirectReaderOptions {
 // Throws kNotFound or kIo naming the file; kUnsupported if direct reads or the engine asked for are
 // refused; kInvalidArgument for an engine or depth that makes no sense.
 std::unique_ptr<DirectReader> OpenDirectReader(const DirectReaderOptions& options);
+
+// How whoever reads through a DirectReader opens it: OpenDirectReader, or what stands for it.
+using OpenReader = std::function<std::unique_ptr<DirectReader>(const DirectReaderOptions&)>;
 
 }  // namespace mach

@@ -19,8 +19,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "platform/faulty_reader.h"
 #include "tests/support/acquire.h"
+#include "tests/support/faulty_reader.h"
+#include "tests/support/forwarding_reader.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
@@ -28,6 +29,9 @@ namespace {
 
 using backend::ExpertUse;
 using testing_support::Acquire;
+using testing_support::ForwardingReader;
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 using testing_support::TestSidecar;
 
 constexpr int32_t kLayers = 4;
@@ -113,26 +117,27 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
   options.prefetch = workload.prefetch;
   options.arena_bytes = 6 * kRecordBytes;
   if (workload.faults_percent > 0) {
-    options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+    options.open_reader = [&](const DirectReaderOptions& reading) {
       auto random = std::make_shared<std::mt19937>(5);
       auto failed = std::make_shared<std::set<uint64_t>>();  // tags
-      return InjectFaults(std::move(reader), [=](uint64_t index, const ReadRequest& request) {
-        // A second failure would be an error of the store, and rightly so. The second try has the
-        // tag of the first. A flipped bit is only noticed in the first read of a record.
-        const bool retry = failed->erase(request.tag) > 0;
-        if (index == 0 || static_cast<int>((*random)() % 100) >= workload.faults_percent) {
-          return ReadFault::kNone;
-        }
-        const auto fault = static_cast<ReadFault>(1 + (*random)() % 3);
-        if (fault == ReadFault::kLate) {
-          return fault;
-        }
-        if (retry) {
-          return ReadFault::kNone;
-        }
-        failed->insert(request.tag);
-        return fault;
-      });
+      return InjectFaults(
+          OpenDirectReader(reading), [=](uint64_t index, const ReadRequest& request) {
+            // A second failure would be an error of the store, and rightly so. The second try has
+            // the tag of the first. A flipped bit is only noticed in the first read of a record.
+            const bool retry = failed->erase(request.tag) > 0;
+            if (index == 0 || static_cast<int>((*random)() % 100) >= workload.faults_percent) {
+              return ReadFault::kNone;
+            }
+            const auto fault = static_cast<ReadFault>(1 + (*random)() % 3);
+            if (fault == ReadFault::kLate) {
+              return fault;
+            }
+            if (retry) {
+              return ReadFault::kNone;
+            }
+            failed->insert(request.tag);
+            return fault;
+          });
     };
   }
   {
@@ -305,8 +310,8 @@ TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
 // Counts the reads that the store asks for, by layer of the model and expert.
 class ReadCounter {
  public:
-  std::unique_ptr<DirectReader> Wrap(std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [this](uint64_t, const ReadRequest& request) {
+  std::unique_ptr<DirectReader> Open(const DirectReaderOptions& reading) {
+    return InjectFaults(OpenDirectReader(reading), [this](uint64_t, const ReadRequest& request) {
       const std::lock_guard lock(mutex_);
       ++counts_[{request.file + 1, static_cast<int32_t>(request.offset_bytes / kRecordBytes)}];
       return ReadFault::kNone;
@@ -336,9 +341,7 @@ TEST(StreamedStore, DecodeStepsBetweenTheLayersOfAChunkCostItNoRead) {
   ReadCounter reads;
   StreamOptions options = OptionsFor(2 * kLayers);
   options.arena_bytes = kExperts * kRecordBytes;
-  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-    return reads.Wrap(std::move(reader));
-  };
+  options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
   const auto store = Make(sidecar, options, budget);
   ASSERT_EQ(reads.Of(1, 0), 1);  // the first record is read to see that it can be
   for (int32_t layer = 1; layer <= kLayers; ++layer) {
@@ -362,9 +365,7 @@ TEST(StreamedStore, ReadsAheadOfTheNextChunkWhereOneComes) {
     ReadCounter reads;
     StreamOptions options = OptionsFor(8);
     options.arena_bytes = kExperts * kRecordBytes;
-    options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-      return reads.Wrap(std::move(reader));
-    };
+    options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
     const auto store = Make(sidecar, options, budget);
     const auto chunk = [&](ExpertUse chunk_use) {
       for (int32_t layer = 1; layer <= kLayers; ++layer) {
@@ -388,8 +389,8 @@ TEST(StreamedStore, WhatDecodingWaitsForIsReadFirst) {
   std::set<std::pair<int32_t, ReadPriority>> seen;  // by layer of the model
   StreamOptions options = OptionsFor(8);
   options.prefetch = true;
-  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [&](uint64_t, const ReadRequest& request) {
+  options.open_reader = [&](const DirectReaderOptions& reading) {
+    return InjectFaults(OpenDirectReader(reading), [&](uint64_t, const ReadRequest& request) {
       const std::lock_guard lock(mutex);
       seen.insert({request.file + 1, request.priority});
       return ReadFault::kNone;
@@ -411,9 +412,7 @@ TEST(StreamedStore, ALayerGivenUpHalfWayEndsTheReadAhead) {
   ReadCounter reads;
   StreamOptions options = OptionsFor(8);
   options.arena_bytes = 12 * kRecordBytes;
-  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-    return reads.Wrap(std::move(reader));
-  };
+  options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
   const auto store = Make(sidecar, options, budget);
   int read_ahead = 0;
   {
@@ -475,14 +474,14 @@ TEST(StreamedStore, RefusesABankThatIsTooSmall) {
 }
 
 // Fails every read of one record of layer 2.
-std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> Breaking(
-    int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
-  return [=, &broken](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [=, &broken](uint64_t, const ReadRequest& request) {
-      const bool hit =
-          request.file == 1 && request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
-      return hit && broken ? fault : ReadFault::kNone;
-    });
+OpenReader Breaking(int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
+  return [=, &broken](const DirectReaderOptions& reading) {
+    return InjectFaults(
+        OpenDirectReader(reading), [=, &broken](uint64_t, const ReadRequest& request) {
+          const bool hit = request.file == 1 &&
+                           request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
+          return hit && broken ? fault : ReadFault::kNone;
+        });
   };
 }
 
@@ -498,7 +497,7 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
   StreamOptions options = OptionsFor(6);
   options.io = io;
   options.arena_bytes = 5 * kRecordBytes;
-  options.wrap_reader = Breaking(17, fault, broken);
+  options.open_reader = Breaking(17, fault, broken);
   const auto store = Make(sidecar, options, budget);
   for (int round = 0; round < 3; ++round) {
     const auto lease = Acquire(*store, 2, AllExperts(), use);
@@ -541,9 +540,9 @@ INSTANTIATE_TEST_SUITE_P(Store, BrokenRecord,
 
 // Fails every read of layer 2: those of its first four experts at once, the others when it is let
 // go.
-class FailingLayer final : public DirectReader {
+class FailingLayer final : public ForwardingReader {
  public:
-  explicit FailingLayer(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
+  using ForwardingReader::ForwardingReader;
 
   void Submit(std::span<const ReadRequest> requests) override {
     {
@@ -555,13 +554,11 @@ class FailingLayer final : public DirectReader {
                                                 : Fate::kHold;
       }
     }
-    reader_->Submit(requests);
+    ForwardingReader::Submit(requests);
   }
-  void Promote(uint64_t tag, ReadPriority priority) override { reader_->Promote(tag, priority); }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
   std::span<const ReadResult> Wait() override {
     results_.clear();
-    for (ReadResult result : reader_->Wait()) {
+    for (ReadResult result : ForwardingReader::Wait()) {
       const std::lock_guard lock(mutex_);
       const Fate fate = reads_.at(result.tag);
       if (fate != Fate::kServe) {
@@ -576,9 +573,6 @@ class FailingLayer final : public DirectReader {
     }
     return results_;
   }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
-  bool direct() const override { return reader_->direct(); }
 
   size_t held() const {
     const std::lock_guard lock(mutex_);
@@ -589,13 +583,12 @@ class FailingLayer final : public DirectReader {
       const std::lock_guard lock(mutex_);
       let_go_ = true;
     }
-    reader_->Interrupt();
+    Interrupt();
   }
 
  private:
   enum class Fate { kServe, kFail, kHold };
 
-  const std::unique_ptr<DirectReader> reader_;
   std::vector<ReadResult> results_;  // of the waiting thread
   mutable std::mutex mutex_;         // of what follows
   std::map<uint64_t, Fate> reads_;
@@ -604,36 +597,31 @@ class FailingLayer final : public DirectReader {
 };
 
 // Reads well, and says that it went through the page cache.
-class BufferedReader final : public DirectReader {
+class BufferedReader final : public ForwardingReader {
  public:
-  explicit BufferedReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
-
-  void Submit(std::span<const ReadRequest> requests) override { reader_->Submit(requests); }
-  void Promote(uint64_t tag, ReadPriority priority) override { reader_->Promote(tag, priority); }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
-  std::span<const ReadResult> Wait() override { return reader_->Wait(); }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
+  using ForwardingReader::ForwardingReader;
   bool direct() const override { return false; }
-
- private:
-  const std::unique_ptr<DirectReader> reader_;
 };
 
-TEST(StreamedStore, WarnsOfReadsThroughThePageCache) {
+std::unique_ptr<DirectReader> OpenBuffered(const DirectReaderOptions& reading) {
+  return std::make_unique<BufferedReader>(OpenDirectReader(reading));
+}
+
+TEST(ExpertStore, WarnsOfReadsThroughThePageCache) {
   TestSidecar sidecar(2, kExperts);
   MemoryBudget budget;
   StreamOptions options = OptionsFor(8);
-  options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
-    return std::make_unique<BufferedReader>(std::move(reader));
-  };
-  testing::internal::CaptureStderr();
-  const auto store = Make(sidecar, options, budget);
-  const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(log,
-              testing::HasSubstr(" warning experts are read through the page cache directory=" +
-                                 sidecar.value().dir.string()));
-  EXPECT_FALSE(store->Stats().direct);
+  options.open_reader = OpenBuffered;
+  for (const bool streamed : {true, false}) {
+    testing::internal::CaptureStderr();
+    const auto store = streamed ? Make(sidecar, options, budget)
+                                : MakeResidentStore(sidecar.value(), budget, {}, OpenBuffered);
+    const std::string log = testing::internal::GetCapturedStderr();
+    EXPECT_THAT(log,
+                testing::HasSubstr(" warning experts are read through the page cache directory=" +
+                                   sidecar.value().dir.string()));
+    EXPECT_FALSE(store->Stats().direct);
+  }
 }
 
 // The first experts of the layer have failed when it is asked for, and the others fill the arena.
@@ -644,8 +632,8 @@ TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
   options.arena_bytes = 5 * kRecordBytes;
   options.queue_depth = 8;
   FailingLayer* failing = nullptr;
-  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-    auto wrapped = std::make_unique<FailingLayer>(std::move(reader));
+  options.open_reader = [&](const DirectReaderOptions& reading) {
+    auto wrapped = std::make_unique<FailingLayer>(OpenDirectReader(reading));
     failing = wrapped.get();
     return wrapped;
   };

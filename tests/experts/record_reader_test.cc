@@ -123,7 +123,7 @@ class RecordReading : public testing::Test {
     options.allow_buffered = true;  // the temporary directory may be in memory
     reader_.emplace(
         sidecar_.value(), options, kPlaces,
-        [this](std::unique_ptr<DirectReader>) {
+        [this](const DirectReaderOptions&) {
           auto disk = std::make_unique<ScriptedDisk>(sidecar_);
           disk_ = disk.get();
           return disk;

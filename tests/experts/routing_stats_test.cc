@@ -9,6 +9,7 @@
 
 #include "experts/expert_store.h"
 #include "tests/support/acquire.h"
+#include "tests/support/routing_trace.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
@@ -62,7 +63,7 @@ TEST(ObservedStore, CountsAndRecordsDecodeStepsOnly) {
     EXPECT_DOUBLE_EQ(stats.routing->distinct, 3);
     EXPECT_DOUBLE_EQ(stats.routing->repeated, 0.5);
   }
-  const RoutingTrace recorded = RoutingTrace::Load(trace);
+  const auto recorded = testing_support::RoutingTrace::Load(trace);
   ASSERT_EQ(recorded.events.size(), 4U);
   EXPECT_EQ(recorded.shape.layers, 3);
   EXPECT_EQ(recorded.events[3].layer, 2);

@@ -13,8 +13,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "experts/expert_store.h"
-#include "platform/faulty_reader.h"
 #include "tests/support/acquire.h"
+#include "tests/support/faulty_reader.h"
+#include "tests/support/forwarding_reader.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
@@ -22,6 +23,9 @@ namespace {
 
 using backend::ExpertUse;
 using testing_support::Acquire;
+using testing_support::ForwardingReader;
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 using testing_support::TestSidecar;
 
 constexpr int32_t kLayers = 3;
@@ -40,8 +44,8 @@ class StoreFaults : public testing::TestWithParam<ExpertUse> {
   }
 
   // Until Interrupt, expert 5 of layer 2 has no result.
-  std::unique_ptr<DirectReader> Hanging(std::unique_ptr<DirectReader> reader) {
-    reader = InjectFaults(std::move(reader), [](uint64_t, const ReadRequest& request) {
+  std::unique_ptr<DirectReader> OpenHanging(const DirectReaderOptions& reading) {
+    auto reader = InjectFaults(OpenDirectReader(reading), [](uint64_t, const ReadRequest& request) {
       const bool hit = request.file == 1 && request.offset_bytes == 5 * kRecordBytes;
       return hit ? ReadFault::kHang : ReadFault::kNone;
     });
@@ -93,8 +97,8 @@ ErrorCode CodeOfDraining(backend::ExpertLease& lease, const std::atomic<bool>* c
 }
 
 TEST_P(StoreFaults, AWaitForAStalledDiskIsCancelled) {
-  options_.wrap_reader = [this](std::unique_ptr<DirectReader> reader) {
-    return Hanging(std::move(reader));
+  options_.open_reader = [this](const DirectReaderOptions& reading) {
+    return OpenHanging(reading);
   };
   Make();
   std::atomic<bool> cancel = false;
@@ -117,8 +121,8 @@ TEST_P(StoreFaults, AWaitForAStalledDiskIsCancelled) {
 }
 
 TEST_P(StoreFaults, AStoreEndsWhileItsDiskStalls) {
-  options_.wrap_reader = [this](std::unique_ptr<DirectReader> reader) {
-    return Hanging(std::move(reader));
+  options_.open_reader = [this](const DirectReaderOptions& reading) {
+    return OpenHanging(reading);
   };
   Make();
   const std::atomic<bool> cancel = true;
@@ -126,23 +130,18 @@ TEST_P(StoreFaults, AStoreEndsWhileItsDiskStalls) {
 }
 
 // Runs out of memory where it is told to.
-class OutOfMemoryReader final : public DirectReader {
+class OutOfMemoryReader final : public ForwardingReader {
  public:
-  explicit OutOfMemoryReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
+  using ForwardingReader::ForwardingReader;
 
   void Submit(std::span<const ReadRequest> requests) override {
     ThrowIf(in_submit);
-    reader_->Submit(requests);
+    ForwardingReader::Submit(requests);
   }
   void Promote(uint64_t tag, ReadPriority priority) override {
     ThrowIf(in_promote);
-    reader_->Promote(tag, priority);
+    ForwardingReader::Promote(tag, priority);
   }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
-  std::span<const ReadResult> Wait() override { return reader_->Wait(); }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
-  bool direct() const override { return reader_->direct(); }
 
   std::atomic<bool> in_submit = false;
   std::atomic<bool> in_promote = false;
@@ -153,14 +152,12 @@ class OutOfMemoryReader final : public DirectReader {
       throw std::bad_alloc();
     }
   }
-
-  const std::unique_ptr<DirectReader> reader_;
 };
 
 TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
   OutOfMemoryReader* reader = nullptr;
-  options_.wrap_reader = [&](std::unique_ptr<DirectReader> real) {
-    auto wrapped = std::make_unique<OutOfMemoryReader>(std::move(real));
+  options_.open_reader = [&](const DirectReaderOptions& reading) {
+    auto wrapped = std::make_unique<OutOfMemoryReader>(OpenDirectReader(reading));
     reader = wrapped.get();
     return wrapped;
   };
@@ -180,8 +177,8 @@ TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
 
 TEST_P(StoreFaults, ALeaseThatCannotStartLeavesTheStoreUsable) {
   OutOfMemoryReader* reader = nullptr;
-  options_.wrap_reader = [&](std::unique_ptr<DirectReader> real) {
-    auto wrapped = std::make_unique<OutOfMemoryReader>(Hanging(std::move(real)));
+  options_.open_reader = [&](const DirectReaderOptions& reading) {
+    auto wrapped = std::make_unique<OutOfMemoryReader>(OpenHanging(reading));
     reader = wrapped.get();
     return wrapped;
   };

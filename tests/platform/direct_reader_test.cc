@@ -21,10 +21,13 @@
 #endif
 
 #include "base/error.h"
-#include "platform/faulty_reader.h"
+#include "tests/support/faulty_reader.h"
 
 namespace mach {
 namespace {
+
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 
 constexpr uint64_t kBlock = 16384;
 constexpr uint64_t kBlocks = 64;

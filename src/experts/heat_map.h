@@ -50,7 +50,7 @@ class HeatMap {
   const CacheShape shape_;
 
   std::mutex saving_mutex_;   // one writer of the file at a time; taken before mutex_
-  bool save_failed_ = false;  // by saving_mutex_
+  bool save_failed_ = false;  // and told; by saving_mutex_
 
   mutable std::mutex mutex_;  // of what follows
   DecayedFrequency frequency_;

@@ -87,6 +87,7 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   const auto places =
       static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
   queued_reads_.reserve(places);
+  guesses_.reserve(MostGuesses());
   reader_ = std::make_unique<RecordReader>(
       sidecar_, std::move(reading), places, options.open_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
@@ -131,6 +132,10 @@ std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(
   return lease;
 }
 
+size_t StreamedStore::MostGuesses() const {
+  return static_cast<size_t>(bank_.table().size() / kGuessShare);
+}
+
 void StreamedStore::Prefetch(int32_t layer, std::span<const int32_t> ids) {
   if (!prefetch_) {
     return;
@@ -139,13 +144,12 @@ void StreamedStore::Prefetch(int32_t layer, std::span<const int32_t> ids) {
   const std::lock_guard lock(mutex_);
   SlotTable& table = bank_.table();
   std::erase_if(guesses_, [&table](int32_t slot) { return !table.at(slot).guessed; });
-  const auto limit = static_cast<size_t>(table.size() / kGuessShare);
   for (const int32_t id : ids) {
     const int32_t key = KeyOf(moe_layer, id);
     if (table.Find(key) >= 0) {
       continue;
     }
-    if (guesses_.size() >= limit) {
+    if (guesses_.size() >= MostGuesses()) {
       break;
     }
     const int32_t slot = bank_.TakeForGuess(key);

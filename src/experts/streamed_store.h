@@ -47,8 +47,8 @@ class StreamedStore final : public ExpertStore {
   class DecodeLease;
   class PrefillLease;
 
-  // Where prefill reads on beyond its last layer. It stays while decode steps come between; the next
-  // prefill layer drops what it does not want of it.
+  // Where prefill reads on beyond its last layer. It stays while decode steps come between; the
+  // next prefill layer drops what it does not want of it.
   struct ReadAhead {
     int32_t layer = -1;  // counted over MoE layers; -1: nothing
     int32_t next_expert = 0;
@@ -58,6 +58,7 @@ class StreamedStore final : public ExpertStore {
     return moe_layer * sidecar_.experts + expert;
   }
   int32_t MoeLayerOf(int32_t layer) const;  // MACH_CHECKs that it has experts
+  size_t MostGuesses() const;
 
   // In the constructor, after the reader has started.
   void ProbeRead();
@@ -100,7 +101,9 @@ class StreamedStore final : public ExpertStore {
   SlotTable arena_;
   bool lease_lives_ = false;
   ReadAhead read_ahead_;
-  std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
+  // Slots of the bank that were taken on a guess; may have ended. Never grows beyond what it was
+  // made for, as queued_reads_, so that nothing fails between taking a slot and reading into it.
+  std::vector<int32_t> guesses_;
   std::vector<RecordRead> queued_reads_;  // of one call, for the reader; has room for all places
   std::vector<LayerStats> layer_stats_;   // [MoE layers]; what is resident, the bank knows
   int64_t prefetches_ = 0;

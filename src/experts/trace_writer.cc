@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/quietly.h"
 
 namespace mach::experts {
 
@@ -24,7 +25,7 @@ TraceWriter::TraceWriter(const std::filesystem::path& path, const CacheShape& sh
 
 void TraceWriter::Close::operator()(std::FILE* file) const {
   if (std::fclose(file) != 0) {
-    LogWarning("routing trace is cut short", {{"reason", std::strerror(errno)}});
+    Quietly([] { LogWarning("routing trace is cut short", {{"reason", std::strerror(errno)}}); });
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/quietly.h"
 
 namespace mach::internal {
 namespace {
@@ -213,9 +214,9 @@ class UringReader final : public DirectReader {
         End(index, {reads_[index].request.tag, 0, error});
       }
     }
-    if (!std::exchange(refusal_logged_, true)) {
-      LogError("io_uring takes no reads", {{"reason", std::strerror(error)}});
-    }
+    refusal_logged_ = refusal_logged_ || Quietly([error] {
+                        LogError("io_uring takes no reads", {{"reason", std::strerror(error)}});
+                      });
   }
 
   void End(size_t index, const ReadResult& result) {

@@ -2,12 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <mutex>
-#include <numeric>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -19,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "tests/experts/small_store.h"
 #include "tests/support/acquire.h"
 #include "tests/support/faulty_reader.h"
 #include "tests/support/forwarding_reader.h"
@@ -33,63 +29,6 @@ using testing_support::ForwardingReader;
 using testing_support::InjectFaults;
 using testing_support::ReadFault;
 using testing_support::TestSidecar;
-
-constexpr int32_t kLayers = 4;
-constexpr int32_t kExperts = 32;
-constexpr int32_t kTopK = 4;
-constexpr uint64_t kRecordBytes = 16384;
-
-StreamOptions OptionsFor(int64_t bank_records) {
-  StreamOptions options;
-  options.bank_bytes = static_cast<uint64_t>(bank_records) * kRecordBytes;
-  options.top_k = kTopK;
-  options.allow_buffered = true;  // the temporary directory may be in memory
-  options.queue_depth = 4;
-  return options;
-}
-
-std::unique_ptr<ExpertStore> Make(TestSidecar& sidecar, const StreamOptions& options,
-                                  MemoryBudget& budget) {
-  return MakeStreamedStore(sidecar.value(), options, budget, {});
-}
-
-std::vector<int32_t> AllExperts() {
-  std::vector<int32_t> ids(kExperts);
-  std::iota(ids.begin(), ids.end(), 0);
-  return ids;
-}
-
-std::vector<int32_t> RandomIds(std::mt19937& random, int32_t count) {
-  std::vector<int32_t> ids = AllExperts();
-  std::shuffle(ids.begin(), ids.end(), random);
-  ids.resize(static_cast<size_t>(count));
-  std::sort(ids.begin(), ids.end());
-  return ids;
-}
-
-// Takes everything from a lease and checks that each record comes once and has the right bytes.
-void Drain(const TestSidecar& sidecar, backend::ExpertLease& lease, int32_t layer,
-           const std::vector<int32_t>& ids, ExpertUse use) {
-  std::vector<int32_t> seen;
-  for (auto ready = lease.Next(nullptr); !ready.empty(); ready = lease.Next(nullptr)) {
-    for (const backend::ReadyExpert& expert : ready) {
-      ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
-      seen.push_back(expert.id);
-    }
-  }
-  EXPECT_TRUE(lease.Next(nullptr).empty());
-  if (use == ExpertUse::kPrefill) {
-    EXPECT_EQ(seen, ids);
-  } else {
-    EXPECT_THAT(seen, testing::UnorderedElementsAreArray(ids));
-  }
-}
-
-void Use(const TestSidecar& sidecar, ExpertStore& store, int32_t layer,
-         const std::vector<int32_t>& ids, ExpertUse use = ExpertUse::kDecode) {
-  const auto lease = Acquire(store, layer, ids, use);
-  Drain(sidecar, *lease, layer, ids, use);
-}
 
 struct Workload {
   std::string io = "pread";
@@ -262,172 +201,6 @@ TEST(StreamedStore, CountsHitsMissesAndEvictions) {
   EXPECT_EQ(stats.per_layer[1].resident, 3);  // of layer 2, used before layer 1
   EXPECT_EQ(stats.per_layer[1].layer, 2);
 }
-
-TEST(StreamedStore, PrefillLeavesTheBankAlone) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  const auto store = Make(sidecar, OptionsFor(8), budget);
-  Use(sidecar, *store, 1, {0, 9, 20, 31});
-  for (int32_t layer = 1; layer <= kLayers; ++layer) {
-    Use(sidecar, *store, layer, AllExperts(), ExpertUse::kPrefill);
-  }
-  const ExpertStats stats = store->Stats();
-  EXPECT_EQ(stats.evictions, 0);
-  EXPECT_EQ(stats.experts_resident, 4);
-  // Each record once: what was read ahead for the next layer is used there. The first one was read
-  // when the store was made.
-  EXPECT_EQ(stats.bytes_read, (kLayers * kExperts + 1) * kRecordBytes);
-  EXPECT_EQ(stats.read_ahead_dropped, 0);
-  // Nor do its requests count as the bank's.
-  EXPECT_EQ(stats.hits, 0);
-  EXPECT_EQ(stats.misses, 4);
-  EXPECT_EQ(stats.prefill_hits + stats.prefill_misses, kLayers * kExperts);
-  EXPECT_GE(stats.prefill_hits, 4);  // what the bank had is used
-  EXPECT_GT(stats.prefill_misses, 0);
-  Use(sidecar, *store, 1, {0, 9, 20, 31});
-  EXPECT_EQ(store->Stats().hits, 4);
-  EXPECT_EQ(store->Stats().misses, 4);
-}
-
-TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  StreamOptions options = OptionsFor(8);
-  options.arena_bytes = 12 * kRecordBytes;
-  const auto store = Make(sidecar, options, budget);
-  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
-  Use(sidecar, *store, 2, {30, 31}, ExpertUse::kPrefill);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 12);
-  Use(sidecar, *store, 2, AllExperts(), ExpertUse::kPrefill);
-  Use(sidecar, *store, 3, {1, 2});
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 12);  // decoding leaves it
-  Use(sidecar, *store, 4, {1, 2}, ExpertUse::kPrefill);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
-  Use(sidecar, *store, 4, AllExperts(), ExpertUse::kPrefill);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
-}
-
-// Counts the reads that the store asks for, by layer of the model and expert.
-class ReadCounter {
- public:
-  std::unique_ptr<DirectReader> Open(const DirectReaderOptions& reading) {
-    return InjectFaults(OpenDirectReader(reading), [this](uint64_t, const ReadRequest& request) {
-      const std::lock_guard lock(mutex_);
-      ++counts_[{request.file + 1, static_cast<int32_t>(request.offset_bytes / kRecordBytes)}];
-      return ReadFault::kNone;
-    });
-  }
-  int Of(int32_t layer, int32_t expert) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = counts_.find({layer, expert});
-    return found == counts_.end() ? 0 : found->second;
-  }
-  int OfLayer(int32_t layer) const {
-    int sum = 0;
-    for (int32_t expert = 0; expert < kExperts; ++expert) {
-      sum += Of(layer, expert);
-    }
-    return sum;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::map<std::pair<int32_t, int32_t>, int> counts_;
-};
-
-TEST(StreamedStore, DecodeStepsBetweenTheLayersOfAChunkCostItNoRead) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  ReadCounter reads;
-  StreamOptions options = OptionsFor(2 * kLayers);
-  options.arena_bytes = kExperts * kRecordBytes;
-  options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
-  const auto store = Make(sidecar, options, budget);
-  ASSERT_EQ(reads.Of(1, 0), 1);  // the first record is read to see that it can be
-  for (int32_t layer = 1; layer <= kLayers; ++layer) {
-    Use(sidecar, *store, layer, AllExperts(), ExpertUse::kPrefill);
-    for (int32_t decoded = 1; decoded <= kLayers; ++decoded) {
-      Use(sidecar, *store, decoded, {30, 31});
-    }
-  }
-  for (int32_t layer = 1; layer <= kLayers; ++layer) {
-    // Into the bank too, where the arena had them already; later layers find them there.
-    EXPECT_EQ(reads.Of(layer, 31), layer <= 2 ? 2 : 1) << layer;
-    EXPECT_EQ(reads.OfLayer(layer), kExperts + (layer <= 2 ? 2 : 0) + (layer == 1 ? 1 : 0));
-  }
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 2);
-}
-
-TEST(StreamedStore, ReadsAheadOfTheNextChunkWhereOneComes) {
-  TestSidecar sidecar(kLayers, kExperts);
-  for (const ExpertUse use : {ExpertUse::kPrefill, ExpertUse::kPrefillMore}) {
-    MemoryBudget budget;
-    ReadCounter reads;
-    StreamOptions options = OptionsFor(8);
-    options.arena_bytes = kExperts * kRecordBytes;
-    options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
-    const auto store = Make(sidecar, options, budget);
-    const auto chunk = [&](ExpertUse chunk_use) {
-      for (int32_t layer = 1; layer <= kLayers; ++layer) {
-        Use(sidecar, *store, layer, AllExperts(), chunk_use);
-      }
-    };
-    chunk(use);
-    const int first_chunk = kExperts + 1;
-    EXPECT_EQ(reads.OfLayer(1), first_chunk + (use == ExpertUse::kPrefill ? 0 : kExperts));
-    Use(sidecar, *store, 1, {7});  // into the bank, too late for what is read ahead
-    chunk(ExpertUse::kPrefill);
-    EXPECT_EQ(reads.OfLayer(1), first_chunk + kExperts + (use == ExpertUse::kPrefill ? 0 : 1));
-    EXPECT_EQ(reads.OfLayer(2), 2 * kExperts);
-  }
-}
-
-TEST(StreamedStore, WhatDecodingWaitsForIsReadFirst) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  std::mutex mutex;
-  std::set<std::pair<int32_t, ReadPriority>> seen;  // by layer of the model
-  StreamOptions options = OptionsFor(8);
-  options.prefetch = true;
-  options.open_reader = [&](const DirectReaderOptions& reading) {
-    return InjectFaults(OpenDirectReader(reading), [&](uint64_t, const ReadRequest& request) {
-      const std::lock_guard lock(mutex);
-      seen.insert({request.file + 1, request.priority});
-      return ReadFault::kNone;
-    });
-  };
-  const auto store = Make(sidecar, options, budget);
-  Use(sidecar, *store, 2, {1, 2});
-  Use(sidecar, *store, 3, AllExperts(), ExpertUse::kPrefill);
-  const std::lock_guard lock(mutex);
-  EXPECT_THAT(seen, testing::ElementsAre(testing::Pair(1, ReadPriority::kDemand),  // the first one
-                                         testing::Pair(2, ReadPriority::kUrgent),
-                                         testing::Pair(3, ReadPriority::kDemand),
-                                         testing::Pair(4, ReadPriority::kPrefetch)));
-}
-
-TEST(StreamedStore, ALayerGivenUpHalfWayEndsTheReadAhead) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  ReadCounter reads;
-  StreamOptions options = OptionsFor(8);
-  options.arena_bytes = 12 * kRecordBytes;
-  options.open_reader = [&](const DirectReaderOptions& reading) { return reads.Open(reading); };
-  const auto store = Make(sidecar, options, budget);
-  int read_ahead = 0;
-  {
-    const auto lease = Acquire(*store, 2, AllExperts(), ExpertUse::kPrefill);
-    while (read_ahead == 0) {  // begins before the last experts are returned
-      ASSERT_FALSE(lease->Next(nullptr).empty());
-      read_ahead = reads.OfLayer(3);
-    }
-  }
-  EXPECT_EQ(reads.OfLayer(3), read_ahead);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, read_ahead);
-  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
-  EXPECT_EQ(reads.OfLayer(3), read_ahead);
-}
-
 TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;
@@ -473,129 +246,6 @@ TEST(StreamedStore, RefusesABankThatIsTooSmall) {
   EXPECT_EQ(ceiling.TotalBytes(), 0U);
 }
 
-// Fails every read of one record of layer 2.
-OpenReader Breaking(int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
-  return [=, &broken](const DirectReaderOptions& reading) {
-    return InjectFaults(
-        OpenDirectReader(reading), [=, &broken](uint64_t, const ReadRequest& request) {
-          const bool hit = request.file == 1 &&
-                           request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
-          return hit && broken ? fault : ReadFault::kNone;
-        });
-  };
-}
-
-class BrokenRecord : public testing::TestWithParam<std::tuple<ReadFault, ExpertUse, std::string>> {
-};
-
-TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
-  const auto& [fault, use, io] = GetParam();
-  const ErrorCode code = fault == ReadFault::kFail ? ErrorCode::kIo : ErrorCode::kCorruptFile;
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  std::atomic<bool> broken = true;
-  StreamOptions options = OptionsFor(6);
-  options.io = io;
-  options.arena_bytes = 5 * kRecordBytes;
-  options.open_reader = Breaking(17, fault, broken);
-  const auto store = Make(sidecar, options, budget);
-  for (int round = 0; round < 3; ++round) {
-    const auto lease = Acquire(*store, 2, AllExperts(), use);
-    std::set<int32_t> seen;
-    try {
-      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
-        for (const backend::ReadyExpert& expert : ready) {
-          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
-          seen.insert(expert.id);
-        }
-      }
-      FAIL() << "no error";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), code) << error.Describe();
-      EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin: expert 17 at offset 278528"));
-    }
-    EXPECT_FALSE(seen.contains(17));
-    if (round == 1) {  // the same lease may try again
-      broken = false;
-      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
-        for (const backend::ReadyExpert& expert : ready) {
-          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
-          EXPECT_TRUE(seen.insert(expert.id).second);
-        }
-      }
-      EXPECT_EQ(seen.size(), static_cast<size_t>(kExperts));
-      break;
-    }
-  }
-  EXPECT_EQ(store->Stats().read_errors, 4);  // each tried twice
-  Use(sidecar, *store, 2, AllExperts(), use);
-  Use(sidecar, *store, 1, {0, 1, 2, 3, 4, 5});
-}
-
-INSTANTIATE_TEST_SUITE_P(Store, BrokenRecord,
-                         testing::Combine(testing::Values(ReadFault::kFail, ReadFault::kShort,
-                                                          ReadFault::kBitFlip),
-                                          testing::Values(ExpertUse::kDecode, ExpertUse::kPrefill),
-                                          testing::Values("io_uring", "pread")));
-
-// Fails every read of layer 2: those of its first four experts at once, the others when it is let
-// go.
-class FailingLayer final : public ForwardingReader {
- public:
-  using ForwardingReader::ForwardingReader;
-
-  void Submit(std::span<const ReadRequest> requests) override {
-    {
-      const std::lock_guard lock(mutex_);
-      for (const ReadRequest& request : requests) {
-        const uint64_t expert = request.offset_bytes / kRecordBytes;
-        reads_[request.tag] = request.file != 1 ? Fate::kServe
-                              : expert < 4      ? Fate::kFail
-                                                : Fate::kHold;
-      }
-    }
-    ForwardingReader::Submit(requests);
-  }
-  std::span<const ReadResult> Wait() override {
-    results_.clear();
-    for (ReadResult result : ForwardingReader::Wait()) {
-      const std::lock_guard lock(mutex_);
-      const Fate fate = reads_.at(result.tag);
-      if (fate != Fate::kServe) {
-        result = {result.tag, 0, EIO};
-      }
-      (fate == Fate::kHold && !let_go_ ? held_ : results_).push_back(result);
-    }
-    const std::lock_guard lock(mutex_);
-    if (let_go_) {
-      results_.insert(results_.end(), held_.begin(), held_.end());
-      held_.clear();
-    }
-    return results_;
-  }
-
-  size_t held() const {
-    const std::lock_guard lock(mutex_);
-    return held_.size();
-  }
-  void LetGo() {
-    {
-      const std::lock_guard lock(mutex_);
-      let_go_ = true;
-    }
-    Interrupt();
-  }
-
- private:
-  enum class Fate { kServe, kFail, kHold };
-
-  std::vector<ReadResult> results_;  // of the waiting thread
-  mutable std::mutex mutex_;         // of what follows
-  std::map<uint64_t, Fate> reads_;
-  std::vector<ReadResult> held_;
-  bool let_go_ = false;
-};
-
 // Reads well, and says that it went through the page cache.
 class BufferedReader final : public ForwardingReader {
  public:
@@ -624,43 +274,26 @@ TEST(ExpertStore, WarnsOfReadsThroughThePageCache) {
   }
 }
 
-// The first experts of the layer have failed when it is asked for, and the others fill the arena.
-TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
+TEST(StreamedStore, TwoOfOneProcessShareNothing) {
   TestSidecar sidecar(kLayers, kExperts);
+  TestSidecar other_sidecar(2, kExperts);
   MemoryBudget budget;
-  StreamOptions options = OptionsFor(8);
-  options.arena_bytes = 5 * kRecordBytes;
-  options.queue_depth = 8;
-  FailingLayer* failing = nullptr;
-  options.open_reader = [&](const DirectReaderOptions& reading) {
-    auto wrapped = std::make_unique<FailingLayer>(OpenDirectReader(reading));
-    failing = wrapped.get();
-    return wrapped;
-  };
-  const auto store = Make(sidecar, options, budget);
-  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
-  while (failing->held() < 5) {
-    std::this_thread::yield();
+  MemoryBudget other_budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  const auto other = Make(other_sidecar, OptionsFor(6), other_budget);
+  const uint64_t probed = other->Stats().bytes_read;
+  Use(sidecar, *store, 1, {0, 1, 2, 3});
+  EXPECT_EQ(other->Stats().bytes_read, probed);
+  {
+    const auto lease = Acquire(*store, 1, AllExperts(), ExpertUse::kPrefill);
+    lease->Next(nullptr);
+    Use(other_sidecar, *other, 1, AllExperts(), ExpertUse::kPrefill);
+    Use(other_sidecar, *other, 2, {4, 5});
   }
-  const auto lease = Acquire(*store, 2, AllExperts(), ExpertUse::kPrefill);
-  failing->LetGo();
-  EXPECT_THROW(lease->Next(nullptr), Error);
-}
-
-TEST(StreamedStore, FindsABrokenFirstRecordAtTheStart) {
-  TestSidecar sidecar(2, kExperts);
-  MemoryBudget budget;
-  std::filesystem::resize_file(sidecar.value().PathOf(sidecar.value().moe_layers[0]), 100);
-  EXPECT_THROW(Make(sidecar, OptionsFor(8), budget), Error);
-  std::filesystem::remove(sidecar.value().PathOf(sidecar.value().moe_layers[1]));
-  try {
-    Make(sidecar, OptionsFor(8), budget);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
-    EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin"));
-  }
-  EXPECT_EQ(budget.TotalBytes(), 0U);
+  EXPECT_EQ(store->Stats().experts_resident, 4);
+  EXPECT_EQ(other->Stats().experts_resident, 2);
+  EXPECT_EQ(other->Stats().misses, 2);
+  EXPECT_EQ(other_budget.BytesByOwner().at("expert_bank"), 6 * kRecordBytes);
 }
 
 TEST(StreamedStore, StatsMayBeReadFromAnyThread) {

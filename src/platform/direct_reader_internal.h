@@ -55,7 +55,9 @@ class ReadQueue {
   // All of them or, if it throws, none.
   void Push(std::span<const ReadRequest> requests) {
     std::array<size_t, kReadPriorities> sizes;
-    std::ranges::transform(queues_, sizes.begin(), &Queue::size);
+    for (size_t i = 0; i < queues_.size(); ++i) {
+      sizes[i] = queues_[i].size();
+    }
     try {
       for (const ReadRequest& request : requests) {
         Of(request.priority).push_back(request);
@@ -82,6 +84,11 @@ class ReadQueue {
         queues_[i].erase(it);
         return;
       }
+    }
+  }
+  void Clear() {
+    for (Queue& queue : queues_) {
+      queue.clear();
     }
   }
   bool Remove(uint64_t tag) {

@@ -68,7 +68,7 @@ class UringReader final : public DirectReader {
     // The kernel may still be writing into the caller's memory.
     {
       const std::lock_guard lock(mutex_);
-      queue_ = {};
+      queue_.Clear();  // allocates nothing
     }
     while (in_flight_ > 0) {
       results_.clear();

@@ -145,6 +145,19 @@ TEST_P(StoreMemory, AStepThatFailsLosesNothing) {
   }
 }
 
+TEST_P(StoreMemory, AStoreEndsWithoutMemory) {
+  for (const char* io : {"io_uring", "pread"}) {
+    options_.io = io;
+    options_.queue_depth = 1;  // so that reads are queued
+    Make();
+    Use(1, 0, kExperts, ExpertUse::kPrefill);  // and reads ahead
+    store_->Prefetch(2, std::vector<int32_t>{8, 9});
+    const FailingAllocations failing(0, 1000);
+    store_.reset();
+    EXPECT_FALSE(failing.failed()) << "allocates while it ends";
+  }
+}
+
 // Lets allocations of the reader's thread fail between two calls of Wait: one, or all from it on.
 class ForgetfulThread final : public ForwardingReader {
  public:

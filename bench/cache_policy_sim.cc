@@ -1,6 +1,6 @@
 // Hit rates of the expert cache policies at several capacities beside Belady's optimum, over
-// recorded routing traces (experts/trace.h) or, without any, over synthetic ones: Zipf weights,
-// with and without drift and repetition. usage: cache_policy_sim [TRACE ...]
+// recorded routing traces (experts/trace_writer.h) or, without any, over synthetic ones: Zipf
+// weights, with and without drift and repetition. usage: cache_policy_sim [TRACE ...]
 
 #include <algorithm>
 #include <cstdio>
@@ -9,20 +9,27 @@
 #include <utility>
 #include <vector>
 
-#include "experts/policy_simulator.h"
 #include "experts/routing_stats.h"
+#include "tests/support/policy_simulator.h"
 
-namespace mach::experts {
+namespace mach::bench {
 namespace {
+
+using experts::CachePolicyNames;
+using testing_support::RoutingEvent;
+using testing_support::RoutingTrace;
+using testing_support::SimulateOptimum;
+using testing_support::SimulatePolicy;
+using testing_support::SyntheticRouting;
 
 void Print(const std::string& name, const RoutingTrace& trace) {
   size_t largest = 0;
-  RoutingStats stats(trace.shape);
+  experts::RoutingStats stats(trace.shape);
   for (const RoutingEvent& event : trace.events) {
     largest = std::max(largest, event.ids.size());
     stats.Add(event.layer, event.ids);
   }
-  const RoutingSummary routing = stats.Summary();
+  const experts::RoutingSummary routing = stats.Summary();
   std::printf(
       "\n%s: %d layers, %lld steps; %.0f of %d experts of a layer used, as diverse as %.0f "
       "equally popular ones; the most popular in %.0f %% of the steps; %.0f %% were used by "
@@ -77,11 +84,11 @@ int Run(const std::vector<std::string>& files) {
 }
 
 }  // namespace
-}  // namespace mach::experts
+}  // namespace mach::bench
 
 int main(int argc, char** argv) {
   try {
-    return mach::experts::Run({argv + 1, argv + argc});
+    return mach::bench::Run({argv + 1, argv + argc});
   } catch (const std::exception& error) {
     std::fprintf(stderr, "cache_policy_sim: %s\n", error.what());
     return 1;

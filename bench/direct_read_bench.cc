@@ -21,9 +21,12 @@
 #include "base/clock.h"
 #include "bench/expert_files.h"
 #include "experts/expert_store.h"
+#include "tests/support/acquire.h"
 
 namespace mach::bench {
 namespace {
+
+using testing_support::Acquire;
 
 constexpr uint64_t kRecordBytes = 27 * 65536;  // 35B-A3B at 4 bits
 constexpr int32_t kExperts = 256;
@@ -143,7 +146,7 @@ int Run(const std::filesystem::path& dir, int32_t layers, int depth, int rounds,
        [&] {
          for (int32_t begun = 0; begun < kReads; begun += 160) {
            layer = (layer + 1) % layers;
-           Drain(*store->Acquire(layer, Choose(random, 160), backend::ExpertUse::kPrefill));
+           Drain(*Acquire(*store, layer, Choose(random, 160), backend::ExpertUse::kPrefill));
          }
        },
        {}});
@@ -152,7 +155,7 @@ int Run(const std::filesystem::path& dir, int32_t layers, int depth, int rounds,
        [&] {
          for (int32_t begun = 0; begun < kReads; begun += depth) {
            layer = (layer + 1) % layers;
-           Drain(*store->Acquire(layer, Choose(random, depth), backend::ExpertUse::kDecode));
+           Drain(*Acquire(*store, layer, Choose(random, depth), backend::ExpertUse::kDecode));
          }
        },
        {}});

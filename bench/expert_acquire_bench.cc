@@ -14,9 +14,12 @@
 #include "bench/expert_files.h"
 #include "experts/cache_policy.h"
 #include "experts/expert_store.h"
+#include "tests/support/acquire.h"
 
 namespace mach::bench {
 namespace {
+
+using testing_support::Acquire;
 
 constexpr int32_t kLayers = 40;
 constexpr int32_t kExperts = 256;
@@ -43,7 +46,7 @@ int Run(const std::filesystem::path& dir) {
     std::vector<int32_t> all(kExperts);
     std::iota(all.begin(), all.end(), 0);
     for (int32_t layer = 0; layer < kLayers; ++layer) {
-      const auto lease = candidates.back().store->Acquire(layer, all, backend::ExpertUse::kDecode);
+      const auto lease = Acquire(*candidates.back().store, layer, all, backend::ExpertUse::kDecode);
       while (!lease->Next(nullptr).empty()) {
       }
     }
@@ -65,8 +68,8 @@ int Run(const std::filesystem::path& dir) {
     for (Candidate& candidate : candidates) {
       const Stopwatch watch;
       for (size_t i = 0; i < routing.size(); ++i) {
-        const auto lease = candidate.store->Acquire(static_cast<int32_t>(i) % kLayers, routing[i],
-                                                    backend::ExpertUse::kDecode);
+        const auto lease = Acquire(*candidate.store, static_cast<int32_t>(i) % kLayers, routing[i],
+                                   backend::ExpertUse::kDecode);
         while (!lease->Next(nullptr).empty()) {
         }
       }

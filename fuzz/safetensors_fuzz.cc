@@ -4,11 +4,12 @@
 
 #include "base/error.h"
 #include "formats/safetensors.h"
+#include "tests/support/memory_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    const auto file = mach::formats::SafetensorsFile::Open(
-        mach::OpenMemoryFile("fuzz", std::string(reinterpret_cast<const char*>(data), size)));
+    const auto file = mach::formats::SafetensorsFile::Open(mach::testing_support::OpenMemoryFile(
+        "fuzz", std::string(reinterpret_cast<const char*>(data), size)));
     for (const std::string& name : file->names()) {
       const auto tensor = file->Find(name);
       unsigned sum = 0;

@@ -3,7 +3,7 @@
 
     bench/traces/to_trace.py bench/traces/prose.npy 64 /tmp/prose.trace
 
-64 is the number of experts in a layer. The format is that of src/experts/trace.h.
+64 is the number of experts in a layer. The format is that of src/experts/trace_writer.h.
 """
 import struct
 import sys

@@ -340,8 +340,8 @@ class DryExperts final : public ExpertSource {
   const ExpertLayout& layout() const override { return layout_; }
   int32_t layers() const override { return layers_; }
   int32_t experts() const override { return experts_; }
-  std::unique_ptr<ExpertLease> Acquire(int32_t /*layer*/, std::span<const int32_t> /*ids*/,
-                                       ExpertUse /*use*/) override {
+  std::unique_ptr<ExpertLease> Acquire(int32_t /*layer*/, std::span<const WantedExpert> /*wanted*/,
+                                       int64_t /*tokens*/, ExpertUse /*use*/) override {
     return std::make_unique<DryLease>();
   }
   void Prefetch(int32_t /*layer*/, std::span<const int32_t> /*ids*/) override {}

@@ -15,8 +15,16 @@
 
 namespace mach::backend {
 
+// An expert that a step wants, and for how many of its rows.
+struct WantedExpert {
+  int32_t id = 0;  // of the expert within its layer
+  int32_t rows = 1;
+
+  friend bool operator==(const WantedExpert&, const WantedExpert&) = default;
+};
+
 struct ReadyExpert {
-  int32_t id = 0;                     // of the expert within its layer
+  int32_t id = 0;
   const std::byte* record = nullptr;  // layout().record_bytes, aligned to 64
 };
 
@@ -38,6 +46,9 @@ class ExpertLease {
 enum class ExpertUse {
   kDecode,   // few tokens: what is read stays in the bank
   kPrefill,  // a long chunk that needs most experts once: read past the bank
+  // The same, and another chunk comes next, of whichever prompt: its first layer may be read while
+  // this chunk ends. Only the caller knows; a guess would read a layer for nothing after each prompt.
+  kPrefillMore,
 };
 
 class ExpertSource {
@@ -47,9 +58,12 @@ class ExpertSource {
   virtual int32_t layers() const = 0;   // of the model; those without experts are never asked for
   virtual int32_t experts() const = 0;  // in each layer
 
-  // `ids` are distinct and ascending. At most one lease lives at a time.
-  virtual std::unique_ptr<ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                               ExpertUse use) = 0;
+  // `wanted` are distinct and ascending, of a step of so many tokens: what a source learns from it
+  // about the use of experts are shares of tokens. The layers of a decode step come in ascending
+  // order, with no other decode step between them; whole decode steps may come between two layers
+  // of a prefill step. At most one lease lives at a time.
+  virtual std::unique_ptr<ExpertLease> Acquire(int32_t layer, std::span<const WantedExpert> wanted,
+                                               int64_t tokens, ExpertUse use) = 0;
 
   // A guess: these experts may be wanted soon. Never blocks, never throws; may do nothing.
   virtual void Prefetch(int32_t layer, std::span<const int32_t> ids) = 0;

@@ -21,9 +21,9 @@ class LruPolicy final : public CachePolicy {
         resident_(static_cast<size_t>(end_), false) {}
 
   const char* name() const override { return "lru"; }
-  void BeginLayer(int32_t) override {}
+  void BeginLayer(int32_t, int64_t) override {}
   void Seed(int32_t, double) override {}
-  void Use(int32_t key) override {
+  void Use(int32_t key, int64_t) override {
     if (resident_[static_cast<size_t>(key)]) {
       Unlink(key);
       LinkLast(key);
@@ -70,20 +70,6 @@ class LruPolicy final : public CachePolicy {
   std::vector<bool> resident_;
 };
 
-// Ticks once for each token: whenever the layers begin anew.
-class TokenClock {
- public:
-  bool BeginLayer(int32_t layer) {
-    const bool new_token = layer <= layer_;
-    layer_ = layer;
-    return new_token;
-  }
-  int32_t layer() const { return layer_; }
-
- private:
-  int32_t layer_ = -1;
-};
-
 class LfuPolicy final : public CachePolicy {
  public:
   explicit LfuPolicy(const CacheShape& shape)
@@ -93,13 +79,13 @@ class LfuPolicy final : public CachePolicy {
   ~LfuPolicy() override = default;
 
   const char* name() const override { return "lfu"; }
-  void BeginLayer(int32_t layer) override {
+  void BeginLayer(int32_t layer, int64_t tokens) override {
     if (clock_.BeginLayer(layer)) {
-      frequency_.Tick();
+      frequency_.BeginStep(tokens);
     }
   }
-  void Use(int32_t key) override {
-    frequency_.Add(key);
+  void Use(int32_t key, int64_t tokens) override {
+    frequency_.Add(key, tokens);
     if (heap_.Contains(key)) {
       heap_.Update(key);
     }
@@ -125,7 +111,7 @@ class LfuPolicy final : public CachePolicy {
     double operator()(int32_t key) const { return frequency->Raw(key); }
   };
 
-  TokenClock clock_;
+  StepClock clock_;
   DecayedFrequency frequency_;
   KeyHeap<Score> heap_;
 };
@@ -147,13 +133,13 @@ class NextUsePolicy final : public CachePolicy {
   ~NextUsePolicy() override = default;
 
   const char* name() const override { return "next_use"; }
-  void BeginLayer(int32_t layer) override {
+  void BeginLayer(int32_t layer, int64_t tokens) override {
     if (clock_.BeginLayer(layer)) {
-      frequency_.Tick();
+      frequency_.BeginStep(tokens);
     }
   }
-  void Use(int32_t key) override {
-    frequency_.Add(key);
+  void Use(int32_t key, int64_t tokens) override {
+    frequency_.Add(key, tokens);
     Reorder(key);
   }
   void Seed(int32_t key, double rate) override {
@@ -209,7 +195,7 @@ class NextUsePolicy final : public CachePolicy {
   }
 
   const CacheShape shape_;
-  TokenClock clock_;
+  StepClock clock_;
   DecayedFrequency frequency_;
   std::vector<KeyHeap<Score>> heaps_;  // [layers]
 };

@@ -25,10 +25,10 @@ class CachePolicy {
 
   virtual const char* name() const = 0;
 
-  // A step comes to `layer`; uses of its experts follow.
-  virtual void BeginLayer(int32_t layer) = 0;
-  // A step uses it, resident or not.
-  virtual void Use(int32_t key) = 0;
+  // A step of so many tokens comes to `layer`; uses of its experts follow.
+  virtual void BeginLayer(int32_t layer, int64_t tokens) = 0;
+  // So many tokens of the step use it, resident or not.
+  virtual void Use(int32_t key, int64_t tokens) = 0;
   // What an earlier run knew: the share of tokens that use it.
   virtual void Seed(int32_t key, double rate) = 0;
 
@@ -37,7 +37,8 @@ class CachePolicy {
   virtual void Erase(int32_t key) = 0;
 
   // The key to evict among those for which `evictable` returns true, or -1. Cheap while the
-  // non-evictable keys are the most recently used.
+  // non-evictable keys are the most recently used. Allocates nothing and throws only what
+  // `evictable` does, as what a bank does in the middle of a step must not fail.
   virtual int32_t Victim(const std::function<bool(int32_t)>& evictable) const = 0;
   // Whether a guessed key, once used, would be worth more than `victim`.
   virtual bool WorthEvicting(int32_t victim, int32_t guess) const = 0;

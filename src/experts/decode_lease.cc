@@ -4,23 +4,23 @@
 
 namespace mach::experts {
 
-void StreamedStore::DecodeLease::Start(std::span<const int32_t> ids) {
+void StreamedStore::DecodeLease::Start(std::span<const backend::WantedExpert> wanted) {
   ExpertBank& bank = store_.bank_;
-  pending_.reserve(ids.size());
-  waiting_.reserve(ids.size());
-  returned_.reserve(ids.size());
-  ready_.reserve(ids.size());
+  pending_.reserve(wanted.size());
+  waiting_.reserve(wanted.size());
+  returned_.reserve(wanted.size());
+  ready_.reserve(wanted.size());
   // Pin what is there before anything is evicted.
-  for (const int32_t id : ids) {
+  for (const auto& [id, rows] : wanted) {
     const int32_t key = store_.KeyOf(moe_layer_, id);
     const int32_t slot = bank.table().Find(key);
-    bank.policy().Use(key);
+    bank.policy().Use(key, rows);
     stats().CountRequest(backend::ExpertUse::kDecode,
                          slot >= 0 && bank.table().at(slot).state == SlotState::kReady);
     if (slot >= 0) {
       bank.table().Pin(slot);
       waiting_.push_back(slot);
-      store_.Want(bank.table(), slot, store_.BankPlace(slot));
+      store_.Want(bank.table(), slot, store_.BankPlace(slot), ReadPriority::kUrgent);
     } else {
       pending_.push_back(id);
     }
@@ -78,7 +78,7 @@ void StreamedStore::DecodeLease::StartPending() {
       break;
     }
     waiting_.push_back(slot);
-    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kDemand);
+    store_.QueueRead(store_.BankPlace(slot), key, table.record(slot), ReadPriority::kUrgent);
   }
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(started));
   store_.SubmitReads();

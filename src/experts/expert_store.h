@@ -15,7 +15,7 @@
 
 #include "backend/experts.h"
 #include "experts/routing_stats.h"
-#include "experts/trace.h"
+#include "experts/trace_writer.h"
 #include "formats/expert_sidecar.h"
 #include "platform/direct_reader.h"
 #include "tensor/memory.h"
@@ -34,7 +34,7 @@ struct LayerStats {
   int64_t prefill_misses = 0;
 
   void CountRequest(backend::ExpertUse use, bool hit) {
-    const bool prefill = use == backend::ExpertUse::kPrefill;
+    const bool prefill = use != backend::ExpertUse::kDecode;
     ++(prefill ? (hit ? prefill_hits : prefill_misses) : (hit ? hits : misses));
   }
 };
@@ -90,8 +90,7 @@ struct StreamOptions {
   std::string io = "auto";          // "io_uring", "pread"
   int32_t queue_depth = 16;         // reads in flight at most
   std::filesystem::path heat_file;  // empty: nothing is loaded or saved
-  // For tests: what stands between the store and its reader (platform/faulty_reader.h).
-  std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
+  OpenReader open_reader = OpenDirectReader;
 };
 
 // What a streamed store takes from the budget: slots of the bank ("expert_bank") and of the arena
@@ -118,11 +117,13 @@ std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32
                                                int32_t experts, int threads, MemoryBudget& budget,
                                                const RecordWriter& write);
 
-// The records of a sidecar, read (past the page cache) and checked. `progress` (may be empty) gets
-// the bytes read so far.
+// The records of a sidecar, read and checked; past the page cache, or through it with a warning
+// where the file system refuses that: they are read once, so nothing is slower afterwards.
+// `progress` (may be empty) gets the bytes read so far.
 std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
                                                MemoryBudget& budget,
-                                               const std::function<void(uint64_t)>& progress);
+                                               const std::function<void(uint64_t)>& progress,
+                                               const OpenReader& open_reader = OpenDirectReader);
 
 // The same store, but its routing is counted, and recorded if there is a trace: decode steps only.
 // `moe_layers` are the layers that have experts.

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <new>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
+#include "base/quietly.h"
 #include "experts/heat_file.h"
 #include "platform/file.h"
 
@@ -49,14 +49,14 @@ HeatMap::~HeatMap() {
   }
 }
 
-void HeatMap::Use(int32_t moe_layer, std::span<const int32_t> experts) {
+void HeatMap::Use(int32_t moe_layer, std::span<const backend::WantedExpert> experts,
+                  int64_t tokens) {
   const std::lock_guard lock(mutex_);
-  if (moe_layer <= layer_) {
-    frequency_.Tick();
+  if (clock_.BeginLayer(moe_layer)) {
+    frequency_.BeginStep(tokens);
   }
-  layer_ = moe_layer;
-  for (const int32_t expert : experts) {
-    frequency_.Add(moe_layer * shape_.experts + expert);
+  for (const backend::WantedExpert& expert : experts) {
+    frequency_.Add(moe_layer * shape_.experts + expert.id, expert.rows);
   }
   changed_ = true;
 }
@@ -100,13 +100,12 @@ void HeatMap::Save() {
   try {
     WriteHeat(file_, sidecar_, TakeRates());
     return;
-  } catch (const std::bad_alloc&) {
-    // There may be memory in a minute; for a line in the log there may be none now.
   } catch (const std::exception& error) {
-    // Once: a read-only checkpoint stays one.
-    if (!std::exchange(save_failed_, true)) {
-      LogWarning("expert heat map not saved", {{"reason", error.what()}});
-    }
+    // Once: a read-only checkpoint stays one. Where memory is missing, for the line too, another
+    // failure may be the first to be told.
+    save_failed_ = save_failed_ || Quietly([&error] {
+                     LogWarning("expert heat map not saved", {{"reason", error.what()}});
+                   });
   }
   const std::lock_guard lock(mutex_);
   changed_ = true;

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend/experts.h"
 #include "experts/cache_policy.h"
 #include "experts/frequency.h"
 #include "formats/expert_sidecar.h"
@@ -29,8 +30,8 @@ class HeatMap {
   HeatMap& operator=(const HeatMap&) = delete;
   ~HeatMap();  // does not save
 
-  // Experts of one decode step, layers in ascending order within a token.
-  void Use(int32_t moe_layer, std::span<const int32_t> experts);
+  // Experts of a decode step of so many tokens, layers in ascending order within a step.
+  void Use(int32_t moe_layer, std::span<const backend::WantedExpert> experts, int64_t tokens);
 
   double Rate(int32_t key) const;  // share of tokens that use it
   // Keys of the experts with a rate above 0, at most so many, the hottest; ascending.
@@ -49,11 +50,11 @@ class HeatMap {
   const CacheShape shape_;
 
   std::mutex saving_mutex_;   // one writer of the file at a time; taken before mutex_
-  bool save_failed_ = false;  // by saving_mutex_
+  bool save_failed_ = false;  // and told; by saving_mutex_
 
   mutable std::mutex mutex_;  // of what follows
   DecayedFrequency frequency_;
-  int32_t layer_ = -1;
+  StepClock clock_;
   bool changed_ = false;  // since the file was written
   bool stop_ = false;
   std::condition_variable stopping_;

@@ -1,5 +1,6 @@
 // A binary heap of keys, smallest score first, that finds each key's place: the candidates of a
-// cache policy. Scores stay with their owner, which tells when one has changed. Not thread-safe.
+// cache policy. Scores stay with their owner, which tells when one has changed. Allocates nothing
+// once it is made. Not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +20,8 @@ class KeyHeap {
  public:
   KeyHeap(int32_t keys, Score score)
       : score_(std::move(score)), place_(static_cast<size_t>(keys), -1) {
-    heap_.reserve(place_.size());  // Insert allocates nothing
+    heap_.reserve(place_.size());
+    frontier_.reserve(place_.size());
   }
 
   bool Contains(int32_t key) const { return place_[static_cast<size_t>(key)] >= 0; }
@@ -71,17 +73,17 @@ class KeyHeap {
       return heap_.front();
     }
     const auto later = [this](size_t a, size_t b) { return Less(heap_[b], heap_[a]); };
-    std::vector<size_t> frontier = {0};
-    while (!frontier.empty()) {
-      std::pop_heap(frontier.begin(), frontier.end(), later);
-      const size_t at = frontier.back();
-      frontier.pop_back();
+    frontier_.assign(1, 0);
+    while (!frontier_.empty()) {
+      std::pop_heap(frontier_.begin(), frontier_.end(), later);
+      const size_t at = frontier_.back();
+      frontier_.pop_back();
       if (admit(heap_[at])) {
         return heap_[at];
       }
       for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < heap_.size(); ++child) {
-        frontier.push_back(child);
-        std::push_heap(frontier.begin(), frontier.end(), later);
+        frontier_.push_back(child);
+        std::push_heap(frontier_.begin(), frontier_.end(), later);
       }
     }
     return -1;
@@ -99,8 +101,9 @@ class KeyHeap {
   }
 
   Score score_;
-  std::vector<int32_t> heap_;   // keys
-  std::vector<int32_t> place_;  // [keys], index into heap_ or -1
+  std::vector<int32_t> heap_;             // keys
+  std::vector<int32_t> place_;            // [keys], index into heap_ or -1
+  mutable std::vector<size_t> frontier_;  // of one search: where to look next, a heap too
 };
 
 }  // namespace mach::experts

@@ -24,18 +24,23 @@ class ObservedStore final : public ExpertStore {
   const ExpertLayout& layout() const override { return store_->layout(); }
   int32_t layers() const override { return store_->layers(); }
   int32_t experts() const override { return store_->experts(); }
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                                backend::ExpertUse use) override {
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t tokens, backend::ExpertUse use) override {
     if (use == backend::ExpertUse::kDecode) {
       const int32_t moe_layer = moe_layer_of_[static_cast<size_t>(layer)];
       MACH_CHECK(moe_layer >= 0);
+      ids_.clear();
+      for (const backend::WantedExpert& expert : wanted) {
+        ids_.push_back(expert.id);
+      }
       if (trace_) {
-        trace_->Append(moe_layer, ids);
+        trace_->Append(moe_layer, ids_);
       }
       const std::lock_guard lock(mutex_);
-      stats_.Add(moe_layer, ids);
+      stats_.Add(moe_layer, ids_);
     }
-    return store_->Acquire(layer, ids, use);
+    return store_->Acquire(layer, wanted, tokens, use);
   }
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override {
     store_->Prefetch(layer, ids);
@@ -53,6 +58,7 @@ class ObservedStore final : public ExpertStore {
   const std::unique_ptr<ExpertStore> store_;
   std::vector<int32_t> moe_layer_of_;  // [layers], -1: has no experts
   std::optional<TraceWriter> trace_;
+  std::vector<int32_t> ids_;  // of one call
   mutable std::mutex mutex_;
   RoutingStats stats_;  // by mutex_
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "experts/streamed_lease.h"
 
@@ -10,13 +11,13 @@ constexpr int32_t kReturnShare = 3;
 
 }  // namespace
 
-void StreamedStore::PrefillLease::Start(std::span<const int32_t> ids) {
-  reads_on_ = 4 * static_cast<int64_t>(ids.size()) >= 3 * int64_t{store_.shape_.experts};
-  items_.reserve(ids.size());
-  ready_.reserve(ids.size());
-  for (const int32_t id : ids) {
-    const int32_t key = store_.KeyOf(moe_layer_, id);
-    Item item = {id, Source::kNone, -1};
+void StreamedStore::PrefillLease::Start(std::span<const backend::WantedExpert> wanted) {
+  reads_on_ = 4 * static_cast<int64_t>(wanted.size()) >= 3 * int64_t{store_.shape_.experts};
+  items_.reserve(wanted.size());
+  ready_.reserve(wanted.size());
+  for (const backend::WantedExpert& expert : wanted) {
+    const int32_t key = store_.KeyOf(moe_layer_, expert.id);
+    Item item = {expert.id, Source::kNone, -1};
     for (const Source source : {Source::kBank, Source::kArena}) {
       const int32_t slot = TableOf(source).Find(key);
       if (slot >= 0) {
@@ -29,7 +30,7 @@ void StreamedStore::PrefillLease::Start(std::span<const int32_t> ids) {
     items_.push_back(item);
     if (item.source != Source::kNone) {
       TableOf(item.source).Pin(item.slot);
-      store_.Want(TableOf(item.source), item.slot, PlaceOf(item));
+      store_.Want(TableOf(item.source), item.slot, PlaceOf(item), ReadPriority::kDemand);
     }
   }
   store_.DropReadAhead();
@@ -42,7 +43,11 @@ StreamedStore::PrefillLease::~PrefillLease() {
     GiveUp(items_[i]);
   }
   store_.lease_lives_ = false;
-  store_.ContinueReadAhead();
+  if (cursor_ == items_.size()) {
+    store_.ContinueReadAhead();
+  } else {
+    store_.DropReadAhead();  // the chunk has ended in the middle: no layer comes next
+  }
   store_.SubmitReads();
 }
 
@@ -103,13 +108,17 @@ void StreamedStore::PrefillLease::StartReads() {
     store_.QueueRead(PlaceOf(item), key, store_.arena_.record(item.slot), ReadPriority::kDemand);
   }
   if (started_ == items_.size()) {
-    if (reads_on_ && moe_layer_ + 1 < store_.shape_.layers) {
-      store_.read_ahead_ = {moe_layer_ + 1, 0};
-      reads_on_ = false;
-    }
-    store_.ContinueReadAhead();
+    StartReadAhead();
   }
   store_.SubmitReads();
+}
+
+void StreamedStore::PrefillLease::StartReadAhead() {
+  const int32_t next = moe_layer_ + 1;
+  if (std::exchange(reads_on_, false) && (next < store_.shape_.layers || more_)) {
+    store_.read_ahead_ = {next % store_.shape_.layers, 0};
+  }
+  store_.ContinueReadAhead();
 }
 
 // What was read ahead may fill the arena while an earlier expert has no place (its read failed,

@@ -1,5 +1,6 @@
 #include "experts/record_reader.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <exception>
@@ -17,7 +18,7 @@ constexpr size_t kMostResults = 256;  // reported at once
 }  // namespace
 
 RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOptions options,
-                           uint64_t places, const ReaderWrapper& wrap, Done done)
+                           uint64_t places, const OpenReader& open, Done done)
     : sidecar_(sidecar),
       done_(std::move(done)),
       verified_(sidecar.moe_layers.size() * static_cast<size_t>(sidecar.experts), false),
@@ -28,12 +29,12 @@ RecordReader::RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOp
     options.files.push_back(sidecar.PathOf(layer));
   }
   try {
-    reader_ = OpenDirectReader(options);
+    reader_ = open(options);
   } catch (const Error& error) {
     throw Error(error.code(), error.what(), error.cure().empty() ? Cure() : error.cure());
   }
-  if (wrap) {
-    reader_ = wrap(std::move(reader_));
+  if (!reader_->direct()) {
+    LogWarning("experts are read through the page cache", {{"directory", sidecar_.dir.string()}});
   }
   thread_ = std::thread([this] { Loop(); });
 }
@@ -70,12 +71,13 @@ void RecordReader::Read(std::span<const RecordRead> reads) {
   }
 }
 
-void RecordReader::Promote(uint64_t place) {
+void RecordReader::Promote(uint64_t place, ReadPriority priority) {
   {
     const std::lock_guard lock(mutex_);
-    attempts_[place].read.priority = ReadPriority::kDemand;
+    ReadPriority& present = attempts_[place].read.priority;
+    present = std::min(present, priority);
   }
-  reader_->Promote(place);
+  reader_->Promote(place, priority);
 }
 
 bool RecordReader::Cancel(uint64_t place) {

@@ -41,18 +41,15 @@ struct RecordReaderStats {
   int64_t read_errors = 0;  // failed reads and checksums, retried or not
 };
 
-using ReaderWrapper = std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)>;
-
 class RecordReader {
  public:
   // Called on the reader's thread, with no lock held; must not throw.
   using Done = std::function<void(std::span<RecordResult>)>;
 
   // `options` says how to read; its files are those of the sidecar. `places` bounds the numbers of
-  // places. `wrap`, if not empty, gets the reader in between (tests). Throws what OpenDirectReader
-  // throws.
+  // places. Throws what `open` throws. Logs where reads go through the page cache.
   RecordReader(const formats::ExpertSidecar& sidecar, DirectReaderOptions options, uint64_t places,
-               const ReaderWrapper& wrap, Done done);
+               const OpenReader& open, Done done);
   RecordReader(const RecordReader&) = delete;
   RecordReader& operator=(const RecordReader&) = delete;
   // No callback runs after this returns, and no read writes to memory any more.
@@ -60,7 +57,7 @@ class RecordReader {
 
   // All of them or, if it throws (memory), none.
   void Read(std::span<const RecordRead> reads);
-  void Promote(uint64_t place);  // to a demand, its retry too
+  void Promote(uint64_t place, ReadPriority priority);  // its retry too
   // True if it had not begun: `done` will not hear of it.
   bool Cancel(uint64_t place);
 

@@ -35,17 +35,19 @@ class ResidentStore final : public ExpertStore {
   int32_t layers() const override { return static_cast<int32_t>(moe_layer_of_.size()); }
   int32_t experts() const override { return experts_; }
 
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t /*tokens*/,
                                                 backend::ExpertUse use) override {
     const int32_t moe_layer = moe_layer_of_[static_cast<size_t>(layer)];
     MACH_CHECK(moe_layer >= 0);
-    auto& hits = use == backend::ExpertUse::kPrefill ? prefill_hits_ : hits_;
-    hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(ids.size()),
+    auto& hits = use == backend::ExpertUse::kDecode ? hits_ : prefill_hits_;
+    hits[static_cast<size_t>(moe_layer)].fetch_add(static_cast<int64_t>(wanted.size()),
                                                    std::memory_order_relaxed);
     auto lease = std::make_unique<Lease>();
-    lease->ready.reserve(ids.size());
-    for (const int32_t id : ids) {
-      lease->ready.push_back({id, Record(moe_layer, id)});
+    lease->ready.reserve(wanted.size());
+    for (const backend::WantedExpert& expert : wanted) {
+      lease->ready.push_back({expert.id, Record(moe_layer, expert.id)});
     }
     return lease;
   }
@@ -103,11 +105,11 @@ class SidecarLoader {
         store_(store),
         total_(static_cast<int64_t>(sidecar.moe_layers.size()) * sidecar.experts) {}
 
-  void Load(const std::function<void(uint64_t)>& progress) {
+  void Load(const OpenReader& open_reader, const std::function<void(uint64_t)>& progress) {
     constexpr int64_t kWindow = 64;
     DirectReaderOptions options;
     options.allow_buffered = true;  // read once; nothing slows down later
-    RecordReader reader(sidecar_, options, static_cast<uint64_t>(kWindow), nullptr,
+    RecordReader reader(sidecar_, options, static_cast<uint64_t>(kWindow), open_reader,
                         [this](std::span<RecordResult> results) { OnReadsDone(results); });
     std::vector<RecordRead> reads;
     std::unique_lock lock(mutex_);
@@ -192,14 +194,15 @@ std::unique_ptr<ExpertStore> MakeResidentStore(const ExpertLayout& layout, int32
 
 std::unique_ptr<ExpertStore> MakeResidentStore(const formats::ExpertSidecar& sidecar,
                                                MemoryBudget& budget,
-                                               const std::function<void(uint64_t)>& progress) {
+                                               const std::function<void(uint64_t)>& progress,
+                                               const OpenReader& open_reader) {
   std::vector<int32_t> moe_layers;
   for (const formats::SidecarLayer& layer : sidecar.moe_layers) {
     moe_layers.push_back(layer.layer);
   }
   auto store = std::make_unique<ResidentStore>(sidecar.layout, sidecar.layers,
                                                std::move(moe_layers), sidecar.experts, budget);
-  SidecarLoader(sidecar, *store).Load(progress);
+  SidecarLoader(sidecar, *store).Load(open_reader, progress);
   return store;
 }
 

@@ -22,8 +22,8 @@ class StreamedStore::Lease : public backend::ExpertLease {
   Lease& operator=(const Lease&) = delete;
   ~Lease() override = default;
 
-  // Wants the experts `ids`: marks those that are there and begins to read the others.
-  virtual void Start(std::span<const int32_t> ids) = 0;
+  // Marks those experts that are there and begins to read the others.
+  virtual void Start(std::span<const backend::WantedExpert> wanted) = 0;
 
  protected:
   LayerStats& stats() { return store_.layer_stats_[static_cast<size_t>(moe_layer_)]; }
@@ -43,7 +43,7 @@ class StreamedStore::DecodeLease final : public Lease {
   DecodeLease& operator=(const DecodeLease&) = delete;
   ~DecodeLease() override;
 
-  void Start(std::span<const int32_t> ids) override;
+  void Start(std::span<const backend::WantedExpert> wanted) override;
   std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:
@@ -62,12 +62,14 @@ class StreamedStore::DecodeLease final : public Lease {
 // goes through the arena, as far ahead as it has room.
 class StreamedStore::PrefillLease final : public Lease {
  public:
-  using Lease::Lease;
+  // `more`: after the last layer comes the first of another chunk.
+  PrefillLease(StreamedStore& store, int32_t moe_layer, bool more)
+      : Lease(store, moe_layer), more_(more) {}
   PrefillLease(const PrefillLease&) = delete;
   PrefillLease& operator=(const PrefillLease&) = delete;
   ~PrefillLease() override;
 
-  void Start(std::span<const int32_t> ids) override;
+  void Start(std::span<const backend::WantedExpert> wanted) override;
   std::span<const backend::ReadyExpert> Next(const std::atomic<bool>* cancel) override;
 
  private:
@@ -83,10 +85,12 @@ class StreamedStore::PrefillLease final : public Lease {
   uint64_t PlaceOf(const Item& item) const;
   bool IsReady(const Item& item);
   void StartReads();
+  void StartReadAhead();
   bool TakeBackLast();
   void GiveUp(Item& item);
   void ThrowFailure(Item& item);
 
+  const bool more_;
   bool reads_on_ = false;  // into the next layer, once all of this one is started
   std::vector<Item> items_;
   size_t started_ = 0;        // items before it have a slot

@@ -87,12 +87,10 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   const auto places =
       static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
   queued_reads_.reserve(places);
+  guesses_.reserve(MostGuesses());
   reader_ = std::make_unique<RecordReader>(
-      sidecar_, std::move(reading), places, options.wrap_reader,
+      sidecar_, std::move(reading), places, options.open_reader,
       [this](std::span<RecordResult> results) { OnReadsDone(results); });
-  if (!reader_->direct()) {
-    LogWarning("experts are read through the page cache", {{"directory", sidecar_.dir.string()}});
-  }
   ProbeRead();
   WarmUp(progress);
 }
@@ -110,28 +108,32 @@ int32_t StreamedStore::MoeLayerOf(int32_t layer) const {
   return moe_layer;
 }
 
-std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(int32_t layer,
-                                                             std::span<const int32_t> ids,
-                                                             backend::ExpertUse use) {
+std::unique_ptr<backend::ExpertLease> StreamedStore::Acquire(
+    int32_t layer, std::span<const backend::WantedExpert> wanted, int64_t tokens,
+    backend::ExpertUse use) {
   const int32_t moe_layer = MoeLayerOf(layer);
   std::unique_ptr<Lease> lease;
-  if (use == backend::ExpertUse::kPrefill) {
-    lease = std::make_unique<PrefillLease>(*this, moe_layer);
-  } else {
+  if (use == backend::ExpertUse::kDecode) {
     lease = std::make_unique<DecodeLease>(*this, moe_layer);
+  } else {
+    lease =
+        std::make_unique<PrefillLease>(*this, moe_layer, use == backend::ExpertUse::kPrefillMore);
   }
   // Let go before a lease that could not start ends, which takes it.
   const std::lock_guard lock(mutex_);
   MACH_CHECK(!lease_lives_);
   lease_lives_ = true;
   if (use == backend::ExpertUse::kDecode) {
-    DropReadAhead();
-    bank_.policy().BeginLayer(moe_layer);
-    heat_.Use(moe_layer, ids);
+    bank_.policy().BeginLayer(moe_layer, tokens);
+    heat_.Use(moe_layer, wanted, tokens);
   }
-  lease->Start(ids);
+  lease->Start(wanted);
   EndGuesses(moe_layer);
   return lease;
+}
+
+size_t StreamedStore::MostGuesses() const {
+  return static_cast<size_t>(bank_.table().size() / kGuessShare);
 }
 
 void StreamedStore::Prefetch(int32_t layer, std::span<const int32_t> ids) {
@@ -142,13 +144,12 @@ void StreamedStore::Prefetch(int32_t layer, std::span<const int32_t> ids) {
   const std::lock_guard lock(mutex_);
   SlotTable& table = bank_.table();
   std::erase_if(guesses_, [&table](int32_t slot) { return !table.at(slot).guessed; });
-  const auto limit = static_cast<size_t>(table.size() / kGuessShare);
   for (const int32_t id : ids) {
     const int32_t key = KeyOf(moe_layer, id);
     if (table.Find(key) >= 0) {
       continue;
     }
-    if (guesses_.size() >= limit) {
+    if (guesses_.size() >= MostGuesses()) {
       break;
     }
     const int32_t slot = bank_.TakeForGuess(key);
@@ -188,11 +189,11 @@ ExpertStats StreamedStore::Stats() const {
   return stats;
 }
 
-void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place) {
+void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place, ReadPriority priority) {
   prefetch_hits_ += table.at(slot).guessed && &table == &bank_.table() ? 1 : 0;
   table.EndGuess(slot);
   if (table.at(slot).state == SlotState::kReading) {
-    reader_->Promote(place);
+    reader_->Promote(place, priority);
   }
 }
 

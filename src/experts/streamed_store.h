@@ -34,8 +34,9 @@ class StreamedStore final : public ExpertStore {
   const ExpertLayout& layout() const override { return sidecar_.layout; }
   int32_t layers() const override { return sidecar_.layers; }
   int32_t experts() const override { return sidecar_.experts; }
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                                backend::ExpertUse use) override;
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t tokens, backend::ExpertUse use) override;
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override;
   bool prefetches() const override { return prefetch_; }
   ExpertStats Stats() const override;
@@ -46,7 +47,8 @@ class StreamedStore final : public ExpertStore {
   class DecodeLease;
   class PrefillLease;
 
-  // Where prefill reads on beyond the layer whose lease lives.
+  // Where prefill reads on beyond its last layer. It stays while decode steps come between; the
+  // next prefill layer drops what it does not want of it.
   struct ReadAhead {
     int32_t layer = -1;  // counted over MoE layers; -1: nothing
     int32_t next_expert = 0;
@@ -56,6 +58,7 @@ class StreamedStore final : public ExpertStore {
     return moe_layer * sidecar_.experts + expert;
   }
   int32_t MoeLayerOf(int32_t layer) const;  // MACH_CHECKs that it has experts
+  size_t MostGuesses() const;
 
   // In the constructor, after the reader has started.
   void ProbeRead();
@@ -72,8 +75,8 @@ class StreamedStore final : public ExpertStore {
 
   // With mutex_ held, as all below.
 
-  // A pinned slot is wanted: it is no guess, and its read is a demand.
-  void Want(SlotTable& table, int32_t slot, uint64_t place);
+  // A pinned slot is wanted: it is no guess, and its read has this priority at least.
+  void Want(SlotTable& table, int32_t slot, uint64_t place, ReadPriority priority);
   void QueueRead(uint64_t place, int32_t key, std::byte* out, ReadPriority priority);
   // Never throws: reads that cannot be submitted have failed.
   void SubmitReads();
@@ -98,7 +101,9 @@ class StreamedStore final : public ExpertStore {
   SlotTable arena_;
   bool lease_lives_ = false;
   ReadAhead read_ahead_;
-  std::vector<int32_t> guesses_;  // slots of the bank that were taken on a guess; may have ended
+  // Slots of the bank that were taken on a guess; may have ended. Never grows beyond what it was
+  // made for, as queued_reads_, so that nothing fails between taking a slot and reading into it.
+  std::vector<int32_t> guesses_;
   std::vector<RecordRead> queued_reads_;  // of one call, for the reader; has room for all places
   std::vector<LayerStats> layer_stats_;   // [MoE layers]; what is resident, the bank knows
   int64_t prefetches_ = 0;

@@ -145,7 +145,7 @@ experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
   stream.allow_buffered = options.allow_buffered;
   stream.io = options.io;
   stream.heat_file = options.keep_heat ? inventory.HeatFile() : "";
-  stream.wrap_reader = options.wrap_reader;
+  stream.open_reader = options.open_reader;
   return stream;
 }
 
@@ -179,7 +179,8 @@ std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& check
                                       InSteps(progress));
   }
   if (inventory.sidecar) {
-    return experts::MakeResidentStore(*inventory.sidecar, budget, InSteps(progress));
+    return experts::MakeResidentStore(*inventory.sidecar, budget, InSteps(progress),
+                                      options.open_reader);
   }
   std::map<int32_t, formats::ExpertTensors> tensors;
   for (const int32_t layer : inventory.moe_layers) {

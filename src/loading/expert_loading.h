@@ -36,8 +36,7 @@ struct ExpertOptions {
   bool keep_heat = true;                // load and save the heat map
   bool observe_routing = false;         // count it (experts/routing_stats.h)
   std::filesystem::path trace_file;     // gets the ids of every decode step; empty: none
-  // For tests: what stands between the store and its reader (experts/expert_store.h).
-  std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> wrap_reader;
+  OpenReader open_reader = OpenDirectReader;
 };
 
 // What a checkpoint's headers say about its experts.

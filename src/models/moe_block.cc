@@ -6,6 +6,7 @@ namespace mach::models {
 
 using backend::Routing;
 using backend::Tensor;
+using backend::WantedExpert;
 
 MoeBlock::MoeBlock(const DecoderConfig& config, WeightLoader& loader, size_t layer,
                    backend::ExpertSource& experts)
@@ -30,7 +31,7 @@ void MoeBlock::Run(const Tensor& x, std::span<const backend::RowSpan> /*spans*/)
   const Tensor normed = backend_.RmsNorm(x, *norm_, norm_eps_);
   const Routing routing = Route(normed);
   const auto lease =
-      experts_.Acquire(layer_, Distinct(routing),
+      experts_.Acquire(layer_, Wanted(routing), x.rows,
                        prefill ? backend::ExpertUse::kPrefill : backend::ExpertUse::kDecode);
   if (next_ != nullptr && !prefill && experts_.prefetches()) {
     next_->PrefetchFor(x);  // after Acquire: what is wanted now is read first
@@ -54,21 +55,25 @@ Routing MoeBlock::Route(const Tensor& normed) {
 
 void MoeBlock::PrefetchFor(const Tensor& x) {
   const backend::StepScope scope(backend_);
-  experts_.Prefetch(layer_, Distinct(Route(backend_.RmsNorm(x, *norm_, norm_eps_))));
+  std::vector<int32_t> ids;
+  for (const WantedExpert& expert : Wanted(Route(backend_.RmsNorm(x, *norm_, norm_eps_)))) {
+    ids.push_back(expert.id);
+  }
+  experts_.Prefetch(layer_, ids);
 }
 
-std::vector<int32_t> MoeBlock::Distinct(const Routing& routing) const {
-  std::vector<bool> used(static_cast<size_t>(experts_.experts()));
+std::vector<WantedExpert> MoeBlock::Wanted(const Routing& routing) const {
+  std::vector<int32_t> rows(static_cast<size_t>(experts_.experts()), 0);
   for (const int32_t id : routing.ids) {
-    used[static_cast<size_t>(id)] = true;
+    ++rows[static_cast<size_t>(id)];
   }
-  std::vector<int32_t> ids;
-  for (size_t id = 0; id < used.size(); ++id) {
-    if (used[id]) {
-      ids.push_back(static_cast<int32_t>(id));
+  std::vector<WantedExpert> wanted;
+  for (size_t id = 0; id < rows.size(); ++id) {
+    if (rows[id] > 0) {
+      wanted.push_back({static_cast<int32_t>(id), rows[id]});
     }
   }
-  return ids;
+  return wanted;
 }
 
 }  // namespace mach::models

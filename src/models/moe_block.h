@@ -35,8 +35,8 @@ class MoeBlock final : public Block {
  private:
   backend::Routing Route(const backend::Tensor& normed);
   void PrefetchFor(const backend::Tensor& x);
-  // Which experts occur, each once, ascending.
-  std::vector<int32_t> Distinct(const backend::Routing& routing) const;
+  // The experts that occur, each once, ascending.
+  std::vector<backend::WantedExpert> Wanted(const backend::Routing& routing) const;
 
   const int32_t layer_;
   const float norm_eps_;

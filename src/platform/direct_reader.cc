@@ -162,9 +162,9 @@ class PreadReader final : public DirectReader {
       work_.notify_all();
     }
   }
-  void Promote(uint64_t tag) override {
+  void Promote(uint64_t tag, ReadPriority priority) override {
     const std::lock_guard lock(mutex_);
-    queue_.Promote(tag);
+    queue_.Promote(tag, priority);
   }
   bool Cancel(uint64_t tag) override {
     const std::lock_guard lock(mutex_);

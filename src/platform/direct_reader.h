@@ -1,8 +1,8 @@
 // Asynchronous positioned reads of several files into the caller's memory, past the page cache.
 //
 // Two engines behind one interface: io_uring (registered files and buffers where the system lets
-// it), and a pool of threads in pread. Reads beyond the queue depth wait in order of arrival,
-// demanded ones before guessed ones. Here: bytes and errno. What the bytes mean, checksums and
+// it), and a pool of threads in pread. Reads beyond the queue depth wait in order of priority,
+// equal ones in order of arrival. Here: bytes and errno. What the bytes mean, checksums and
 // retries: the caller's (experts/record_reader.h).
 //
 // Submit, Promote, Cancel and Interrupt may be called from any thread, Wait from one; queued reads
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,7 +20,13 @@
 
 namespace mach {
 
-enum class ReadPriority : uint8_t { kDemand, kPrefetch };
+// In the order in which queued reads begin.
+enum class ReadPriority : uint8_t {
+  kUrgent,    // somebody waits, for this one read: a token of an answer
+  kDemand,    // somebody waits, for many reads: a chunk of a prompt, a model that is loaded
+  kPrefetch,  // a guess
+};
+inline constexpr size_t kReadPriorities = 3;
 
 struct ReadRequest {
   uint64_t tag = 0;  // chosen by the caller, unique among the reads that have no result yet
@@ -44,8 +51,9 @@ class DirectReader {
 
   // All of them or, if it throws (memory), none.
   virtual void Submit(std::span<const ReadRequest> requests) = 0;
-  // A queued guess becomes a demand. Does nothing if it has begun or ended, or if it throws.
-  virtual void Promote(uint64_t tag) = 0;
+  // A queued read comes to wait among those of `priority`, the last of them. Does nothing if it has
+  // begun or ended, if it is as urgent already, or if it throws.
+  virtual void Promote(uint64_t tag, ReadPriority priority) = 0;
   // True if the read had not begun: it never will, gets no result, and its memory is free.
   virtual bool Cancel(uint64_t tag) = 0;
 
@@ -75,5 +83,8 @@ struct DirectReaderOptions {
 // Throws kNotFound or kIo naming the file; kUnsupported if direct reads or the engine asked for are
 // refused; kInvalidArgument for an engine or depth that makes no sense.
 std::unique_ptr<DirectReader> OpenDirectReader(const DirectReaderOptions& options);
+
+// How whoever reads through a DirectReader opens it: OpenDirectReader, or what stands for it.
+using OpenReader = std::function<std::unique_ptr<DirectReader>(const DirectReaderOptions&)>;
 
 }  // namespace mach

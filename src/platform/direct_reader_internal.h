@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -48,39 +49,53 @@ struct ReadProgress {
 // The reads that have not begun. The caller locks.
 class ReadQueue {
  public:
-  bool empty() const { return demand_.empty() && prefetch_.empty(); }
+  bool empty() const {
+    return std::ranges::all_of(queues_, [](const Queue& queue) { return queue.empty(); });
+  }
   // All of them or, if it throws, none.
   void Push(std::span<const ReadRequest> requests) {
-    const size_t demands = demand_.size();
-    const size_t prefetches = prefetch_.size();
+    std::array<size_t, kReadPriorities> sizes;
+    for (size_t i = 0; i < queues_.size(); ++i) {
+      sizes[i] = queues_[i].size();
+    }
     try {
       for (const ReadRequest& request : requests) {
-        (request.priority == ReadPriority::kDemand ? demand_ : prefetch_).push_back(request);
+        Of(request.priority).push_back(request);
       }
     } catch (...) {
-      demand_.resize(demands);
-      prefetch_.resize(prefetches);
+      for (size_t i = 0; i < queues_.size(); ++i) {
+        queues_[i].resize(sizes[i]);
+      }
       throw;
     }
   }
+  // The most urgent one; there must be one.
   ReadRequest Pop() {
-    std::deque<ReadRequest>& queue = demand_.empty() ? prefetch_ : demand_;
+    Queue& queue = *std::ranges::find_if(queues_, [](const Queue& q) { return !q.empty(); });
     const ReadRequest request = queue.front();
     queue.pop_front();
     return request;
   }
-  void Promote(uint64_t tag) {
-    const auto it = Find(prefetch_, tag);
-    if (it != prefetch_.end()) {
-      demand_.push_back(*it);
-      prefetch_.erase(it);
+  void Promote(uint64_t tag, ReadPriority priority) {
+    for (size_t i = static_cast<size_t>(priority) + 1; i < queues_.size(); ++i) {
+      const auto it = Find(queues_[i], tag);
+      if (it != queues_[i].end()) {
+        Of(priority).push_back(*it);
+        queues_[i].erase(it);
+        return;
+      }
+    }
+  }
+  void Clear() {
+    for (Queue& queue : queues_) {
+      queue.clear();
     }
   }
   bool Remove(uint64_t tag) {
-    for (std::deque<ReadRequest>* queue : {&demand_, &prefetch_}) {
-      const auto it = Find(*queue, tag);
-      if (it != queue->end()) {
-        queue->erase(it);
+    for (Queue& queue : queues_) {
+      const auto it = Find(queue, tag);
+      if (it != queue.end()) {
+        queue.erase(it);
         return true;
       }
     }
@@ -88,13 +103,14 @@ class ReadQueue {
   }
 
  private:
-  static std::deque<ReadRequest>::iterator Find(std::deque<ReadRequest>& queue, uint64_t tag) {
-    return std::find_if(queue.begin(), queue.end(),
-                        [tag](const ReadRequest& request) { return request.tag == tag; });
-  }
+  using Queue = std::deque<ReadRequest>;
 
-  std::deque<ReadRequest> demand_;
-  std::deque<ReadRequest> prefetch_;
+  static Queue::iterator Find(Queue& queue, uint64_t tag) {
+    return std::ranges::find(queue, tag, &ReadRequest::tag);
+  }
+  Queue& Of(ReadPriority priority) { return queues_[static_cast<size_t>(priority)]; }
+
+  std::array<Queue, kReadPriorities> queues_;
 };
 
 // Null if this system refuses io_uring; `refusal` then says why.

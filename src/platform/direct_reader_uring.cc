@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/quietly.h"
 
 namespace mach::internal {
 namespace {
@@ -67,7 +68,7 @@ class UringReader final : public DirectReader {
     // The kernel may still be writing into the caller's memory.
     {
       const std::lock_guard lock(mutex_);
-      queue_ = {};
+      queue_.Clear();  // allocates nothing
     }
     while (in_flight_ > 0) {
       results_.clear();
@@ -91,9 +92,9 @@ class UringReader final : public DirectReader {
       Wake();
     }
   }
-  void Promote(uint64_t tag) override {
+  void Promote(uint64_t tag, ReadPriority priority) override {
     const std::lock_guard lock(mutex_);
-    queue_.Promote(tag);
+    queue_.Promote(tag, priority);
   }
   bool Cancel(uint64_t tag) override {
     const std::lock_guard lock(mutex_);
@@ -213,9 +214,9 @@ class UringReader final : public DirectReader {
         End(index, {reads_[index].request.tag, 0, error});
       }
     }
-    if (!std::exchange(refusal_logged_, true)) {
-      LogError("io_uring takes no reads", {{"reason", std::strerror(error)}});
-    }
+    refusal_logged_ = refusal_logged_ || Quietly([error] {
+                        LogError("io_uring takes no reads", {{"reason", std::strerror(error)}});
+                      });
   }
 
   void End(size_t index, const ReadResult& result) {

@@ -128,39 +128,10 @@ class MappedFile final : public RandomAccessFile {
   const std::byte* data_ = nullptr;
 };
 
-class MemoryFile final : public RandomAccessFile {
- public:
-  MemoryFile(std::string name, std::string contents)
-      : path_(std::move(name)), contents_(std::move(contents)) {}
-
-  const std::string& path() const override { return path_; }
-  uint64_t size_bytes() const override { return contents_.size(); }
-  std::span<const std::byte> Mapped() const override {
-    return std::as_bytes(std::span(contents_.data(), contents_.size()));
-  }
-
-  void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {
-    if (offset_bytes > contents_.size() || out.size() > contents_.size() - offset_bytes) {
-      ThrowPastEnd(path_, offset_bytes, out.size(), contents_.size());
-    }
-    if (!out.empty()) {
-      std::memcpy(out.data(), contents_.data() + offset_bytes, out.size());
-    }
-  }
-
- private:
-  std::string path_;
-  std::string contents_;
-};
-
 }  // namespace
 
 std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path) {
   return std::make_unique<MappedFile>(path);
-}
-
-std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string contents) {
-  return std::make_unique<MemoryFile>(std::move(name), std::move(contents));
 }
 
 std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes) {

@@ -39,9 +39,6 @@ class RandomAccessFile {
 // later ends the process (SIGBUS): for what is read while serving, platform/direct_reader.h.
 std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path);
 
-// A file that lives in memory, for tests and fuzzers.
-std::unique_ptr<RandomAccessFile> OpenMemoryFile(std::string name, std::string contents);
-
 // Whole small files (config.json and its kind). Throws kResourceLimit if the file is larger than
 // `limit_bytes`: a bound against being pointed at the wrong file.
 std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes = 1ULL << 30);

@@ -16,9 +16,12 @@
 #include "formats/text_config.h"
 #include "tests/convert/child.h"
 #include "tests/convert/gguf_model_files.h"
+#include "tests/support/memory_file.h"
 
 namespace mach::convert {
 namespace {
+
+using testing_support::OpenMemoryFile;
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;

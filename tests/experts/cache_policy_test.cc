@@ -1,7 +1,6 @@
 #include "experts/cache_policy.h"
 
 #include <algorithm>
-#include <fstream>
 #include <random>
 #include <set>
 
@@ -10,9 +9,6 @@
 #include "base/error.h"
 #include "experts/frequency.h"
 #include "experts/key_heap.h"
-#include "experts/policy_simulator.h"
-#include "platform/file.h"
-#include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
@@ -25,9 +21,9 @@ void UseAll(CachePolicy& policy, std::initializer_list<int32_t> keys) {
   for (const int32_t key : keys) {
     if (key / kShape.experts != layer) {
       layer = key / kShape.experts;
-      policy.BeginLayer(layer);
+      policy.BeginLayer(layer, 1);
     }
-    policy.Use(key);
+    policy.Use(key, 1);
   }
 }
 
@@ -57,7 +53,7 @@ TEST(CachePolicy, LfuGivesUpWhatWasUsedLeastAndForgets) {
   EXPECT_TRUE(policy->WorthEvicting(1, 2));
   EXPECT_FALSE(policy->WorthEvicting(0, 2));
   for (int i = 0; i < 4000; ++i) {
-    policy->BeginLayer(0);
+    policy->BeginLayer(0, 1);
   }
   UseAll(*policy, {1});
   EXPECT_EQ(policy->Victim(kAny), 5);
@@ -74,7 +70,7 @@ TEST(CachePolicy, NextUseKnowsTheCycleOfLayers) {
   policy->Insert(4);
   // Both are used by every token. After layer 1 the expert of layer 0 is needed first.
   EXPECT_EQ(policy->Victim(kAny), 4);
-  policy->BeginLayer(0);
+  policy->BeginLayer(0, 1);
   EXPECT_EQ(policy->Victim(kAny), 0);
   policy->Insert(5);  // never used
   EXPECT_EQ(policy->Victim(kAny), 5);
@@ -109,13 +105,13 @@ TEST(CachePolicy, UnknownNamesAreRefusedWithTheChoices) {
   }
 }
 
-TEST(DecayedFrequency, KeepsItsOrderOverAMillionTicks) {
+TEST(DecayedFrequency, KeepsItsOrderOverAMillionSteps) {
   DecayedFrequency frequency(3, 10);
   for (int i = 0; i < 1000000; ++i) {
-    frequency.Tick();
-    frequency.Add(0);
+    frequency.BeginStep(1);
+    frequency.Add(0, 1);
     if (i % 2 == 0) {
-      frequency.Add(1);
+      frequency.Add(1, 1);
     }
   }
   EXPECT_NEAR(frequency.Rate(0), 1.0, 1e-6);
@@ -124,9 +120,51 @@ TEST(DecayedFrequency, KeepsItsOrderOverAMillionTicks) {
   frequency.SetRate(2, 0.75);
   EXPECT_NEAR(frequency.Rate(2), 0.75, 1e-9);
   for (int i = 0; i < 10; ++i) {
-    frequency.Tick();
+    frequency.BeginStep(1);
   }
   EXPECT_NEAR(frequency.Rate(2), 0.375, 1e-6);
+}
+
+TEST(DecayedFrequency, RatesAreSharesOfTokensWhateverAStepHas) {
+  DecayedFrequency frequency(3, 32);
+  std::mt19937 random(2);
+  for (int i = 0; i < 1000; ++i) {
+    const auto tokens = static_cast<int64_t>(4 + random() % 40);
+    frequency.BeginStep(tokens);
+    frequency.Add(0, tokens);
+    frequency.Add(1, tokens / 4);
+  }
+  EXPECT_NEAR(frequency.Rate(0), 1.0, 1e-6);
+  EXPECT_NEAR(frequency.Rate(1), 0.25, 0.03);
+  // One step of the half-life: what was, counts half.
+  frequency.BeginStep(32);
+  EXPECT_NEAR(frequency.Rate(0), 0.5, 1e-6);
+  // Huge steps do not overflow.
+  frequency.BeginStep(1000000);
+  frequency.Add(2, 1000000);
+  EXPECT_NEAR(frequency.Rate(2), 1.0, 1e-6);
+  EXPECT_NEAR(frequency.Rate(0), 0.0, 1e-6);
+}
+
+TEST(CachePolicy, ABatchIsWorthItsRows) {
+  for (const char* name : {"lfu", "next_use"}) {
+    const auto policy = MakeCachePolicy(name, kShape);
+    policy->Insert(0);
+    policy->Insert(1);
+    policy->BeginLayer(0, 8);
+    policy->Use(0, 2);
+    policy->Use(1, 7);
+    EXPECT_EQ(policy->Victim(kAny), 0) << name;
+    // One use more by single tokens, then a batch that all use the other.
+    for (int i = 0; i < 8; ++i) {
+      policy->BeginLayer(0, 1);
+      policy->Use(0, 1);
+    }
+    EXPECT_EQ(policy->Victim(kAny), 1) << name;
+    policy->BeginLayer(0, 16);
+    policy->Use(1, 16);
+    EXPECT_EQ(policy->Victim(kAny), 0) << name;
+  }
 }
 
 TEST(KeyHeap, AgreesWithASortedSet) {
@@ -160,67 +198,6 @@ TEST(KeyHeap, AgreesWithASortedSet) {
     }
     ASSERT_EQ(heap.Smallest(admit), expected);
   }
-}
-
-TEST(PolicySimulator, NoPolicyBeatsTheOptimumAndFrequencyBeatsRecencyUnderSkew) {
-  SyntheticRouting routing;
-  routing.steps = 600;
-  const RoutingTrace trace = MakeSyntheticTrace(routing);
-  for (const int64_t capacity : {128, 300, 600}) {
-    const SimulatedHits optimum = SimulateOptimum(trace, capacity);
-    const SimulatedHits lru = SimulatePolicy(trace, "lru", capacity);
-    EXPECT_EQ(optimum.requests, 600 * 16 * 8);
-    EXPECT_LE(lru.hits, optimum.hits);
-    for (const char* name : {"lfu", "next_use"}) {
-      const SimulatedHits hits = SimulatePolicy(trace, name, capacity);
-      EXPECT_LE(hits.hits, optimum.hits);
-      EXPECT_GT(hits.hits, lru.hits) << name << " " << capacity;
-    }
-  }
-  // Room for everything: only the first request of each expert misses.
-  const SimulatedHits all = SimulatePolicy(trace, "lfu", 16 * 64);
-  EXPECT_EQ(all.hits, SimulateOptimum(trace, 16 * 64).hits);
-  EXPECT_GE(all.hits, all.requests - 16 * 64);
-}
-
-TEST(PolicySimulator, TheOptimumOfASmallCaseIsKnown) {
-  // Room for two, one expert at a time: 2 has to push out 1, which is needed after 0.
-  RoutingTrace trace = {{1, 3}, {}};
-  for (const int32_t id : {0, 1, 2, 0, 1}) {
-    trace.events.push_back({0, 0, {id}});
-  }
-  EXPECT_EQ(SimulateOptimum(trace, 2).hits, 1);
-  EXPECT_EQ(SimulatePolicy(trace, "lru", 2).hits, 0);
-  EXPECT_EQ(SimulateOptimum(trace, 3).hits, 2);
-}
-
-TEST(RoutingTrace, IsReadAsItWasWritten) {
-  const testing_support::TestSidecar dir(1, 1);
-  const auto path = std::filesystem::path(
-      const_cast<testing_support::TestSidecar&>(dir).value().dir / "trace.bin");
-  {
-    TraceWriter writer(path, {3, 8});
-    writer.Append(0, std::vector<int32_t>{1, 7});
-    writer.Append(2, std::vector<int32_t>{0});
-    writer.Append(0, std::vector<int32_t>{3, 4});
-  }
-  const RoutingTrace trace = RoutingTrace::Load(path);
-  EXPECT_EQ(trace.shape.layers, 3);
-  EXPECT_EQ(trace.shape.experts, 8);
-  ASSERT_EQ(trace.events.size(), 3U);
-  EXPECT_EQ(trace.events[0].ids, (std::vector<int32_t>{1, 7}));
-  EXPECT_EQ(trace.events[1].layer, 2);
-  EXPECT_EQ(trace.events[1].step, 0U);
-  EXPECT_EQ(trace.events[2].step, 1U);
-  const std::string good = ReadWholeFile(path);
-  WriteFileAtomically(path, good.substr(0, good.size() - 1));
-  EXPECT_EQ(RoutingTrace::Load(path).events.size(), 2U);
-  std::string bad = good;
-  bad[20] = 9;  // a layer that is not there
-  WriteFileAtomically(path, bad);
-  EXPECT_THROW(RoutingTrace::Load(path), Error);
-  WriteFileAtomically(path, "MACH");
-  EXPECT_THROW(RoutingTrace::Load(path), Error);
 }
 
 }  // namespace

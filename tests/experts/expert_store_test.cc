@@ -2,12 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <mutex>
-#include <numeric>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -19,71 +14,21 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "platform/faulty_reader.h"
+#include "tests/experts/small_store.h"
+#include "tests/support/acquire.h"
+#include "tests/support/faulty_reader.h"
+#include "tests/support/forwarding_reader.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
 
 using backend::ExpertUse;
+using testing_support::Acquire;
+using testing_support::ForwardingReader;
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 using testing_support::TestSidecar;
-
-constexpr int32_t kLayers = 4;
-constexpr int32_t kExperts = 32;
-constexpr int32_t kTopK = 4;
-constexpr uint64_t kRecordBytes = 16384;
-
-StreamOptions OptionsFor(int64_t bank_records) {
-  StreamOptions options;
-  options.bank_bytes = static_cast<uint64_t>(bank_records) * kRecordBytes;
-  options.top_k = kTopK;
-  options.allow_buffered = true;  // the temporary directory may be in memory
-  options.queue_depth = 4;
-  return options;
-}
-
-std::unique_ptr<ExpertStore> Make(TestSidecar& sidecar, const StreamOptions& options,
-                                  MemoryBudget& budget) {
-  return MakeStreamedStore(sidecar.value(), options, budget, {});
-}
-
-std::vector<int32_t> AllExperts() {
-  std::vector<int32_t> ids(kExperts);
-  std::iota(ids.begin(), ids.end(), 0);
-  return ids;
-}
-
-std::vector<int32_t> RandomIds(std::mt19937& random, int32_t count) {
-  std::vector<int32_t> ids = AllExperts();
-  std::shuffle(ids.begin(), ids.end(), random);
-  ids.resize(static_cast<size_t>(count));
-  std::sort(ids.begin(), ids.end());
-  return ids;
-}
-
-// Takes everything from a lease and checks that each record comes once and has the right bytes.
-void Drain(const TestSidecar& sidecar, backend::ExpertLease& lease, int32_t layer,
-           const std::vector<int32_t>& ids, ExpertUse use) {
-  std::vector<int32_t> seen;
-  for (auto ready = lease.Next(nullptr); !ready.empty(); ready = lease.Next(nullptr)) {
-    for (const backend::ReadyExpert& expert : ready) {
-      ASSERT_TRUE(sidecar.Matches(layer, expert.id, expert.record));
-      seen.push_back(expert.id);
-    }
-  }
-  EXPECT_TRUE(lease.Next(nullptr).empty());
-  if (use == ExpertUse::kPrefill) {
-    EXPECT_EQ(seen, ids);
-  } else {
-    EXPECT_THAT(seen, testing::UnorderedElementsAreArray(ids));
-  }
-}
-
-void Use(const TestSidecar& sidecar, ExpertStore& store, int32_t layer,
-         const std::vector<int32_t>& ids, ExpertUse use = ExpertUse::kDecode) {
-  const auto lease = store.Acquire(layer, ids, use);
-  Drain(sidecar, *lease, layer, ids, use);
-}
 
 struct Workload {
   std::string io = "pread";
@@ -111,26 +56,27 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
   options.prefetch = workload.prefetch;
   options.arena_bytes = 6 * kRecordBytes;
   if (workload.faults_percent > 0) {
-    options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
+    options.open_reader = [&](const DirectReaderOptions& reading) {
       auto random = std::make_shared<std::mt19937>(5);
       auto failed = std::make_shared<std::set<uint64_t>>();  // tags
-      return InjectFaults(std::move(reader), [=](uint64_t index, const ReadRequest& request) {
-        // A second failure would be an error of the store, and rightly so. The second try has the
-        // tag of the first. A flipped bit is only noticed in the first read of a record.
-        const bool retry = failed->erase(request.tag) > 0;
-        if (index == 0 || static_cast<int>((*random)() % 100) >= workload.faults_percent) {
-          return ReadFault::kNone;
-        }
-        const auto fault = static_cast<ReadFault>(1 + (*random)() % 3);
-        if (fault == ReadFault::kLate) {
-          return fault;
-        }
-        if (retry) {
-          return ReadFault::kNone;
-        }
-        failed->insert(request.tag);
-        return fault;
-      });
+      return InjectFaults(
+          OpenDirectReader(reading), [=](uint64_t index, const ReadRequest& request) {
+            // A second failure would be an error of the store, and rightly so. The second try has
+            // the tag of the first. A flipped bit is only noticed in the first read of a record.
+            const bool retry = failed->erase(request.tag) > 0;
+            if (index == 0 || static_cast<int>((*random)() % 100) >= workload.faults_percent) {
+              return ReadFault::kNone;
+            }
+            const auto fault = static_cast<ReadFault>(1 + (*random)() % 3);
+            if (fault == ReadFault::kLate) {
+              return fault;
+            }
+            if (retry) {
+              return ReadFault::kNone;
+            }
+            failed->insert(request.tag);
+            return fault;
+          });
     };
   }
   {
@@ -149,7 +95,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
       const std::vector<int32_t> ids = RandomIds(random, count);
       const ExpertUse use = prefill ? ExpertUse::kPrefill : ExpertUse::kDecode;
       (prefill ? prefill_requests : requests) += count;
-      const auto lease = store->Acquire(layer, ids, use);
+      const auto lease = Acquire(*store, layer, ids, use);
       if (random() % 3 == 0) {
         store->Prefetch(layer % kLayers + 1, RandomIds(random, kTopK));
       }
@@ -255,50 +201,6 @@ TEST(StreamedStore, CountsHitsMissesAndEvictions) {
   EXPECT_EQ(stats.per_layer[1].resident, 3);  // of layer 2, used before layer 1
   EXPECT_EQ(stats.per_layer[1].layer, 2);
 }
-
-TEST(StreamedStore, PrefillLeavesTheBankAlone) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  const auto store = Make(sidecar, OptionsFor(8), budget);
-  Use(sidecar, *store, 1, {0, 9, 20, 31});
-  for (int32_t layer = 1; layer <= kLayers; ++layer) {
-    Use(sidecar, *store, layer, AllExperts(), ExpertUse::kPrefill);
-  }
-  const ExpertStats stats = store->Stats();
-  EXPECT_EQ(stats.evictions, 0);
-  EXPECT_EQ(stats.experts_resident, 4);
-  // Each record once: what was read ahead for the next layer is used there. The first one was read
-  // when the store was made.
-  EXPECT_EQ(stats.bytes_read, (kLayers * kExperts + 1) * kRecordBytes);
-  EXPECT_EQ(stats.read_ahead_dropped, 0);
-  // Nor do its requests count as the bank's.
-  EXPECT_EQ(stats.hits, 0);
-  EXPECT_EQ(stats.misses, 4);
-  EXPECT_EQ(stats.prefill_hits + stats.prefill_misses, kLayers * kExperts);
-  EXPECT_GE(stats.prefill_hits, 4);  // what the bank had is used
-  EXPECT_GT(stats.prefill_misses, 0);
-  Use(sidecar, *store, 1, {0, 9, 20, 31});
-  EXPECT_EQ(store->Stats().hits, 4);
-  EXPECT_EQ(store->Stats().misses, 4);
-}
-
-TEST(StreamedStore, DropsWhatWasReadAheadInVain) {
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  StreamOptions options = OptionsFor(8);
-  options.arena_bytes = 12 * kRecordBytes;
-  const auto store = Make(sidecar, options, budget);
-  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
-  Use(sidecar, *store, 2, {30, 31}, ExpertUse::kPrefill);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 12);
-  Use(sidecar, *store, 2, AllExperts(), ExpertUse::kPrefill);
-  Use(sidecar, *store, 3, {1, 2});
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
-  Use(sidecar, *store, 3, {1, 2}, ExpertUse::kPrefill);
-  Use(sidecar, *store, 4, AllExperts(), ExpertUse::kPrefill);
-  EXPECT_EQ(store->Stats().read_ahead_dropped, 24);
-}
-
 TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;
@@ -344,205 +246,54 @@ TEST(StreamedStore, RefusesABankThatIsTooSmall) {
   EXPECT_EQ(ceiling.TotalBytes(), 0U);
 }
 
-// Fails every read of one record of layer 2.
-std::function<std::unique_ptr<DirectReader>(std::unique_ptr<DirectReader>)> Breaking(
-    int32_t expert, ReadFault fault, const std::atomic<bool>& broken) {
-  return [=, &broken](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [=, &broken](uint64_t, const ReadRequest& request) {
-      const bool hit =
-          request.file == 1 && request.offset_bytes == static_cast<uint64_t>(expert) * kRecordBytes;
-      return hit && broken ? fault : ReadFault::kNone;
-    });
-  };
-}
-
-class BrokenRecord : public testing::TestWithParam<std::tuple<ReadFault, ExpertUse, std::string>> {
-};
-
-TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
-  const auto& [fault, use, io] = GetParam();
-  const ErrorCode code = fault == ReadFault::kFail ? ErrorCode::kIo : ErrorCode::kCorruptFile;
-  TestSidecar sidecar(kLayers, kExperts);
-  MemoryBudget budget;
-  std::atomic<bool> broken = true;
-  StreamOptions options = OptionsFor(6);
-  options.io = io;
-  options.arena_bytes = 5 * kRecordBytes;
-  options.wrap_reader = Breaking(17, fault, broken);
-  const auto store = Make(sidecar, options, budget);
-  for (int round = 0; round < 3; ++round) {
-    const auto lease = store->Acquire(2, AllExperts(), use);
-    std::set<int32_t> seen;
-    try {
-      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
-        for (const backend::ReadyExpert& expert : ready) {
-          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
-          seen.insert(expert.id);
-        }
-      }
-      FAIL() << "no error";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), code) << error.Describe();
-      EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin: expert 17 at offset 278528"));
-    }
-    EXPECT_FALSE(seen.contains(17));
-    if (round == 1) {  // the same lease may try again
-      broken = false;
-      for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
-        for (const backend::ReadyExpert& expert : ready) {
-          ASSERT_TRUE(sidecar.Matches(2, expert.id, expert.record));
-          EXPECT_TRUE(seen.insert(expert.id).second);
-        }
-      }
-      EXPECT_EQ(seen.size(), static_cast<size_t>(kExperts));
-      break;
-    }
-  }
-  EXPECT_EQ(store->Stats().read_errors, 4);  // each tried twice
-  Use(sidecar, *store, 2, AllExperts(), use);
-  Use(sidecar, *store, 1, {0, 1, 2, 3, 4, 5});
-}
-
-INSTANTIATE_TEST_SUITE_P(Store, BrokenRecord,
-                         testing::Combine(testing::Values(ReadFault::kFail, ReadFault::kShort,
-                                                          ReadFault::kBitFlip),
-                                          testing::Values(ExpertUse::kDecode, ExpertUse::kPrefill),
-                                          testing::Values("io_uring", "pread")));
-
-// Fails every read of layer 2: those of its first four experts at once, the others when it is let
-// go.
-class FailingLayer final : public DirectReader {
- public:
-  explicit FailingLayer(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
-
-  void Submit(std::span<const ReadRequest> requests) override {
-    {
-      const std::lock_guard lock(mutex_);
-      for (const ReadRequest& request : requests) {
-        const uint64_t expert = request.offset_bytes / kRecordBytes;
-        reads_[request.tag] = request.file != 1 ? Fate::kServe
-                              : expert < 4      ? Fate::kFail
-                                                : Fate::kHold;
-      }
-    }
-    reader_->Submit(requests);
-  }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
-  std::span<const ReadResult> Wait() override {
-    results_.clear();
-    for (ReadResult result : reader_->Wait()) {
-      const std::lock_guard lock(mutex_);
-      const Fate fate = reads_.at(result.tag);
-      if (fate != Fate::kServe) {
-        result = {result.tag, 0, EIO};
-      }
-      (fate == Fate::kHold && !let_go_ ? held_ : results_).push_back(result);
-    }
-    const std::lock_guard lock(mutex_);
-    if (let_go_) {
-      results_.insert(results_.end(), held_.begin(), held_.end());
-      held_.clear();
-    }
-    return results_;
-  }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
-  bool direct() const override { return reader_->direct(); }
-
-  size_t held() const {
-    const std::lock_guard lock(mutex_);
-    return held_.size();
-  }
-  void LetGo() {
-    {
-      const std::lock_guard lock(mutex_);
-      let_go_ = true;
-    }
-    reader_->Interrupt();
-  }
-
- private:
-  enum class Fate { kServe, kFail, kHold };
-
-  const std::unique_ptr<DirectReader> reader_;
-  std::vector<ReadResult> results_;  // of the waiting thread
-  mutable std::mutex mutex_;         // of what follows
-  std::map<uint64_t, Fate> reads_;
-  std::vector<ReadResult> held_;
-  bool let_go_ = false;
-};
-
 // Reads well, and says that it went through the page cache.
-class BufferedReader final : public DirectReader {
+class BufferedReader final : public ForwardingReader {
  public:
-  explicit BufferedReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
-
-  void Submit(std::span<const ReadRequest> requests) override { reader_->Submit(requests); }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
-  std::span<const ReadResult> Wait() override { return reader_->Wait(); }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
+  using ForwardingReader::ForwardingReader;
   bool direct() const override { return false; }
-
- private:
-  const std::unique_ptr<DirectReader> reader_;
 };
 
-TEST(StreamedStore, WarnsOfReadsThroughThePageCache) {
+std::unique_ptr<DirectReader> OpenBuffered(const DirectReaderOptions& reading) {
+  return std::make_unique<BufferedReader>(OpenDirectReader(reading));
+}
+
+TEST(ExpertStore, WarnsOfReadsThroughThePageCache) {
   TestSidecar sidecar(2, kExperts);
   MemoryBudget budget;
   StreamOptions options = OptionsFor(8);
-  options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
-    return std::make_unique<BufferedReader>(std::move(reader));
-  };
-  testing::internal::CaptureStderr();
-  const auto store = Make(sidecar, options, budget);
-  const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(log,
-              testing::HasSubstr(" warning experts are read through the page cache directory=" +
-                                 sidecar.value().dir.string()));
-  EXPECT_FALSE(store->Stats().direct);
+  options.open_reader = OpenBuffered;
+  for (const bool streamed : {true, false}) {
+    testing::internal::CaptureStderr();
+    const auto store = streamed ? Make(sidecar, options, budget)
+                                : MakeResidentStore(sidecar.value(), budget, {}, OpenBuffered);
+    const std::string log = testing::internal::GetCapturedStderr();
+    EXPECT_THAT(log,
+                testing::HasSubstr(" warning experts are read through the page cache directory=" +
+                                   sidecar.value().dir.string()));
+    EXPECT_FALSE(store->Stats().direct);
+  }
 }
 
-// The first experts of the layer have failed when it is asked for, and the others fill the arena.
-TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
+TEST(StreamedStore, TwoOfOneProcessShareNothing) {
   TestSidecar sidecar(kLayers, kExperts);
+  TestSidecar other_sidecar(2, kExperts);
   MemoryBudget budget;
-  StreamOptions options = OptionsFor(8);
-  options.arena_bytes = 5 * kRecordBytes;
-  options.queue_depth = 8;
-  FailingLayer* failing = nullptr;
-  options.wrap_reader = [&](std::unique_ptr<DirectReader> reader) {
-    auto wrapped = std::make_unique<FailingLayer>(std::move(reader));
-    failing = wrapped.get();
-    return wrapped;
-  };
-  const auto store = Make(sidecar, options, budget);
-  Use(sidecar, *store, 1, AllExperts(), ExpertUse::kPrefill);
-  while (failing->held() < 5) {
-    std::this_thread::yield();
+  MemoryBudget other_budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  const auto other = Make(other_sidecar, OptionsFor(6), other_budget);
+  const uint64_t probed = other->Stats().bytes_read;
+  Use(sidecar, *store, 1, {0, 1, 2, 3});
+  EXPECT_EQ(other->Stats().bytes_read, probed);
+  {
+    const auto lease = Acquire(*store, 1, AllExperts(), ExpertUse::kPrefill);
+    lease->Next(nullptr);
+    Use(other_sidecar, *other, 1, AllExperts(), ExpertUse::kPrefill);
+    Use(other_sidecar, *other, 2, {4, 5});
   }
-  const auto lease = store->Acquire(2, AllExperts(), ExpertUse::kPrefill);
-  failing->LetGo();
-  EXPECT_THROW(lease->Next(nullptr), Error);
-}
-
-TEST(StreamedStore, FindsABrokenFirstRecordAtTheStart) {
-  TestSidecar sidecar(2, kExperts);
-  MemoryBudget budget;
-  std::filesystem::resize_file(sidecar.value().PathOf(sidecar.value().moe_layers[0]), 100);
-  EXPECT_THROW(Make(sidecar, OptionsFor(8), budget), Error);
-  std::filesystem::remove(sidecar.value().PathOf(sidecar.value().moe_layers[1]));
-  try {
-    Make(sidecar, OptionsFor(8), budget);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
-    EXPECT_THAT(error.what(), testing::HasSubstr("layer_2.bin"));
-  }
-  EXPECT_EQ(budget.TotalBytes(), 0U);
+  EXPECT_EQ(store->Stats().experts_resident, 4);
+  EXPECT_EQ(other->Stats().experts_resident, 2);
+  EXPECT_EQ(other->Stats().misses, 2);
+  EXPECT_EQ(other_budget.BytesByOwner().at("expert_bank"), 6 * kRecordBytes);
 }
 
 TEST(StreamedStore, StatsMayBeReadFromAnyThread) {

@@ -6,15 +6,17 @@
 #include "experts/expert_store.h"
 #include "experts/heat_file.h"
 #include "platform/file.h"
+#include "tests/support/acquire.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
 
+using testing_support::Acquire;
 using testing_support::TestSidecar;
 
 void Use(ExpertStore& store, int32_t layer, const std::vector<int32_t>& ids) {
-  const auto lease = store.Acquire(layer, ids, backend::ExpertUse::kDecode);
+  const auto lease = Acquire(store, layer, ids, backend::ExpertUse::kDecode);
   while (!lease->Next(nullptr).empty()) {
   }
 }
@@ -35,6 +37,28 @@ class Heat : public testing::Test {
   MemoryBudget budget_;
   StreamOptions options_;
 };
+
+// A step of several tokens counts as several: the shares of tokens are those of single steps.
+TEST_F(Heat, ABatchCountsByItsRows) {
+  const auto rates = [this](int steps, int64_t tokens, const std::vector<int32_t>& rows) {
+    std::filesystem::remove(options_.heat_file);
+    const auto store = Make();
+    for (int i = 0; i < steps; ++i) {
+      std::vector<backend::WantedExpert> wanted;
+      for (int32_t id = 0; id < static_cast<int32_t>(rows.size()); ++id) {
+        wanted.push_back({id, rows[static_cast<size_t>(id)]});
+      }
+      store->Acquire(1, wanted, tokens, backend::ExpertUse::kDecode);
+    }
+    store->SaveHeat();
+    return LoadHeat(options_.heat_file, sidecar_.value()).value();
+  };
+  const std::vector<float> single = rates(4000, 1, {1});
+  const std::vector<float> batched = rates(250, 16, {16, 4});
+  EXPECT_NEAR(single[0], 0.49, 0.01);  // half of what a long time would give
+  EXPECT_NEAR(batched[0], single[0], 1e-5);
+  EXPECT_NEAR(batched[1], single[0] / 4, 1e-5);
+}
 
 TEST_F(Heat, ARestartHasTheHottestExperts) {
   for (const char* policy : {"lru", "lfu", "next_use"}) {

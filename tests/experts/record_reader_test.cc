@@ -45,10 +45,10 @@ class ScriptedDisk final : public DirectReader {
     queue_.insert(queue_.end(), requests.begin(), requests.end());
     changed_.notify_all();
   }
-  void Promote(uint64_t tag) override {
+  void Promote(uint64_t tag, ReadPriority priority) override {
     const std::lock_guard lock(mutex_);
     for (ReadRequest& request : queue_) {
-      request.priority = request.tag == tag ? ReadPriority::kDemand : request.priority;
+      request.priority = request.tag == tag ? priority : request.priority;
     }
   }
   bool Cancel(uint64_t tag) override {
@@ -123,7 +123,7 @@ class RecordReading : public testing::Test {
     options.allow_buffered = true;  // the temporary directory may be in memory
     reader_.emplace(
         sidecar_.value(), options, kPlaces,
-        [this](std::unique_ptr<DirectReader>) {
+        [this](const DirectReaderOptions&) {
           auto disk = std::make_unique<ScriptedDisk>(sidecar_);
           disk_ = disk.get();
           return disk;
@@ -188,11 +188,14 @@ TEST_F(RecordReading, AFailureIsTriedAgainOnce) {
 }
 
 TEST_F(RecordReading, APromotionBetweenFailureAndRetryIsKept) {
-  disk_->before_results = [this] { reader_->Promote(3); };
+  disk_->before_results = [this] {
+    reader_->Promote(3, ReadPriority::kUrgent);
+    reader_->Promote(3, ReadPriority::kDemand);  // takes nothing back
+  };
   Read(3, ReadPriority::kPrefetch);
   EXPECT_EQ(disk_->AwaitRead().priority, ReadPriority::kPrefetch);
   disk_->End(EIO);
-  EXPECT_EQ(disk_->AwaitRead().priority, ReadPriority::kDemand);
+  EXPECT_EQ(disk_->AwaitRead().priority, ReadPriority::kUrgent);
   disk_->End(0);
   EXPECT_FALSE(AwaitResult().error);
 }

@@ -8,10 +8,14 @@
 #include <gtest/gtest.h>
 
 #include "experts/expert_store.h"
+#include "tests/support/acquire.h"
+#include "tests/support/routing_trace.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
+
+using testing_support::Acquire;
 
 TEST(RoutingStats, CountsByHand) {
   RoutingStats stats({2, 8});
@@ -44,7 +48,7 @@ TEST(ObservedStore, CountsAndRecordsDecodeStepsOnly) {
     for (const auto use : {backend::ExpertUse::kDecode, backend::ExpertUse::kPrefill}) {
       for (const std::vector<int32_t>& ids : {std::vector<int32_t>{1, 5}, {5, 9}}) {
         for (const int32_t layer : {1, 3}) {
-          const auto lease = store->Acquire(layer, ids, use);
+          const auto lease = Acquire(*store, layer, ids, use);
           const auto ready = lease->Next(nullptr);
           ASSERT_EQ(ready.size(), 2U);
           EXPECT_EQ(ready[1].id, ids[1]);
@@ -59,7 +63,7 @@ TEST(ObservedStore, CountsAndRecordsDecodeStepsOnly) {
     EXPECT_DOUBLE_EQ(stats.routing->distinct, 3);
     EXPECT_DOUBLE_EQ(stats.routing->repeated, 0.5);
   }
-  const RoutingTrace recorded = RoutingTrace::Load(trace);
+  const auto recorded = testing_support::RoutingTrace::Load(trace);
   ASSERT_EQ(recorded.events.size(), 4U);
   EXPECT_EQ(recorded.shape.layers, 3);
   EXPECT_EQ(recorded.events[3].layer, 2);

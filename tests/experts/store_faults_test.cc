@@ -13,13 +13,19 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "experts/expert_store.h"
-#include "platform/faulty_reader.h"
+#include "tests/support/acquire.h"
+#include "tests/support/faulty_reader.h"
+#include "tests/support/forwarding_reader.h"
 #include "tests/support/test_sidecar.h"
 
 namespace mach::experts {
 namespace {
 
 using backend::ExpertUse;
+using testing_support::Acquire;
+using testing_support::ForwardingReader;
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 using testing_support::TestSidecar;
 
 constexpr int32_t kLayers = 3;
@@ -38,8 +44,8 @@ class StoreFaults : public testing::TestWithParam<ExpertUse> {
   }
 
   // Until Interrupt, expert 5 of layer 2 has no result.
-  std::unique_ptr<DirectReader> Hanging(std::unique_ptr<DirectReader> reader) {
-    reader = InjectFaults(std::move(reader), [](uint64_t, const ReadRequest& request) {
+  std::unique_ptr<DirectReader> OpenHanging(const DirectReaderOptions& reading) {
+    auto reader = InjectFaults(OpenDirectReader(reading), [](uint64_t, const ReadRequest& request) {
       const bool hit = request.file == 1 && request.offset_bytes == 5 * kRecordBytes;
       return hit ? ReadFault::kHang : ReadFault::kNone;
     });
@@ -49,7 +55,7 @@ class StoreFaults : public testing::TestWithParam<ExpertUse> {
   void Make() { store_ = MakeStreamedStore(sidecar_.value(), options_, budget_, {}); }
 
   void Use(int32_t layer, const std::vector<int32_t>& ids, ExpertUse use) {
-    const auto lease = store_->Acquire(layer, ids, use);
+    const auto lease = Acquire(*store_, layer, ids, use);
     size_t count = 0;
     for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
       for (const backend::ReadyExpert& expert : ready) {
@@ -91,8 +97,8 @@ ErrorCode CodeOfDraining(backend::ExpertLease& lease, const std::atomic<bool>* c
 }
 
 TEST_P(StoreFaults, AWaitForAStalledDiskIsCancelled) {
-  options_.wrap_reader = [this](std::unique_ptr<DirectReader> reader) {
-    return Hanging(std::move(reader));
+  options_.open_reader = [this](const DirectReaderOptions& reading) {
+    return OpenHanging(reading);
   };
   Make();
   std::atomic<bool> cancel = false;
@@ -102,47 +108,40 @@ TEST_P(StoreFaults, AWaitForAStalledDiskIsCancelled) {
     }
     cancel = true;
   });
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{4, 5, 6}, GetParam()), &cancel),
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {4, 5, 6}, GetParam()), &cancel),
             ErrorCode::kCancelled);
   client.join();
   // The read goes on, and others need not wait for it.
   Use(1, {0, 1, 2}, GetParam());
   Use(2, {4, 6}, GetParam());
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{5}, GetParam()), &cancel),
-            ErrorCode::kCancelled);
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {5}, GetParam()), &cancel), ErrorCode::kCancelled);
   hanging_->Interrupt();
   Use(2, {4, 5, 6}, GetParam());
   ExpectNoSlotLost();
 }
 
 TEST_P(StoreFaults, AStoreEndsWhileItsDiskStalls) {
-  options_.wrap_reader = [this](std::unique_ptr<DirectReader> reader) {
-    return Hanging(std::move(reader));
+  options_.open_reader = [this](const DirectReaderOptions& reading) {
+    return OpenHanging(reading);
   };
   Make();
   const std::atomic<bool> cancel = true;
-  EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, std::vector<int32_t>{5}, GetParam()), &cancel),
-            ErrorCode::kCancelled);
+  EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, {5}, GetParam()), &cancel), ErrorCode::kCancelled);
 }
 
 // Runs out of memory where it is told to.
-class OutOfMemoryReader final : public DirectReader {
+class OutOfMemoryReader final : public ForwardingReader {
  public:
-  explicit OutOfMemoryReader(std::unique_ptr<DirectReader> reader) : reader_(std::move(reader)) {}
+  using ForwardingReader::ForwardingReader;
 
   void Submit(std::span<const ReadRequest> requests) override {
     ThrowIf(in_submit);
-    reader_->Submit(requests);
+    ForwardingReader::Submit(requests);
   }
-  void Promote(uint64_t tag) override {
+  void Promote(uint64_t tag, ReadPriority priority) override {
     ThrowIf(in_promote);
-    reader_->Promote(tag);
+    ForwardingReader::Promote(tag, priority);
   }
-  bool Cancel(uint64_t tag) override { return reader_->Cancel(tag); }
-  std::span<const ReadResult> Wait() override { return reader_->Wait(); }
-  void Interrupt() override { reader_->Interrupt(); }
-  const char* engine() const override { return reader_->engine(); }
-  bool direct() const override { return reader_->direct(); }
 
   std::atomic<bool> in_submit = false;
   std::atomic<bool> in_promote = false;
@@ -153,14 +152,12 @@ class OutOfMemoryReader final : public DirectReader {
       throw std::bad_alloc();
     }
   }
-
-  const std::unique_ptr<DirectReader> reader_;
 };
 
 TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
   OutOfMemoryReader* reader = nullptr;
-  options_.wrap_reader = [&](std::unique_ptr<DirectReader> real) {
-    auto wrapped = std::make_unique<OutOfMemoryReader>(std::move(real));
+  options_.open_reader = [&](const DirectReaderOptions& reading) {
+    auto wrapped = std::make_unique<OutOfMemoryReader>(OpenDirectReader(reading));
     reader = wrapped.get();
     return wrapped;
   };
@@ -171,7 +168,7 @@ TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
   std::iota(ids.begin(), ids.end(), 0);
   for (int round = 0; round < 2; ++round) {
     store_->Prefetch(1, std::vector<int32_t>{0, 1});
-    EXPECT_EQ(CodeOfDraining(*store_->Acquire(2, ids, GetParam()), nullptr), ErrorCode::kIo);
+    EXPECT_EQ(CodeOfDraining(*Acquire(*store_, 2, ids, GetParam()), nullptr), ErrorCode::kIo);
   }
   reader->in_submit = false;
   Use(2, ids, GetParam());
@@ -180,8 +177,8 @@ TEST_P(StoreFaults, ReadsThatCannotBeSubmittedFail) {
 
 TEST_P(StoreFaults, ALeaseThatCannotStartLeavesTheStoreUsable) {
   OutOfMemoryReader* reader = nullptr;
-  options_.wrap_reader = [&](std::unique_ptr<DirectReader> real) {
-    auto wrapped = std::make_unique<OutOfMemoryReader>(Hanging(std::move(real)));
+  options_.open_reader = [&](const DirectReaderOptions& reading) {
+    auto wrapped = std::make_unique<OutOfMemoryReader>(OpenHanging(reading));
     reader = wrapped.get();
     return wrapped;
   };
@@ -189,7 +186,7 @@ TEST_P(StoreFaults, ALeaseThatCannotStartLeavesTheStoreUsable) {
   Use(2, {3}, ExpertUse::kDecode);
   store_->Prefetch(2, std::vector<int32_t>{5});
   reader->in_promote = true;
-  EXPECT_THROW(store_->Acquire(2, std::vector<int32_t>{3, 5, 6}, GetParam()), std::bad_alloc);
+  EXPECT_THROW(Acquire(*store_, 2, {3, 5, 6}, GetParam()), std::bad_alloc);
   reader->in_promote = false;
   Use(1, {0, 1}, GetParam());
   hanging_->Interrupt();

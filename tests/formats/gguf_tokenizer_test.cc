@@ -7,9 +7,12 @@
 #include "base/error.h"
 #include "formats/gguf.h"
 #include "tests/formats/gguf_files.h"
+#include "tests/support/memory_file.h"
 
 namespace mach::formats {
 namespace {
+
+using testing_support::OpenMemoryFile;
 
 using nlohmann::json;
 using testing::ElementsAre;

@@ -5,9 +5,12 @@
 
 #include "base/error.h"
 #include "tests/formats/test_files.h"
+#include "tests/support/memory_file.h"
 
 namespace mach::formats {
 namespace {
+
+using testing_support::OpenMemoryFile;
 
 using testing::ElementsAre;
 using testing::HasSubstr;

@@ -17,14 +17,16 @@
 #include "convert/convert.h"
 #include "engine/local_engine.h"
 #include "loading/runnable_model.h"
-#include "platform/faulty_reader.h"
 #include "tests/engine/engine_support.h"
 #include "tests/formats/test_files.h"
+#include "tests/support/faulty_reader.h"
 #include "tests/support/word_tokenizer.h"
 
 namespace mach::loading {
 namespace {
 
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 using testing_support::WordTokenizer;
 
 // A tiny Mixture-of-Experts checkpoint with a sidecar, and engines over it.
@@ -216,27 +218,28 @@ TEST_P(StreamingTest, TheCacheReportedIsTheBankThatIsThere) {
 TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.wrap_reader = [](std::unique_ptr<DirectReader> reader) {
+  options.open_reader = [](const DirectReaderOptions& reading) {
     // What failed is read well the second time, which has the tag of the first.
     const auto failed = std::make_shared<std::set<uint64_t>>();
-    return InjectFaults(std::move(reader), [failed](uint64_t index, const ReadRequest& request) {
-      if (failed->erase(request.tag) > 0) {
-        return ReadFault::kNone;
-      }
-      if (index % 8 == 3 || index % 8 == 5) {
-        failed->insert(request.tag);
-      }
-      switch (index % 8) {
-        case 1:
-          return ReadFault::kLate;
-        case 3:
-          return ReadFault::kFail;
-        case 5:
-          return ReadFault::kShort;
-        default:
-          return ReadFault::kNone;
-      }
-    });
+    return InjectFaults(OpenDirectReader(reading),
+                        [failed](uint64_t index, const ReadRequest& request) {
+                          if (failed->erase(request.tag) > 0) {
+                            return ReadFault::kNone;
+                          }
+                          if (index % 8 == 3 || index % 8 == 5) {
+                            failed->insert(request.tag);
+                          }
+                          switch (index % 8) {
+                            case 1:
+                              return ReadFault::kLate;
+                            case 3:
+                              return ReadFault::kFail;
+                            case 5:
+                              return ReadFault::kShort;
+                            default:
+                              return ReadFault::kNone;
+                          }
+                        });
   };
   EXPECT_EQ(Texts(*Load(options)), want);
 }
@@ -245,8 +248,8 @@ TEST_P(StreamingTest, AReadThatFailsFailsOneRequest) {
   constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   const auto good_reads = std::make_shared<std::atomic<int64_t>>(kAll);
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.wrap_reader = [good_reads](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [good_reads](uint64_t, const ReadRequest&) {
+  options.open_reader = [good_reads](const DirectReaderOptions& reading) {
+    return InjectFaults(OpenDirectReader(reading), [good_reads](uint64_t, const ReadRequest&) {
       return good_reads->fetch_sub(1) <= 0 ? ReadFault::kFail : ReadFault::kNone;
     });
   };
@@ -283,8 +286,8 @@ TEST_P(StreamingTest, CancelsWhileExpertsAreRead) {
   };
   const auto trigger = std::make_shared<Trigger>();
   ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.wrap_reader = [trigger](std::unique_ptr<DirectReader> reader) {
-    return InjectFaults(std::move(reader), [trigger](uint64_t, const ReadRequest&) {
+  options.open_reader = [trigger](const DirectReaderOptions& reading) {
+    return InjectFaults(OpenDirectReader(reading), [trigger](uint64_t, const ReadRequest&) {
       if (trigger->reads_left.fetch_sub(1) == 0) {
         trigger->handle.load()->Cancel();
       }

@@ -30,6 +30,8 @@ class MemoryExperts final : public backend::ExpertSource {
   struct Request {
     int32_t layer = 0;
     std::vector<int32_t> ids;
+    std::vector<int32_t> rows = {};  // [ids]; none of a guess
+    int64_t tokens = 0;
     backend::ExpertUse use = backend::ExpertUse::kDecode;
 
     friend bool operator==(const Request&, const Request&) = default;
@@ -51,16 +53,22 @@ class MemoryExperts final : public backend::ExpertSource {
   // Acquire fails from then on, as a disk would.
   void set_broken(bool on) { broken_ = on; }
 
-  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer, std::span<const int32_t> ids,
-                                                backend::ExpertUse use) override {
+  std::unique_ptr<backend::ExpertLease> Acquire(int32_t layer,
+                                                std::span<const backend::WantedExpert> wanted,
+                                                int64_t tokens, backend::ExpertUse use) override {
     if (broken_ && layer > 0) {
       throw Error(ErrorCode::kIo, "layer_0001.bin: injected");
     }
-    acquired.push_back({layer, {ids.begin(), ids.end()}, use});
-    return std::make_unique<Lease>(*this, records_.at(layer), ids);
+    Request request = {layer, {}, {}, tokens, use};
+    for (const backend::WantedExpert& expert : wanted) {
+      request.ids.push_back(expert.id);
+      request.rows.push_back(expert.rows);
+    }
+    acquired.push_back(request);
+    return std::make_unique<Lease>(*this, records_.at(layer), request.ids);
   }
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override {
-    prefetched.push_back({layer, {ids.begin(), ids.end()}, backend::ExpertUse::kDecode});
+    prefetched.push_back({.layer = layer, .ids = {ids.begin(), ids.end()}});
   }
 
   std::function<void()> on_next;  // called by each Next of a lease

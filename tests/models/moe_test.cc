@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -79,7 +80,11 @@ TEST(Moe, StepsOf32RowsUseExpertsAsPrefillDoes) {
   EXPECT_EQ(acquired[0].use, ExpertUse::kPrefill);
   EXPECT_EQ(acquired[2].use, ExpertUse::kDecode);
   EXPECT_EQ(acquired[2].ids.size(), 4U);
+  EXPECT_EQ(acquired[0].tokens, 32);
+  EXPECT_EQ(acquired[2].tokens, 1);
   for (const auto& request : acquired) {
+    EXPECT_EQ(std::accumulate(request.rows.begin(), request.rows.end(), int64_t{0}),
+              request.tokens * 4);
     EXPECT_TRUE(std::ranges::is_sorted(request.ids, std::less_equal<>()));
   }
 }

@@ -21,10 +21,13 @@
 #endif
 
 #include "base/error.h"
-#include "platform/faulty_reader.h"
+#include "tests/support/faulty_reader.h"
 
 namespace mach {
 namespace {
+
+using testing_support::InjectFaults;
+using testing_support::ReadFault;
 
 constexpr uint64_t kBlock = 16384;
 constexpr uint64_t kBlocks = 64;
@@ -168,7 +171,7 @@ TEST_P(DirectReading, CancelledReadsGiveNoResult) {
   size_t cancelled = 0;
   for (uint64_t tag = 0; tag < kBlocks; tag += 2) {
     cancelled += reader->Cancel(tag) ? 1 : 0;
-    reader->Promote(tag + 1);
+    reader->Promote(tag + 1, ReadPriority::kDemand);
   }
   EXPECT_FALSE(reader->Cancel(1000));
   EXPECT_EQ(WaitFor(*reader, kBlocks - cancelled).size(), kBlocks - cancelled);
@@ -276,7 +279,7 @@ INSTANTIATE_TEST_SUITE_P(Engines, RefusedReading, testing::Values("io_uring"));
 #endif
 
 // One read is in flight at a time, so the order of results is the order in which reads began.
-TEST(ReadPriority, DemandsGoBeforeGuesses) {
+TEST(ReadPriority, DecidesWhichReadBeginsNext) {
   std::string pattern = (std::filesystem::temp_directory_path() / "mach-XXXXXX").string();
   const std::filesystem::path dir = ::mkdtemp(pattern.data());
   std::ofstream(dir / "a", std::ios::binary) << std::string(8 * kBlock, 'x');
@@ -294,17 +297,21 @@ TEST(ReadPriority, DemandsGoBeforeGuesses) {
                           0,
                           tag * kBlock,
                           {memory + tag * kBlock, kBlock},
-                          tag < 4 ? ReadPriority::kPrefetch : ReadPriority::kDemand});
+                          tag < 4   ? ReadPriority::kPrefetch
+                          : tag < 6 ? ReadPriority::kDemand
+                                    : ReadPriority::kUrgent});
     }
     reader->Submit(requests);  // nothing begins before Wait is called
-    reader->Promote(2);
+    reader->Promote(2, ReadPriority::kDemand);
+    reader->Promote(3, ReadPriority::kUrgent);
+    reader->Promote(6, ReadPriority::kDemand);  // it is more urgent already
     std::vector<uint64_t> order;
     while (order.size() < 8) {
       for (const ReadResult& result : reader->Wait()) {
         order.push_back(result.tag);
       }
     }
-    EXPECT_THAT(order, testing::ElementsAre(4, 5, 6, 7, 2, 0, 1, 3));
+    EXPECT_THAT(order, testing::ElementsAre(6, 7, 3, 4, 5, 2, 0, 1));
     std::free(memory);
   }
   std::filesystem::remove_all(dir);

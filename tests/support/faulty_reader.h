@@ -6,7 +6,7 @@
 
 #include "platform/direct_reader.h"
 
-namespace mach {
+namespace mach::testing_support {
 
 enum class ReadFault : uint8_t {
   kNone,
@@ -24,4 +24,4 @@ using FaultPattern = std::function<ReadFault(uint64_t index, const ReadRequest& 
 std::unique_ptr<DirectReader> InjectFaults(std::unique_ptr<DirectReader> reader,
                                            FaultPattern pattern);
 
-}  // namespace mach
+}  // namespace mach::testing_support

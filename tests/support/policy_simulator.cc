@@ -1,4 +1,4 @@
-#include "experts/policy_simulator.h"
+#include "tests/support/policy_simulator.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,17 +9,17 @@
 
 #include "base/check.h"
 
-namespace mach::experts {
+namespace mach::testing_support {
 namespace {
 
-int32_t KeyOf(const CacheShape& shape, const RoutingEvent& event, int32_t id) {
+int32_t KeyOf(const experts::CacheShape& shape, const RoutingEvent& event, int32_t id) {
   return event.layer * shape.experts + id;
 }
 
 }  // namespace
 
 SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy, int64_t capacity) {
-  const std::unique_ptr<CachePolicy> cache = MakeCachePolicy(policy, trace.shape);
+  const std::unique_ptr<experts::CachePolicy> cache = experts::MakeCachePolicy(policy, trace.shape);
   std::vector<size_t> last_event(static_cast<size_t>(trace.shape.keys()), 0);
   std::vector<bool> resident(static_cast<size_t>(trace.shape.keys()), false);
   int64_t used = 0;
@@ -27,10 +27,10 @@ SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy,
   for (size_t i = 0; i < trace.events.size(); ++i) {
     const RoutingEvent& event = trace.events[i];
     MACH_CHECK(static_cast<int64_t>(event.ids.size()) <= capacity);
-    cache->BeginLayer(event.layer);
+    cache->BeginLayer(event.layer, 1);
     for (const int32_t id : event.ids) {
       const int32_t key = KeyOf(trace.shape, event, id);
-      cache->Use(key);
+      cache->Use(key, 1);
       last_event[static_cast<size_t>(key)] = i + 1;
       ++result.requests;
       result.hits += resident[static_cast<size_t>(key)] ? 1 : 0;
@@ -89,7 +89,7 @@ SimulatedHits SimulateOptimum(const RoutingTrace& trace, int64_t capacity) {
 RoutingTrace MakeSyntheticTrace(const SyntheticRouting& routing) {
   std::mt19937_64 random(routing.seed);
   std::uniform_real_distribution<double> uniform(0, 1);
-  const CacheShape shape = routing.shape;
+  const experts::CacheShape shape = routing.shape;
   RoutingTrace trace = {shape, {}};
   const auto experts = static_cast<size_t>(shape.experts);
   std::vector<std::vector<double>> weights(static_cast<size_t>(shape.layers));
@@ -124,4 +124,4 @@ RoutingTrace MakeSyntheticTrace(const SyntheticRouting& routing) {
   return trace;
 }
 
-}  // namespace mach::experts
+}  // namespace mach::testing_support

@@ -1,4 +1,4 @@
-#include "platform/faulty_reader.h"
+#include "tests/support/faulty_reader.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -7,13 +7,15 @@
 #include <utility>
 #include <vector>
 
-namespace mach {
+#include "tests/support/forwarding_reader.h"
+
+namespace mach::testing_support {
 namespace {
 
-class FaultyReader final : public DirectReader {
+class FaultyReader final : public ForwardingReader {
  public:
   FaultyReader(std::unique_ptr<DirectReader> reader, FaultPattern pattern)
-      : reader_(std::move(reader)), pattern_(std::move(pattern)) {}
+      : ForwardingReader(std::move(reader)), pattern_(std::move(pattern)) {}
 
   void Submit(std::span<const ReadRequest> requests) override {
     {
@@ -22,17 +24,16 @@ class FaultyReader final : public DirectReader {
         under_way_[request.tag] = {request.out, pattern_(next_index_++, request)};
       }
     }
-    reader_->Submit(requests);
+    ForwardingReader::Submit(requests);
   }
-  void Promote(uint64_t tag) override { reader_->Promote(tag); }
   bool Cancel(uint64_t tag) override {
     const std::lock_guard lock(mutex_);
-    if (!reader_->Cancel(tag)) {
+    if (!ForwardingReader::Cancel(tag)) {
       return false;
     }
     under_way_.erase(tag);
     if (under_way_.empty()) {
-      reader_->Interrupt();  // nothing is left that late results could wait for
+      ForwardingReader::Interrupt();  // nothing is left that late results could wait for
     }
     return true;
   }
@@ -40,7 +41,7 @@ class FaultyReader final : public DirectReader {
   std::span<const ReadResult> Wait() override {
     returned_.clear();
     if (!ReleaseLate()) {
-      for (const ReadResult& result : reader_->Wait()) {
+      for (const ReadResult& result : ForwardingReader::Wait()) {
         Take(result);
       }
       if (returned_.empty()) {
@@ -54,11 +55,8 @@ class FaultyReader final : public DirectReader {
       const std::lock_guard lock(mutex_);
       interrupted_ = true;
     }
-    reader_->Interrupt();
+    ForwardingReader::Interrupt();
   }
-
-  const char* engine() const override { return reader_->engine(); }
-  bool direct() const override { return reader_->direct(); }
 
  private:
   struct UnderWay {
@@ -109,7 +107,6 @@ class FaultyReader final : public DirectReader {
     return true;
   }
 
-  const std::unique_ptr<DirectReader> reader_;
   std::mutex mutex_;
   const FaultPattern pattern_;
   uint64_t next_index_ = 0;
@@ -127,4 +124,4 @@ std::unique_ptr<DirectReader> InjectFaults(std::unique_ptr<DirectReader> reader,
   return std::make_unique<FaultyReader>(std::move(reader), std::move(pattern));
 }
 
-}  // namespace mach
+}  // namespace mach::testing_support

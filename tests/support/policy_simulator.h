@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <string_view>
 
-#include "experts/trace.h"
+#include "tests/support/routing_trace.h"
 
-namespace mach::experts {
+namespace mach::testing_support {
 
 struct SimulatedHits {
   int64_t requests = 0;
@@ -26,7 +26,7 @@ SimulatedHits SimulatePolicy(const RoutingTrace& trace, std::string_view policy,
 SimulatedHits SimulateOptimum(const RoutingTrace& trace, int64_t capacity);
 
 struct SyntheticRouting {
-  CacheShape shape = {16, 64};
+  experts::CacheShape shape = {16, 64};
   int32_t top_k = 8;
   int32_t steps = 1000;
   double skew = 1.0;       // Zipf exponent of an expert's weight within its layer
@@ -36,4 +36,4 @@ struct SyntheticRouting {
 };
 RoutingTrace MakeSyntheticTrace(const SyntheticRouting& routing);
 
-}  // namespace mach::experts
+}  // namespace mach::testing_support

@@ -1,7 +1,7 @@
-// Recorded routing: which experts each decode step asked each layer for. Written while a model
-// runs, replayed by policy_simulator.h.
+// Records routing while a model runs: which experts each decode step asked each layer for. Not how
+// many rows of a step each was for: a replay takes a step for a token.
 //
-// File: "MACHTRC1", int32 MoE layers, int32 experts; then for each layer of each step uint32 step,
+// File: kTraceMagic, int32 MoE layers, int32 experts; then for each layer of each step uint32 step,
 // uint16 layer, uint16 count, uint16 ids[count]. Little-endian.
 #pragma once
 
@@ -10,26 +10,13 @@
 #include <filesystem>
 #include <memory>
 #include <span>
-#include <vector>
+#include <string_view>
 
 #include "experts/cache_policy.h"
 
 namespace mach::experts {
 
-struct RoutingEvent {
-  uint32_t step = 0;
-  int32_t layer = 0;         // counted over the layers that have experts
-  std::vector<int32_t> ids;  // distinct, ascending
-};
-
-struct RoutingTrace {
-  CacheShape shape;
-  std::vector<RoutingEvent> events;
-
-  // Throws kCorruptFile naming the offset, kNotFound or kIo. A last event cut short (the writer was
-  // killed) is left out.
-  static RoutingTrace Load(const std::filesystem::path& path);
-};
+inline constexpr std::string_view kTraceMagic = "MACHTRC1";
 
 // Appends to a new file through a buffer. Not thread-safe. A failed write is logged once and ends
 // the recording.

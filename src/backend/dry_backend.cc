@@ -182,7 +182,9 @@ class Dry final : public DryBackend {
   }
   uint64_t Mark() override { return position_; }
   void Release(uint64_t mark) override { position_ = mark; }
-  void WatchCancel(const std::atomic<bool>* /*cancel*/) override {}
+  const std::atomic<bool>* WatchCancel(const std::atomic<bool>* /*cancel*/) override {
+    return nullptr;
+  }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     return New(static_cast<int64_t>(ids.size()), table.in_features());

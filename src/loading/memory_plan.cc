@@ -80,7 +80,8 @@ class DryModel {
     const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
     const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
     const backend::StepScope scope(*backend_);
-    model_->Forward(std::span(&step, 1), nullptr);
+    state.Prepare(rows, /*record=*/false);
+    model_->Forward({.batch = std::span(&step, 1)});
   }
 
   MemoryBudget budget_;

@@ -8,6 +8,7 @@
 namespace mach::state {
 
 void SequenceState::Prepare(int64_t tokens, bool record) {
+  prepared_ = 0;
   kv_->Reserve(length_ + tokens);
   if (recurrent_) {
     recurrent_->Begin(tokens, record);
@@ -16,6 +17,7 @@ void SequenceState::Prepare(int64_t tokens, bool record) {
 }
 
 void SequenceState::Commit() {
+  MACH_CHECK(prepared_ > 0);
   if (recurrent_) {
     recurrent_->Commit();
   }
@@ -65,6 +67,7 @@ void SequenceState::Restore(const SequenceSnapshot& snapshot) {
 void SequenceState::CutKv(int64_t length) {
   kv_->Truncate(length);
   length_ = length;
+  prepared_ = 0;
 }
 
 }  // namespace mach::state

@@ -44,9 +44,13 @@ class SequenceState {
   backend::RecurrentStore* recurrent() { return recurrent_.get(); }
   uint64_t bytes() const { return kv_->bytes() + (recurrent_ ? recurrent_->bytes() : 0); }
 
-  // Begins a step of `tokens` more positions. With `record`, Truncate can afterwards cut into it.
-  // Throws kResourceLimit at the memory ceiling. A step that was never committed is forgotten.
+  // Makes room for a step of `tokens` more positions: whoever runs the step calls this for each of
+  // its sequences, so that it knows which one ran out of memory. With `record`, Truncate can
+  // afterwards cut into the step. Throws kResourceLimit at the memory ceiling; the sequence is then
+  // as before. A step that was never committed is forgotten.
   void Prepare(int64_t tokens, bool record);
+  // Tokens of the step that is prepared and not committed; 0 = none.
+  int64_t prepared() const { return prepared_; }
   // The step's positions are complete.
   void Commit();
 
@@ -70,7 +74,7 @@ class SequenceState {
   std::unique_ptr<backend::KvStore> kv_;
   std::unique_ptr<backend::RecurrentStore> recurrent_;
   int64_t length_ = 0;
-  int64_t prepared_ = 0;    // tokens of the step under way
+  int64_t prepared_ = 0;
   int64_t step_begin_ = 0;  // length before the last committed step
 };
 

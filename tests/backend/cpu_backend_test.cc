@@ -238,6 +238,32 @@ TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
   attend();
 }
 
+TEST_P(LongSteps, CancelScopesNest) {
+  const Tensor x = Values(4, 16);
+  const std::vector<float> table(48 * 16);
+  const auto linear = backend_->LoadLinear(
+      {.out_features = 48,
+       .in_features = 16,
+       .dense = TensorView{DType::kF32, {48, 16}, std::as_bytes(std::span(table))}},
+      "weights");
+  const auto run = [&] {
+    const LinearWeight* const one = linear.get();
+    Tensor out;
+    backend_->Linear(x, std::span(&one, 1), std::span(&out, 1));
+  };
+  const std::atomic<bool> outer{true};
+  const std::atomic<bool> inner{false};
+  {
+    const CancelScope around(*backend_, &outer);
+    {
+      const CancelScope within(*backend_, &inner);
+      EXPECT_NO_THROW(run()) << "the inner flag alone is watched";
+    }
+    EXPECT_THROW(run(), Error) << "the outer flag is forgotten";
+  }
+  EXPECT_NO_THROW(run());
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, LongSteps, testing::Values(1, 2, 3));
 
 }  // namespace

@@ -63,7 +63,9 @@ class CpuBackend final : public Backend {
   void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
   uint64_t Mark() override { return context_.arena.Mark(); }
   void Release(uint64_t mark) override { context_.arena.Release(mark); }
-  void WatchCancel(const std::atomic<bool>* cancel) override { context_.cancel = cancel; }
+  const std::atomic<bool>* WatchCancel(const std::atomic<bool>* cancel) override {
+    return std::exchange(context_.cancel, cancel);
+  }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     const PackedView& packed = Packed(table);

@@ -93,8 +93,8 @@ class Backend {
   // Loading. `owner` is the account that the memory is booked on.
   virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;
   virtual std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) = 0;
-  // The sequences of a backend share their memory, so all of them have the shape of the first one.
-  virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
+  // Each model has a pool of its own.
+  virtual std::shared_ptr<KvPool> NewKvPool(const KvShape& shape) = 0;
   virtual std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) = 0;
 
   // Memory for steps that need at most `bytes` of activations at a time, in one piece. Without it,

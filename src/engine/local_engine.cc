@@ -364,8 +364,8 @@ class LocalEngine final : public Engine {
     const models::SequenceRows rows{
         .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
     const backend::StepScope scope(model_->backend());
-    const backend::Tensor out = model_->Forward(
-        {.batch = std::span(&rows, 1), .use = use, .cancel = &job.cancelled});
+    const backend::Tensor out =
+        model_->Forward({.batch = std::span(&rows, 1), .use = use, .cancel = &job.cancelled});
     if (logits != nullptr) {
       const std::span<const float> values = model_->backend().Read(out);
       logits->assign(values.begin(), values.end());

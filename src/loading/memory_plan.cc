@@ -64,7 +64,7 @@ class DryModel {
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
     const auto state = model_->NewSequence();
     Step(*state, rows);
-    state->kv().Reserve(context);
+    state->kv().Reserve(state->length(), context);
     return budget_.BytesByOwner();
   }
 

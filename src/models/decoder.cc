@@ -33,8 +33,8 @@ class Decoder final : public Model {
       : config_(config),
         shape_(config.Shape()),
         backend_(context.backend),
-        kv_shape_(config.KvShape(context.kv_dtype)) {
-    shape_.kv = kv_shape_;
+        kv_pool_(backend_->NewKvPool(config.KvShape(context.kv_dtype))) {
+    shape_.kv = kv_pool_->shape();
     WeightLoader loader(context, config.zero_centred_norms);
     LoadTables(loader);
     LoadLayers(context, loader);
@@ -52,7 +52,7 @@ class Decoder final : public Model {
 
   std::unique_ptr<state::SequenceState> NewSequence() override {
     return std::make_unique<state::SequenceState>(
-        backend_->NewKvStore(kv_shape_),
+        kv_pool_->NewStore(),
         shape_.recurrent.layers > 0 ? backend_->NewRecurrentStore(shape_.recurrent) : nullptr);
   }
 
@@ -134,7 +134,7 @@ class Decoder final : public Model {
   const DecoderConfig config_;
   ModelShape shape_;
   const std::shared_ptr<backend::Backend> backend_;
-  const backend::KvShape kv_shape_;
+  const std::shared_ptr<backend::KvPool> kv_pool_;
   std::unique_ptr<LinearWeight> embedding_;
   std::unique_ptr<LinearWeight> output_;  // null if tied
   std::unique_ptr<VectorWeight> final_norm_;

@@ -25,8 +25,8 @@ class MoeBlock final : public Block {
   void Run(const backend::Tensor& x, const BlockStep& step) override;
 
   // The mixture of a later layer, whose experts this one guesses in decoding steps while its own
-  // are read (early routing): that layer's norm and router, applied to the hidden state of now. Null: no guess.
-  // Both live in the same decoder.
+  // are read (early routing): that layer's norm and router, applied to the hidden state of now.
+  // Null: no guess. Both live in the same decoder.
   void set_next(MoeBlock* next) { next_ = next; }
 
  private:

@@ -9,7 +9,7 @@ namespace mach::state {
 
 void SequenceState::Prepare(int64_t tokens, bool record) {
   prepared_ = 0;
-  kv_->Reserve(length_ + tokens);
+  kv_->Reserve(length_, length_ + tokens);
   if (recurrent_) {
     recurrent_->Begin(tokens, record);
   }

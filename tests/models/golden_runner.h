@@ -64,10 +64,9 @@ class Runner {
                              bool record = false,
                              backend::ExpertUse use = backend::ExpertUse::kDecode,
                              const std::atomic<bool>* cancel = nullptr) {
-    return Forward({{.state = &state,
-                     .tokens = tokens,
-                     .logit_rows = static_cast<int64_t>(tokens.size())}},
-                   record, use, cancel);
+    return Forward(
+        {{.state = &state, .tokens = tokens, .logit_rows = static_cast<int64_t>(tokens.size())}},
+        record, use, cancel);
   }
   Model& model() { return *model_; }
   MemoryExperts* experts() { return experts_.get(); }  // null for dense models

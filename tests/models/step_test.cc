@@ -101,7 +101,8 @@ TEST_P(StepTest, ACancelFlagIsWatchedWhileItsOwnLayersRun) {
     EXPECT_THROW(prefill.RunLayer(), Error);
   }
   EXPECT_EQ(prefilled->length(), 0);
-  EXPECT_EQ(runner_->Forward(*prefilled, prompt), runner_->Forward(*runner_->NewSequence(), prompt));
+  EXPECT_EQ(runner_->Forward(*prefilled, prompt),
+            runner_->Forward(*runner_->NewSequence(), prompt));
 }
 
 using StepDeathTest = StepTest;
@@ -124,7 +125,9 @@ TEST_P(StepDeathTest, AStepRunsWhatItsSequencesWerePreparedFor) {
 // A name for each family, with float and quantised weights among them.
 const auto kFamilies =
     testing::Values("llama_f32", "qwen3_q4_mixed", "qwen3_moe_q4_g64", "qwen3_5_moe_q4_g32");
-std::string NameOf(const testing::TestParamInfo<std::string>& info) { return info.param; }
+std::string NameOf(const testing::TestParamInfo<std::string>& info) {
+  return info.param;
+}
 
 INSTANTIATE_TEST_SUITE_P(Families, StepTest, kFamilies, NameOf);
 INSTANTIATE_TEST_SUITE_P(Families, StepDeathTest, kFamilies, NameOf);

@@ -48,12 +48,8 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuVector>(std::move(values));
   }
 
-  std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) override {
-    if (!kv_pool_) {
-      kv_pool_ = std::make_shared<KvBlockPool>(context_.budget, shape);
-    }
-    MACH_CHECK(shape == kv_pool_->shape());
-    return std::make_unique<CpuKvStore>(kv_pool_);
+  std::shared_ptr<KvPool> NewKvPool(const KvShape& shape) override {
+    return std::make_shared<CpuKvPool>(context_.budget, shape);
   }
 
   std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) override {
@@ -309,7 +305,6 @@ class CpuBackend final : public Backend {
 
   CpuContext context_;
   const kernels::KernelTable& table_;
-  std::shared_ptr<KvBlockPool> kv_pool_;
   RopeAngles angles_;
 };
 

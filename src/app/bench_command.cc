@@ -15,6 +15,7 @@
 #include "app/residency_flags.h"
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/expert_use.h"
 #include "formats/hub.h"
 #include "loading/runnable_model.h"
 #include "platform/process_memory.h"
@@ -114,7 +115,9 @@ class Bench {
       const models::SequenceRows rows{.state = state_.get(),
                                       .tokens = tokens.subspan(at, count),
                                       .logit_rows = last ? logit_rows : 0};
-      model_.Forward(std::span(&rows, 1), nullptr);
+      state_->Prepare(static_cast<int64_t>(count), /*record=*/false);
+      model_.Forward({.batch = std::span(&rows, 1),
+                      .use = engine::ExpertUseOfChunk(static_cast<int64_t>(count))});
       at += count;
     }
   }
@@ -147,7 +150,8 @@ class Bench {
     for (int64_t i = 0; i < options_.generate_tokens; ++i) {
       const backend::StepScope scope(model_.backend());
       const models::SequenceRows rows{.state = state_.get(), .tokens = std::span(&token, 1)};
-      const auto logits = model_.backend().Read(model_.Forward(std::span(&rows, 1), nullptr));
+      state_->Prepare(1, /*record=*/false);
+      const auto logits = model_.backend().Read(model_.Forward({.batch = std::span(&rows, 1)}));
       // What greedy sampling would do, so that its cost is in the figure.
       token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     }

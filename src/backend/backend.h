@@ -93,8 +93,8 @@ class Backend {
   // Loading. `owner` is the account that the memory is booked on.
   virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;
   virtual std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) = 0;
-  // The sequences of a backend share their memory, so all of them have the shape of the first one.
-  virtual std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) = 0;
+  // Each model has a pool of its own.
+  virtual std::shared_ptr<KvPool> NewKvPool(const KvShape& shape) = 0;
   virtual std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) = 0;
 
   // Memory for steps that need at most `bytes` of activations at a time, in one piece. Without it,
@@ -105,9 +105,9 @@ class Backend {
   virtual uint64_t Mark() = 0;
   virtual void Release(uint64_t mark) = 0;
 
-  // Until called with null: once the flag turns true, operations stop between two blocks of their
-  // work and throw kCancelled. Use CancelScope.
-  virtual void WatchCancel(const std::atomic<bool>* cancel) = 0;
+  // From now on, once this flag (null = none) turns true, operations stop between two blocks of
+  // their work and throw kCancelled. Returns the flag watched before. Use CancelScope.
+  virtual const std::atomic<bool>* WatchCancel(const std::atomic<bool>* cancel) = 0;
 
   // Row i is row ids[i] of `table` (a linear weight [vocab, hidden], often shared with the output).
   virtual Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) = 0;
@@ -174,18 +174,19 @@ class StepScope {
   uint64_t mark_;
 };
 
-// Lets `cancel` (null = nothing) stop the operations of a step.
+// Lets `cancel` (null = nothing), and nothing else, stop the operations until the scope ends; then
+// what was watched before is watched again.
 class CancelScope {
  public:
-  CancelScope(Backend& backend, const std::atomic<bool>* cancel) : backend_(backend) {
-    backend_.WatchCancel(cancel);
-  }
+  CancelScope(Backend& backend, const std::atomic<bool>* cancel)
+      : backend_(backend), before_(backend.WatchCancel(cancel)) {}
   CancelScope(const CancelScope&) = delete;
   CancelScope& operator=(const CancelScope&) = delete;
-  ~CancelScope() { backend_.WatchCancel(nullptr); }
+  ~CancelScope() { backend_.WatchCancel(before_); }
 
  private:
   Backend& backend_;
+  const std::atomic<bool>* before_;
 };
 
 }  // namespace mach::backend

@@ -80,29 +80,58 @@ class DryVector final : public VectorWeight {
 class DryKvStore final : public KvStore {
  public:
   DryKvStore(MemoryBudget& budget, const KvShape& shape)
-      : shape_(shape), block_bytes_(KvBlockPool::BlockBytes(shape)), booking_(budget, "kv") {}
+      : budget_(budget),
+        shape_(shape),
+        block_bytes_(CpuKvPool::BlockBytes(shape)),
+        own_(budget, "kv") {}
 
   const KvShape& shape() const override { return shape_; }
-  void Reserve(int64_t tokens) override {
-    blocks_ = std::max(blocks_, Blocks(tokens));
+  void Reserve(int64_t first, int64_t end) override {
+    shared_ = std::min(shared_, static_cast<uint64_t>(first / kernels::kKvBlockTokens));
+    blocks_ = std::max(blocks_, Blocks(end));
     Book();
   }
   void Truncate(int64_t tokens) override {
     blocks_ = std::min(blocks_, Blocks(tokens));
+    shared_ = std::min(shared_, blocks_);
     Book();
   }
+  // Shares what the fork has in common with this store, which stays the one that books it.
+  std::unique_ptr<KvStore> Fork(int64_t tokens) override {
+    auto fork = std::make_unique<DryKvStore>(budget_, shape_);
+    fork->shared_ = static_cast<uint64_t>(tokens / kernels::kKvBlockTokens);
+    fork->blocks_ = Blocks(tokens);
+    fork->Book();
+    return fork;
+  }
   uint64_t bytes() const override { return blocks_ * block_bytes_; }
+  uint64_t unshared_bytes() const override { return (blocks_ - shared_) * block_bytes_; }
 
  private:
   static uint64_t Blocks(int64_t tokens) {
     return static_cast<uint64_t>((tokens + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens);
   }
-  void Book() { booking_.Set(blocks_ * Buffer::BookedBytes(block_bytes_)); }
+  void Book() { own_.Set((blocks_ - shared_) * Buffer::BookedBytes(block_bytes_)); }
 
+  MemoryBudget& budget_;
   KvShape shape_;
   uint64_t block_bytes_;
   uint64_t blocks_ = 0;
-  Booking booking_;
+  uint64_t shared_ = 0;  // the first of them, which another store books
+  Booking own_;
+};
+
+class DryKvPool final : public KvPool {
+ public:
+  DryKvPool(MemoryBudget& budget, const KvShape& shape) : budget_(budget), shape_(shape) {}
+  const KvShape& shape() const override { return shape_; }
+  std::unique_ptr<KvStore> NewStore() override {
+    return std::make_unique<DryKvStore>(budget_, shape_);
+  }
+
+ private:
+  MemoryBudget& budget_;
+  KvShape shape_;
 };
 
 class DrySnapshot final : public RecurrentSnapshot {
@@ -136,6 +165,9 @@ class DryRecurrentStore final : public RecurrentStore {
     return std::make_unique<DrySnapshot>(budget_, RecurrentCopyBytes(shape_));
   }
   void Restore(const RecurrentSnapshot& /*snapshot*/) override {}
+  std::unique_ptr<RecurrentStore> Fork() override {
+    return std::make_unique<DryRecurrentStore>(budget_, shape_);
+  }
   uint64_t bytes() const override { return copies_.bytes() + tape_.bytes(); }
 
  private:
@@ -173,8 +205,8 @@ class Dry final : public DryBackend {
   std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) override {
     return std::make_unique<DryVector>(data.shape.Elements());
   }
-  std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) override {
-    return std::make_unique<DryKvStore>(budget_, shape);
+  std::shared_ptr<KvPool> NewKvPool(const KvShape& shape) override {
+    return std::make_shared<DryKvPool>(budget_, shape);
   }
 
   void ReserveActivations(uint64_t bytes) override {
@@ -182,7 +214,9 @@ class Dry final : public DryBackend {
   }
   uint64_t Mark() override { return position_; }
   void Release(uint64_t mark) override { position_ = mark; }
-  void WatchCancel(const std::atomic<bool>* /*cancel*/) override {}
+  const std::atomic<bool>* WatchCancel(const std::atomic<bool>* /*cancel*/) override {
+    return nullptr;
+  }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     return New(static_cast<int64_t>(ids.size()), table.in_features());

@@ -52,6 +52,8 @@ class RecurrentStore {
   virtual void Reset() = 0;  // as new: all zero
   virtual std::unique_ptr<RecurrentSnapshot> Snapshot() = 0;
   virtual void Restore(const RecurrentSnapshot& snapshot) = 0;
+  // Another store with this state, and no step to roll back. Throws kResourceLimit.
+  virtual std::unique_ptr<RecurrentStore> Fork() = 0;
   virtual uint64_t bytes() const = 0;
 };
 

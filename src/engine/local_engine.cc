@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "engine/expert_use.h"
 #include "engine/generation.h"
 
 namespace mach::engine {
@@ -333,7 +334,7 @@ class LocalEngine final : public Engine {
       const int64_t count = std::min(options_.prefill_chunk, total - begin);
       const std::span<const int32_t> tokens(prompt.data() + begin, static_cast<size_t>(count));
       const bool last = begin + count == total;
-      Forward(job, tokens, last ? &logits : nullptr);
+      Forward(job, tokens, ExpertUseOfChunk(count), last ? &logits : nullptr);
       PublishPrefill(count, watch.ElapsedSeconds(),
                      static_cast<double>(begin + count) / whole.ElapsedSeconds());
     }
@@ -351,17 +352,20 @@ class LocalEngine final : public Engine {
         PublishDecode(1, watch.ElapsedSeconds());
         return;
       }
-      Forward(job, std::span(&*token, 1), &logits);
+      Forward(job, std::span(&*token, 1), backend::ExpertUse::kDecode, &logits);
       PublishDecode(1, watch.ElapsedSeconds());
     }
   }
 
   // One forward of the live sequence; copies the last row's logits if they are wanted.
-  void Forward(Job& job, std::span<const int32_t> tokens, std::vector<float>* logits) {
+  void Forward(Job& job, std::span<const int32_t> tokens, backend::ExpertUse use,
+               std::vector<float>* logits) {
+    state_->Prepare(static_cast<int64_t>(tokens.size()), /*record=*/false);
     const models::SequenceRows rows{
         .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
     const backend::StepScope scope(model_->backend());
-    const backend::Tensor out = model_->Forward(std::span(&rows, 1), &job.cancelled);
+    const backend::Tensor out =
+        model_->Forward({.batch = std::span(&rows, 1), .use = use, .cancel = &job.cancelled});
     if (logits != nullptr) {
       const std::span<const float> values = model_->backend().Read(out);
       logits->assign(values.begin(), values.end());

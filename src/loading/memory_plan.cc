@@ -64,7 +64,7 @@ class DryModel {
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
     const auto state = model_->NewSequence();
     Step(*state, rows);
-    state->kv().Reserve(context);
+    state->kv().Reserve(state->length(), context);
     return budget_.BytesByOwner();
   }
 
@@ -80,7 +80,8 @@ class DryModel {
     const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
     const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
     const backend::StepScope scope(*backend_);
-    model_->Forward(std::span(&step, 1), nullptr);
+    state.Prepare(rows, /*record=*/false);
+    model_->Forward({.batch = std::span(&step, 1)});
   }
 
   MemoryBudget budget_;

@@ -37,7 +37,7 @@ class AttentionBlock final : public Block {
     }
   }
 
-  void Run(const Tensor& x, std::span<const backend::RowSpan> spans) override {
+  void Run(const Tensor& x, const BlockStep& step) override {
     const Tensor normed = backend_.RmsNorm(x, *norm_, norm_eps_);
     std::array<Tensor, 3> qkv;
     backend_.Linear(normed, std::array<const LinearWeight*, 3>{q_.get(), k_.get(), v_.get()}, qkv);
@@ -51,9 +51,9 @@ class AttentionBlock final : public Block {
       q = backend_.RmsNorm(q, *q_norm_, norm_eps_);
       k = backend_.RmsNorm(k, *k_norm_, norm_eps_);
     }
-    backend_.Rope(q, config_.q_heads, config_.rope, spans);
-    backend_.Rope(k, config_.kv_heads, config_.rope, spans);
-    const Tensor mixed = backend_.Attention(q, k, v, kv_layer_, spec_, spans);
+    backend_.Rope(q, config_.q_heads, config_.rope, step.spans);
+    backend_.Rope(k, config_.kv_heads, config_.rope, step.spans);
+    const Tensor mixed = backend_.Attention(q, k, v, kv_layer_, spec_, step.spans);
     if (config_.output_gate) {
       backend_.SigmoidGateInPlace(mixed, gate);
     }

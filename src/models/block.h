@@ -9,12 +9,18 @@
 
 namespace mach::models {
 
+// What the blocks of a step are told besides its rows.
+struct BlockStep {
+  std::span<const backend::RowSpan> spans;
+  backend::ExpertUse use = backend::ExpertUse::kDecode;
+};
+
 class Block {
  public:
   virtual ~Block() = default;
 
   // Changes x [rows, hidden] in place. The caller holds a StepScope.
-  virtual void Run(const backend::Tensor& x, std::span<const backend::RowSpan> spans) = 0;
+  virtual void Run(const backend::Tensor& x, const BlockStep& step) = 0;
 };
 
 // out = W x for a single W.

@@ -27,21 +27,14 @@ struct Layer {
   std::unique_ptr<Block> feed_forward;
 };
 
-// The rows of a step, sequence after sequence.
-struct StepRows {
-  std::vector<int32_t> ids;
-  std::vector<RowSpan> spans;
-  std::vector<int64_t> logit_rows;
-};
-
 class Decoder final : public Model {
  public:
   Decoder(const LoadContext& context, const DecoderConfig& config)
       : config_(config),
         shape_(config.Shape()),
         backend_(context.backend),
-        kv_shape_(config.KvShape(context.kv_dtype)) {
-    shape_.kv = kv_shape_;
+        kv_pool_(backend_->NewKvPool(config.KvShape(context.kv_dtype))) {
+    shape_.kv = kv_pool_->shape();
     WeightLoader loader(context, config.zero_centred_norms);
     LoadTables(loader);
     LoadLayers(context, loader);
@@ -59,46 +52,14 @@ class Decoder final : public Model {
 
   std::unique_ptr<state::SequenceState> NewSequence() override {
     return std::make_unique<state::SequenceState>(
-        backend_->NewKvStore(kv_shape_),
+        kv_pool_->NewStore(),
         shape_.recurrent.layers > 0 ? backend_->NewRecurrentStore(shape_.recurrent) : nullptr);
   }
 
-  Tensor Forward(std::span<const SequenceRows> batch, const std::atomic<bool>* cancel) override {
-    const StepRows step = Prepare(batch);
-    const CancelScope cancellable(*backend_, cancel);
-    const Tensor x = backend_->Embed(*embedding_, step.ids);
-    for (const Layer& layer : layers_) {
-      const StepScope scope(*backend_);
-      layer.mixer->Run(x, step.spans);
-      layer.feed_forward->Run(x, step.spans);
-    }
-    const Tensor logits = step.logit_rows.empty() ? Tensor{} : Logits(x, step.logit_rows);
-    for (const SequenceRows& rows : batch) {
-      rows.state->Commit();
-    }
-    return logits;
-  }
+  std::unique_ptr<StepRun> Begin(const StepSpec& spec) override;
 
  private:
-  static StepRows Prepare(std::span<const SequenceRows> batch) {
-    StepRows step;
-    for (const SequenceRows& rows : batch) {
-      const auto count = static_cast<int64_t>(rows.tokens.size());
-      MACH_DCHECK(count > 0 && rows.logit_rows <= count);
-      rows.state->Prepare(count, rows.record);
-      const auto first_row = static_cast<int64_t>(step.ids.size());
-      step.spans.push_back({.kv = &rows.state->kv(),
-                            .recurrent = rows.state->recurrent(),
-                            .first_row = first_row,
-                            .rows = count,
-                            .first_position = rows.state->length()});
-      step.ids.insert(step.ids.end(), rows.tokens.begin(), rows.tokens.end());
-      for (int64_t row = count - rows.logit_rows; row < count; ++row) {
-        step.logit_rows.push_back(first_row + row);
-      }
-    }
-    return step;
-  }
+  friend class DecoderStep;
 
   Tensor Logits(const Tensor& x, std::span<const int64_t> rows) {
     const bool all = static_cast<int64_t>(rows.size()) == x.rows;
@@ -173,13 +134,82 @@ class Decoder final : public Model {
   const DecoderConfig config_;
   ModelShape shape_;
   const std::shared_ptr<backend::Backend> backend_;
-  const backend::KvShape kv_shape_;
+  const std::shared_ptr<backend::KvPool> kv_pool_;
   std::unique_ptr<LinearWeight> embedding_;
   std::unique_ptr<LinearWeight> output_;  // null if tied
   std::unique_ptr<VectorWeight> final_norm_;
   std::vector<Layer> layers_;
   uint64_t active_weight_bytes_ = 0;
 };
+
+class DecoderStep final : public StepRun {
+ public:
+  DecoderStep(Decoder& model, const StepSpec& spec)
+      : model_(model), backend_(model.backend()), use_(spec.use), cancel_(spec.cancel) {
+    std::vector<int32_t> ids;
+    for (const SequenceRows& rows : spec.batch) {
+      const auto count = static_cast<int64_t>(rows.tokens.size());
+      const auto first_row = static_cast<int64_t>(ids.size());
+      MACH_CHECK(count > 0 && rows.logit_rows <= count);
+      MACH_CHECK(rows.state->prepared() == count);
+      states_.push_back(rows.state);
+      spans_.push_back({.kv = &rows.state->kv(),
+                        .recurrent = rows.state->recurrent(),
+                        .first_row = first_row,
+                        .rows = count,
+                        .first_position = rows.state->length()});
+      ids.insert(ids.end(), rows.tokens.begin(), rows.tokens.end());
+      for (int64_t row = count - rows.logit_rows; row < count; ++row) {
+        logit_rows_.push_back(first_row + row);
+      }
+    }
+    const CancelScope cancellable(backend_, cancel_);
+    x_ = backend_.Embed(*model.embedding_, ids);
+  }
+
+  bool RunLayer() override {
+    MACH_CHECK(!in_layer_);  // else the one before threw
+    if (next_layer_ == model_.layers_.size()) {
+      return false;
+    }
+    in_layer_ = true;
+    const Layer& layer = model_.layers_[next_layer_++];
+    const CancelScope cancellable(backend_, cancel_);
+    const StepScope scope(backend_);
+    layer.mixer->Run(x_, {.spans = spans_, .use = use_});
+    layer.feed_forward->Run(x_, {.spans = spans_, .use = use_});
+    in_layer_ = false;
+    return true;
+  }
+
+  Tensor Finish() override {
+    MACH_CHECK(!in_layer_ && next_layer_ == model_.layers_.size());
+    const CancelScope cancellable(backend_, cancel_);
+    const Tensor logits = logit_rows_.empty() ? Tensor{} : model_.Logits(x_, logit_rows_);
+    for (size_t i = 0; i < states_.size(); ++i) {
+      MACH_CHECK(states_[i]->prepared() == spans_[i].rows &&
+                 states_[i]->length() == spans_[i].first_position);
+      states_[i]->Commit();
+    }
+    return logits;
+  }
+
+ private:
+  Decoder& model_;
+  backend::Backend& backend_;
+  const backend::ExpertUse use_;
+  const std::atomic<bool>* const cancel_;
+  std::vector<state::SequenceState*> states_;
+  std::vector<RowSpan> spans_;  // of each state, in the same order
+  std::vector<int64_t> logit_rows_;
+  Tensor x_;
+  size_t next_layer_ = 0;
+  bool in_layer_ = false;
+};
+
+std::unique_ptr<StepRun> Decoder::Begin(const StepSpec& spec) {
+  return std::make_unique<DecoderStep>(*this, spec);
+}
 
 }  // namespace
 

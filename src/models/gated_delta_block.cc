@@ -33,7 +33,7 @@ class GatedDeltaBlock final : public Block {
     output_norm_ = loader.Vector(module + "norm.weight", Shape{sizes.v_dim});
   }
 
-  void Run(const Tensor& x, std::span<const backend::RowSpan> spans) override {
+  void Run(const Tensor& x, const BlockStep& step) override {
     const Tensor normed = backend_.RmsNorm(x, *input_norm_, norm_eps_);
     std::array<Tensor, 4> projected;
     backend_.Linear(normed,
@@ -45,7 +45,7 @@ class GatedDeltaBlock final : public Block {
                                               .a_log = a_log_.get(),
                                               .dt_bias = dt_bias_.get(),
                                               .norm = output_norm_.get()},
-                                             {.norm_eps = norm_eps_}, recurrent_layer_, spans);
+                                             {.norm_eps = norm_eps_}, recurrent_layer_, step.spans);
     backend_.AddInPlace(x, Apply(backend_, *out_, mixed));
   }
 

@@ -17,7 +17,7 @@ class MlpBlock final : public Block {
                           config.hidden_size)),
         mlp_(loader, config.LayerPrefix(layer) + "mlp", config.hidden_size, config.mlp) {}
 
-  void Run(const Tensor& x, std::span<const backend::RowSpan> /*spans*/) override {
+  void Run(const Tensor& x, const BlockStep& /*step*/) override {
     backend_.AddInPlace(x, mlp_.Run(backend_, backend_.RmsNorm(x, *norm_, norm_eps_)));
   }
 

@@ -32,10 +32,37 @@ struct ModelShape {
 
 // New tokens of one sequence within a step.
 struct SequenceRows {
-  state::SequenceState* state = nullptr;
-  std::span<const int32_t> tokens;  // at positions state->length() ...
-  int64_t logit_rows = 1;           // logits are wanted for this many last tokens
-  bool record = false;              // the state may be truncated to any position of this step
+  state::SequenceState* state = nullptr;  // prepared for exactly these tokens
+  std::span<const int32_t> tokens;        // at positions state->length() ...
+  int64_t logit_rows = 1;                 // logits are wanted for this many last tokens
+};
+
+// What one step is to do. Begin takes what it needs of it; only the states and `cancel` must live
+// as long as the step.
+struct StepSpec {
+  std::span<const SequenceRows> batch;  // distinct sequences
+  backend::ExpertUse use = backend::ExpertUse::kDecode;
+  // Once true, the layer that runs stops within an operation and throws kCancelled. Null = nothing
+  // stops it.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// A step under way: the new tokens of all its sequences, a layer at a time.
+//
+// The caller holds a StepScope from before Begin until it has done with the logits. Between two
+// calls another step, of the same or of another model on this backend, may begin and finish within
+// a StepScope of its own; it may not have a sequence of this one. A call that throws ends the step:
+// its states are as before, and only the destructor may follow.
+class StepRun {
+ public:
+  virtual ~StepRun() = default;
+
+  // Runs the next layer. False, having done nothing, once all have been run.
+  virtual bool RunLayer() = 0;
+
+  // After the last layer, once: commits every state and returns the logits [sum of logit_rows,
+  // vocab], sequence after sequence.
+  virtual backend::Tensor Finish() = 0;
 };
 
 class Model {
@@ -45,11 +72,10 @@ class Model {
   virtual backend::Backend& backend() = 0;
   virtual std::unique_ptr<state::SequenceState> NewSequence() = 0;
 
-  // Runs the new tokens of all sequences through the model. Returns [sum of logit_rows, vocab],
-  // valid until the caller's StepScope ends, and commits every state. If `cancel` turns true the
-  // step stops within an operation and throws kCancelled; the states are then as before.
-  virtual backend::Tensor Forward(std::span<const SequenceRows> batch,
-                                  const std::atomic<bool>* cancel) = 0;
+  virtual std::unique_ptr<StepRun> Begin(const StepSpec& spec) = 0;
+
+  // Begin, all layers, Finish.
+  backend::Tensor Forward(const StepSpec& spec);
 
   // Bytes of weights that one token's forward reads: what is always used, and the experts of one
   // token. States are not counted.

@@ -26,14 +26,12 @@ MoeBlock::MoeBlock(const DecoderConfig& config, WeightLoader& loader, size_t lay
   }
 }
 
-void MoeBlock::Run(const Tensor& x, std::span<const backend::RowSpan> /*spans*/) {
-  const bool prefill = x.rows >= kPrefillRows;
+void MoeBlock::Run(const Tensor& x, const BlockStep& step) {
   const Tensor normed = backend_.RmsNorm(x, *norm_, norm_eps_);
   const Routing routing = Route(normed);
-  const auto lease =
-      experts_.Acquire(layer_, Wanted(routing), x.rows,
-                       prefill ? backend::ExpertUse::kPrefill : backend::ExpertUse::kDecode);
-  if (next_ != nullptr && !prefill && experts_.prefetches()) {
+  const auto lease = experts_.Acquire(layer_, Wanted(routing), x.rows, step.use);
+  const bool decode = step.use == backend::ExpertUse::kDecode;
+  if (next_ != nullptr && decode && experts_.prefetches()) {
     next_->PrefetchFor(x);  // after Acquire: what is wanted now is read first
   }
   Tensor shared;

@@ -18,18 +18,15 @@ namespace mach::models {
 
 class MoeBlock final : public Block {
  public:
-  // Steps of at least this many rows use the experts as prefill does (backend::ExpertUse).
-  static constexpr int64_t kPrefillRows = 32;
-
   // `experts` must outlive the block and fit `config`.
   MoeBlock(const DecoderConfig& config, WeightLoader& loader, size_t layer,
            backend::ExpertSource& experts);
 
-  void Run(const backend::Tensor& x, std::span<const backend::RowSpan> spans) override;
+  void Run(const backend::Tensor& x, const BlockStep& step) override;
 
-  // The mixture of a later layer, whose experts this one guesses while its own are read (early
-  // routing): that layer's norm and router, applied to the hidden state of now. Null: no guess.
-  // Both live in the same decoder.
+  // The mixture of a later layer, whose experts this one guesses in decoding steps while its own
+  // are read (early routing): that layer's norm and router, applied to the hidden state of now.
+  // Null: no guess. Both live in the same decoder.
   void set_next(MoeBlock* next) { next_ = next; }
 
  private:

@@ -67,36 +67,68 @@ TEST(CpuKvStore, GrowsInBlocksAndReturnsThem) {
   MemoryBudget budget;
   const auto backend = MakeCpuBackend(budget, {.threads = 1});
   const KvShape shape{.layers = 3, .kv_heads = 2, .head_dim = 16, .dtype = DType::kBF16};
-  const auto kv = backend->NewKvStore(shape);
+  const auto pool = backend->NewKvPool(shape);
+  const auto kv = pool->NewStore();
   constexpr uint64_t kBlock = 32ULL * 2 * 16 * 2 * 2 * 3;  // tokens, heads, dim, bf16, k+v, layers
-  kv->Reserve(1);
+  kv->Reserve(0, 1);
   EXPECT_EQ(kv->bytes(), kBlock);
-  kv->Reserve(33);
+  kv->Reserve(1, 33);
   EXPECT_EQ(kv->bytes(), 2 * kBlock);
-  kv->Reserve(10);  // never shrinks
+  kv->Reserve(9, 10);  // never shrinks
   EXPECT_EQ(kv->bytes(), 2 * kBlock);
   kv->Truncate(32);
   EXPECT_EQ(kv->bytes(), kBlock);
   const uint64_t total = budget.TotalBytes();
-  const auto other = backend->NewKvStore(shape);
-  other->Reserve(20);  // takes the block that the first gave back
+  const auto other = pool->NewStore();
+  other->Reserve(0, 20);  // takes the block that the first gave back
   EXPECT_EQ(budget.TotalBytes(), total);
 }
 
-TEST(CpuKvStoreDeathTest, AllSequencesOfABackendHaveOneShape) {
+TEST(CpuKvStore, ModelsOfOneBackendHaveTheirOwnShapes) {
   MemoryBudget budget;
   const auto backend = MakeCpuBackend(budget, {.threads = 1});
-  const auto kv = backend->NewKvStore({.layers = 2, .kv_heads = 2, .head_dim = 32});
-  EXPECT_DEATH(backend->NewKvStore({.layers = 2, .kv_heads = 4, .head_dim = 32}), "shape");
+  const auto large = backend->NewKvPool({.layers = 2, .kv_heads = 4, .head_dim = 32})->NewStore();
+  const auto small = backend->NewKvPool({.layers = 1, .kv_heads = 2, .head_dim = 16})->NewStore();
+  large->Reserve(0, 1);
+  small->Reserve(0, 1);
+  EXPECT_EQ(large->bytes(), 32ULL * 4 * 32 * 2 * 2 * 2);
+  EXPECT_EQ(small->bytes(), 32ULL * 2 * 16 * 2 * 2 * 1);
+}
+
+// What is shared is counted once, and copied once it is to be written.
+TEST(CpuKvStore, ForksShareFullBlocksUntilOneWrites) {
+  MemoryBudget budget;
+  const auto backend = MakeCpuBackend(budget, {.threads = 1});
+  const KvShape shape{.layers = 1, .kv_heads = 2, .head_dim = 16};
+  constexpr uint64_t kBlock = 32ULL * 2 * 16 * 2 * 2;
+  const uint64_t booked = Buffer::BookedBytes(kBlock);
+  const auto kv = backend->NewKvPool(shape)->NewStore();
+  kv->Reserve(0, 80);
+  EXPECT_EQ(kv->unshared_bytes(), 3 * kBlock);
+  const auto fork = kv->Fork(80);
+  EXPECT_EQ(fork->bytes(), 3 * kBlock);
+  EXPECT_EQ(fork->unshared_bytes(), kBlock) << "the block that is not full is a copy";
+  EXPECT_EQ(kv->unshared_bytes(), kBlock);
+  EXPECT_EQ(budget.TotalBytes(), 4 * booked);
+  fork->Reserve(80, 200);
+  EXPECT_EQ(fork->unshared_bytes(), 5 * kBlock);
+  fork->Truncate(40);
+  EXPECT_EQ(fork->unshared_bytes(), 0U);
+  kv->Reserve(80, 90);
+  EXPECT_EQ(kv->unshared_bytes(), kBlock) << "nothing shared is written";
+  fork->Reserve(40, 41);
+  EXPECT_EQ(fork->unshared_bytes(), kBlock);
+  EXPECT_EQ(kv->unshared_bytes(), 2 * kBlock);
+  EXPECT_EQ(kv->Fork(64)->unshared_bytes(), 0U) << "nothing needs a copy";
 }
 
 TEST(CpuKvStore, StopsAtTheCeilingAndStaysUsable) {
   MemoryBudget budget(64 << 10);
   const auto backend = MakeCpuBackend(budget, {.threads = 1});
-  const auto kv = backend->NewKvStore({.layers = 2, .kv_heads = 2, .head_dim = 32});
-  kv->Reserve(32);
+  const auto kv = backend->NewKvPool({.layers = 2, .kv_heads = 2, .head_dim = 32})->NewStore();
+  kv->Reserve(0, 32);
   const uint64_t before = kv->bytes();
-  EXPECT_THROW(kv->Reserve(100000), Error);
+  EXPECT_THROW(kv->Reserve(32, 100000), Error);
   kv->Truncate(32);
   EXPECT_EQ(kv->bytes(), before);
 }
@@ -204,8 +236,8 @@ TEST_P(LongSteps, LinearLayersGiveTheSameInParts) {
 TEST_P(LongSteps, AttentionGivesTheSameInParts) {
   constexpr int64_t kRows = 4096;
   const AttentionSpec spec{.q_heads = 6, .head_dim = 64, .scale = 0.125F};
-  const auto kv = backend_->NewKvStore({.layers = 1, .kv_heads = 2, .head_dim = 64});
-  kv->Reserve(kRows);
+  const auto kv = backend_->NewKvPool({.layers = 1, .kv_heads = 2, .head_dim = 64})->NewStore();
+  kv->Reserve(0, kRows);
   const Tensor keys = Values(kRows, 128);
   // Of three threads the last one gets the fewest rows, over a sixth.
   ASSERT_GE(kRows / 6.0 * 6 * 2 * kRows * 64, CpuContext::kWorkPerLook) << "nothing is cut";
@@ -218,8 +250,8 @@ TEST_P(LongSteps, AttentionGivesTheSameInParts) {
 
 TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
   const Tensor x = Values(64, 64);
-  const auto kv = backend_->NewKvStore({.layers = 1, .kv_heads = 2, .head_dim = 32});
-  kv->Reserve(64);
+  const auto kv = backend_->NewKvPool({.layers = 1, .kv_heads = 2, .head_dim = 32})->NewStore();
+  kv->Reserve(0, 64);
   const RowSpan span{.kv = kv.get(), .rows = 64};
   const auto attend = [&] {
     return backend_->Attention(x, x, x, 0, {.q_heads = 2, .head_dim = 32, .scale = 1},
@@ -236,6 +268,32 @@ TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
     }
   }
   attend();
+}
+
+TEST_P(LongSteps, CancelScopesNest) {
+  const Tensor x = Values(4, 16);
+  const std::vector<float> table(48 * 16);
+  const auto linear = backend_->LoadLinear(
+      {.out_features = 48,
+       .in_features = 16,
+       .dense = TensorView{DType::kF32, {48, 16}, std::as_bytes(std::span(table))}},
+      "weights");
+  const auto run = [&] {
+    const LinearWeight* const one = linear.get();
+    Tensor out;
+    backend_->Linear(x, std::span(&one, 1), std::span(&out, 1));
+  };
+  const std::atomic<bool> outer{true};
+  const std::atomic<bool> inner{false};
+  {
+    const CancelScope around(*backend_, &outer);
+    {
+      const CancelScope within(*backend_, &inner);
+      EXPECT_NO_THROW(run()) << "the inner flag alone is watched";
+    }
+    EXPECT_THROW(run(), Error) << "the outer flag is forgotten";
+  }
+  EXPECT_NO_THROW(run());
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, LongSteps, testing::Values(1, 2, 3));

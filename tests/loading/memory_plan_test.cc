@@ -40,7 +40,8 @@ void Step(models::Model& model, state::SequenceState& state, int64_t rows) {
   const std::vector<int32_t> tokens(static_cast<size_t>(rows), 3);
   const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
   const backend::StepScope scope(model.backend());
-  model.Forward(std::span(&step, 1), nullptr);
+  state.Prepare(rows, /*record=*/false);
+  model.Forward({.batch = std::span(&step, 1)});
 }
 
 class MemoryPlanTest : public testing::TestWithParam<std::string> {};

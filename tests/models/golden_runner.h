@@ -1,6 +1,7 @@
 // A checkpoint of tests/golden and a model built from it, for the golden tests.
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -46,18 +47,26 @@ class Runner {
 
   std::unique_ptr<state::SequenceState> NewSequence() { return model_->NewSequence(); }
 
-  std::vector<float> Forward(const std::vector<SequenceRows>& batch) {
+  // A step, prepared and run.
+  std::vector<float> Forward(const std::vector<SequenceRows>& batch, bool record = false,
+                             backend::ExpertUse use = backend::ExpertUse::kDecode,
+                             const std::atomic<bool>* cancel = nullptr) {
+    for (const SequenceRows& rows : batch) {
+      rows.state->Prepare(static_cast<int64_t>(rows.tokens.size()), record);
+    }
     const backend::StepScope scope(*backend_);
-    const auto logits = backend_->Read(model_->Forward(batch, nullptr));
+    const auto logits =
+        backend_->Read(model_->Forward({.batch = batch, .use = use, .cancel = cancel}));
     return {logits.begin(), logits.end()};
   }
   // Logits of all `tokens`.
   std::vector<float> Forward(state::SequenceState& state, std::span<const int32_t> tokens,
-                             bool record = false) {
-    return Forward({{.state = &state,
-                     .tokens = tokens,
-                     .logit_rows = static_cast<int64_t>(tokens.size()),
-                     .record = record}});
+                             bool record = false,
+                             backend::ExpertUse use = backend::ExpertUse::kDecode,
+                             const std::atomic<bool>* cancel = nullptr) {
+    return Forward(
+        {{.state = &state, .tokens = tokens, .logit_rows = static_cast<int64_t>(tokens.size())}},
+        record, use, cancel);
   }
   Model& model() { return *model_; }
   MemoryExperts* experts() { return experts_.get(); }  // null for dense models

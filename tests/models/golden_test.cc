@@ -255,11 +255,9 @@ TEST_P(GoldenTest, CancelLeavesTheStateAsItWas) {
   const auto state = runner.NewSequence();
   runner.Forward(*state, std::span(prompt_).first(10));
   const std::atomic<bool> cancel{true};
-  const SequenceRows rows{.state = state.get(), .tokens = std::span(prompt_).subspan(10)};
-  {
-    const backend::StepScope scope(runner.model().backend());
-    EXPECT_THROW(runner.model().Forward(std::span(&rows, 1), &cancel), Error);
-  }
+  EXPECT_THROW(runner.Forward(*state, std::span(prompt_).subspan(10), /*record=*/false,
+                              backend::ExpertUse::kDecode, &cancel),
+               Error);
   EXPECT_EQ(state->length(), 10);
   const auto got = runner.Forward(*state, std::span(prompt_).subspan(10));
   const auto want = runner.Forward(*runner.NewSequence(), prompt_);

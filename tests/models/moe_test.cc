@@ -66,12 +66,12 @@ TEST(Moe, ShapesAreReadFromHeaders) {
 }
 
 // Which steps ask for which experts, and how.
-TEST(Moe, StepsOf32RowsUseExpertsAsPrefillDoes) {
+TEST(Moe, StepsUseExpertsAsTheirCallerSays) {
   const auto dir = GoldenDir() / "qwen3_moe_bf16";  // layer 1 of 3 is dense
   const auto prompt = Prompt(dir);
   Runner runner(dir);
   const auto state = runner.NewSequence();
-  runner.Forward(*state, std::span(prompt).first(32));
+  runner.Forward(*state, std::span(prompt).first(32), /*record=*/false, ExpertUse::kPrefill);
   runner.Forward(*state, std::span(prompt).subspan(32, 1));
   const auto& acquired = runner.experts()->acquired;
   ASSERT_EQ(acquired.size(), 4U);
@@ -98,7 +98,8 @@ TEST(Moe, EarlyRoutingGuessesAndChangesNothing) {
     guessing.experts()->set_prefetches(true);
     const auto a = plain.NewSequence();
     const auto b = guessing.NewSequence();
-    EXPECT_EQ(plain.Forward(*a, prompt), guessing.Forward(*b, prompt));
+    EXPECT_EQ(plain.Forward(*a, prompt, /*record=*/false, ExpertUse::kPrefill),
+              guessing.Forward(*b, prompt, /*record=*/false, ExpertUse::kPrefill));
     EXPECT_TRUE(guessing.experts()->prefetched.empty()) << "a prefill step guessed";
     EXPECT_TRUE(plain.experts()->prefetched.empty());
     int hits = 0;
@@ -147,10 +148,8 @@ TEST(Moe, ACancelledStepStopsBetweenExperts) {
   std::atomic<bool> cancel{false};
   int calls = 0;
   runner.experts()->on_next = [&] { cancel.store(++calls == 2); };
-  const SequenceRows rows{.state = state.get(), .tokens = prompt};
   try {
-    const backend::StepScope scope(runner.model().backend());
-    runner.model().Forward(std::span(&rows, 1), &cancel);
+    runner.Forward(*state, prompt, /*record=*/false, ExpertUse::kDecode, &cancel);
     ADD_FAILURE() << "was not cancelled";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kCancelled);

@@ -53,7 +53,8 @@ class SmolLm2 : public testing::Test {
                              int64_t logit_rows) {
     const backend::StepScope scope(model_->backend());
     const SequenceRows rows{.state = &state, .tokens = tokens, .logit_rows = logit_rows};
-    const auto logits = model_->backend().Read(model_->Forward(std::span(&rows, 1), nullptr));
+    state.Prepare(static_cast<int64_t>(tokens.size()), /*record=*/false);
+    const auto logits = model_->backend().Read(model_->Forward({.batch = std::span(&rows, 1)}));
     return {logits.begin(), logits.end()};
   }
 

@@ -48,12 +48,8 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuVector>(std::move(values));
   }
 
-  std::unique_ptr<KvStore> NewKvStore(const KvShape& shape) override {
-    if (!kv_pool_) {
-      kv_pool_ = std::make_shared<KvBlockPool>(context_.budget, shape);
-    }
-    MACH_CHECK(shape == kv_pool_->shape());
-    return std::make_unique<CpuKvStore>(kv_pool_);
+  std::shared_ptr<KvPool> NewKvPool(const KvShape& shape) override {
+    return std::make_shared<CpuKvPool>(context_.budget, shape);
   }
 
   std::unique_ptr<RecurrentStore> NewRecurrentStore(const RecurrentShape& shape) override {
@@ -63,7 +59,9 @@ class CpuBackend final : public Backend {
   void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
   uint64_t Mark() override { return context_.arena.Mark(); }
   void Release(uint64_t mark) override { context_.arena.Release(mark); }
-  void WatchCancel(const std::atomic<bool>* cancel) override { context_.cancel = cancel; }
+  const std::atomic<bool>* WatchCancel(const std::atomic<bool>* cancel) override {
+    return std::exchange(context_.cancel, cancel);
+  }
 
   Tensor Embed(const LinearWeight& table, std::span<const int32_t> ids) override {
     const PackedView& packed = Packed(table);
@@ -307,7 +305,6 @@ class CpuBackend final : public Backend {
 
   CpuContext context_;
   const kernels::KernelTable& table_;
-  std::shared_ptr<KvBlockPool> kv_pool_;
   RopeAngles angles_;
 };
 

@@ -1,6 +1,5 @@
-// KV blocks in memory: a pool shared by all sequences of a model, and a store for each sequence.
-// A block holds kKvBlockTokens positions of all layers. Blocks that a sequence gives back are kept
-// for the next one. The inference thread's own.
+// KV blocks in memory: the pool of a model and a store for each of its sequences. A block holds
+// kKvBlockTokens positions of all layers. The inference thread's own.
 #pragma once
 
 #include <cstdint>
@@ -13,43 +12,53 @@
 
 namespace mach::backend {
 
-class KvBlockPool {
+// Held by every store that it belongs to; the last one to let go gives it back to its pool.
+using KvBlock = std::shared_ptr<Buffer>;
+
+class CpuKvPool final : public KvPool, public std::enable_shared_from_this<CpuKvPool> {
  public:
   static uint64_t BlockBytes(const KvShape& shape);
 
-  KvBlockPool(MemoryBudget& budget, const KvShape& shape);
+  // `budget` must outlive the pool. Pools are held by shared_ptr: stores and blocks hold theirs.
+  CpuKvPool(MemoryBudget& budget, const KvShape& shape);
 
-  const KvShape& shape() const { return shape_; }
+  const KvShape& shape() const override { return shape_; }
+  std::unique_ptr<KvStore> NewStore() override;
+
   uint64_t layer_bytes() const { return layer_bytes_; }  // keys, or values, of one layer's block
   uint64_t block_bytes() const { return BlockBytes(shape_); }
 
-  Buffer Take();  // throws kResourceLimit at the ceiling
-  void Give(Buffer block);
+  // Both throw kResourceLimit at the ceiling.
+  KvBlock Take();  // contents undefined
+  KvBlock Copy(const Buffer& block);
 
  private:
   MemoryBudget& budget_;
   KvShape shape_;
   uint64_t layer_bytes_;
-  std::vector<Buffer> free_;
+  size_t blocks_ = 0;         // that were ever made
+  std::vector<Buffer> free_;  // has room for all of them
 };
 
 class CpuKvStore final : public KvStore {
  public:
-  explicit CpuKvStore(std::shared_ptr<KvBlockPool> pool);
-  CpuKvStore(const CpuKvStore&) = delete;
-  CpuKvStore& operator=(const CpuKvStore&) = delete;
-  ~CpuKvStore() override;
+  explicit CpuKvStore(std::shared_ptr<CpuKvPool> pool);
 
   const KvShape& shape() const override { return pool_->shape(); }
-  void Reserve(int64_t tokens) override;
+  void Reserve(int64_t first, int64_t end) override;
   void Truncate(int64_t tokens) override;
+  std::unique_ptr<KvStore> Fork(int64_t tokens) override;
   uint64_t bytes() const override { return blocks_.size() * pool_->block_bytes(); }
+  uint64_t unshared_bytes() const override;
 
   kernels::KvLayerView Layer(int32_t layer) const;
 
  private:
-  std::shared_ptr<KvBlockPool> pool_;
-  std::vector<Buffer> blocks_;
+  // At the end, or in place of a block that is there.
+  void Put(size_t index, KvBlock block);
+
+  std::shared_ptr<CpuKvPool> pool_;
+  std::vector<KvBlock> blocks_;
   std::vector<std::vector<void*>> keys_;    // [layer][block]
   std::vector<std::vector<void*>> values_;  // [layer][block]
 };

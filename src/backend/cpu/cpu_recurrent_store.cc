@@ -125,12 +125,12 @@ void CpuRecurrentStore::Replay(int64_t keep) {
 void CpuRecurrentStore::Reset() {
   stepping_ = false;
   can_roll_back_ = false;
-  std::memset(copies_[static_cast<size_t>(current_)].data(), 0, CopyBytes());
+  std::memset(Current().data(), 0, CopyBytes());
 }
 
 std::unique_ptr<RecurrentSnapshot> CpuRecurrentStore::Snapshot() {
   Buffer copy(context_.budget, kOwner, CopyBytes());
-  std::memcpy(copy.data(), copies_[static_cast<size_t>(current_)].data(), CopyBytes());
+  std::memcpy(copy.data(), Current().data(), CopyBytes());
   return std::make_unique<CpuSnapshot>(std::move(copy));
 }
 
@@ -139,7 +139,13 @@ void CpuRecurrentStore::Restore(const RecurrentSnapshot& snapshot) {
   MACH_CHECK(copy.size_bytes() == CopyBytes());
   stepping_ = false;
   can_roll_back_ = false;
-  std::memcpy(copies_[static_cast<size_t>(current_)].data(), copy.data(), CopyBytes());
+  std::memcpy(Current().data(), copy.data(), CopyBytes());
+}
+
+std::unique_ptr<RecurrentStore> CpuRecurrentStore::Fork() {
+  auto fork = std::make_unique<CpuRecurrentStore>(context_, shape_);
+  std::memcpy(fork->Current().data(), Current().data(), CopyBytes());
+  return fork;
 }
 
 uint64_t CpuRecurrentStore::bytes() const {

@@ -47,6 +47,7 @@ class CpuRecurrentStore final : public RecurrentStore {
   void Reset() override;
   std::unique_ptr<RecurrentSnapshot> Snapshot() override;
   void Restore(const RecurrentSnapshot& snapshot) override;
+  std::unique_ptr<RecurrentStore> Fork() override;
   uint64_t bytes() const override;
 
   int64_t padded_v_dim() const { return padded_v_dim_; }
@@ -63,6 +64,7 @@ class CpuRecurrentStore final : public RecurrentStore {
   int64_t HeadFloats() const { return shape_.k_dim * padded_v_dim_; }
   int64_t StateFloats() const { return shape_.v_heads * HeadFloats(); }
   uint64_t CopyBytes() const { return RecurrentCopyBytes(shape_); }
+  Buffer& Current() { return copies_[static_cast<size_t>(current_)]; }
   // The parts of a layer in the copy that is current and in the other; the tape if `step` has one.
   LayerStep Parts(int32_t layer, int from, int to, const Step& step);
   void Replay(int64_t keep);

@@ -46,9 +46,11 @@ struct GenerateOptions {
 // Prints deltas as they arrive; OnDone or OnError completes the future.
 class TerminalSink final : public engine::GenerationSink {
  public:
-  void OnDelta(engine::Delta delta) override {
-    std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
+  engine::Flow OnDelta(engine::Delta delta) override {
+    const std::string text = decode::JoinPieces(delta.pieces, /*with_special=*/false);
+    std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
+    return engine::Flow::kGoOn;
   }
   void OnFinish(engine::Finish finish) override { finish_ = std::move(finish); }
   void OnDone(const engine::Usage& usage) override { done_.set_value(usage); }

@@ -37,20 +37,21 @@ std::span<const int32_t> PromptEnd(const text::Tokenizer& tokenizer,
 TextStream::TextStream(const text::Tokenizer& tokenizer, std::span<const int32_t> prompt,
                        bool show_special, std::vector<std::string> stop_strings,
                        bool include_stop_string)
-    : decoder_(tokenizer, !show_special),
+    : tokenizer_(tokenizer),
+      show_special_(show_special),
+      decoder_(tokenizer, !show_special),
       stop_strings_(std::move(stop_strings)),
       include_stop_string_(include_stop_string) {
-  ReadPrompt(tokenizer, prompt, show_special);
+  ReadPrompt(prompt);
 }
 
-void TextStream::ReadPrompt(const text::Tokenizer& tokenizer, std::span<const int32_t> prompt,
-                            bool show_special) {
-  const auto end = PromptEnd(tokenizer, prompt, show_special);
+void TextStream::ReadPrompt(std::span<const int32_t> prompt) {
+  const auto end = PromptEnd(tokenizer_, prompt, show_special_);
   size_t read = 0;
   for (const int32_t token : end) {
     read += decoder_.Push(token).size();
   }
-  const std::string all = tokenizer.Decode(end, !show_special);
+  const std::string all = tokenizer_.Decode(end, !show_special_);
   prompt_rest_ = all.substr(std::min(read, all.size()));
 }
 
@@ -68,45 +69,87 @@ void TextStream::Append(std::string piece) {
   pending_ += piece;
 }
 
-std::string TextStream::Push(int32_t token, bool may_stop) {
+std::vector<TextPiece> TextStream::Push(int32_t token, bool may_stop) {
+  const size_t before = pending_.size();
   Append(decoder_.Push(token));
+  if (tokenizer_.IsSpecial(token)) {
+    // One that is not shown stands behind what was decoded before it: a character that is not
+    // complete yet comes after it.
+    std::string text = tokenizer_.TokenBytes(token);
+    const size_t bytes = show_special_ ? text.size() : 0;
+    if (bytes == 0 || std::string_view(pending_).substr(before).ends_with(text)) {
+      marks_.push_back({pending_.size() - bytes, bytes, {std::move(text), token}});
+    }
+  }
   return Release(may_stop, false);
 }
 
-std::string TextStream::Finish() {
+std::vector<TextPiece> TextStream::Finish() {
   Append(decoder_.Finish());
   return Release(true, true);
 }
 
-std::string TextStream::Release(bool may_stop, bool at_end) {
+std::vector<TextPiece> TextStream::Release(bool may_stop, bool at_end) {
   if (stop_) {
-    return "";
+    return {};
   }
-  size_t shown = pending_.size();
-  if (may_stop) {
-    // The match that begins first wins; of those, the one listed first.
-    size_t first = std::string::npos;
+  return Take(Certain(may_stop, at_end));
+}
+
+size_t TextStream::Certain(bool may_stop, bool at_end) {
+  if (!may_stop) {
+    return pending_.size();
+  }
+  // The match that begins first wins; of those, the one listed first.
+  size_t first = std::string::npos;
+  for (const std::string& stop : stop_strings_) {
+    const size_t at = pending_.find(stop);
+    if (at < first) {
+      first = at;
+      stop_ = stop;
+    }
+  }
+  if (stop_) {
+    return first + (include_stop_string_ ? stop_->size() : 0);
+  }
+  size_t held = 0;
+  if (!at_end) {
     for (const std::string& stop : stop_strings_) {
-      const size_t at = pending_.find(stop);
-      if (at < first) {
-        first = at;
-        stop_ = stop;
-      }
-    }
-    if (stop_) {
-      shown = first + (include_stop_string_ ? stop_->size() : 0);
-    } else if (!at_end) {
-      size_t held = 0;
-      for (const std::string& stop : stop_strings_) {
-        held = std::max(held, PossibleStart(pending_, stop));
-      }
-      shown = pending_.size() - held;
+      held = std::max(held, PossibleStart(pending_, stop));
     }
   }
-  std::string released = pending_.substr(0, shown);
+  size_t certain = pending_.size() - held;
+  for (const Mark& mark : marks_) {
+    if (mark.begin < certain && mark.begin + mark.bytes > certain) {
+      certain = mark.begin;  // a special token is shown whole
+    }
+  }
+  return certain;
+}
+
+std::vector<TextPiece> TextStream::Take(size_t shown) {
+  std::vector<TextPiece> pieces;
+  size_t taken = 0;
+  const auto take_text = [&](size_t end) {
+    if (end > taken) {
+      pieces.push_back({pending_.substr(taken, end - taken), std::nullopt});
+      taken = end;
+    }
+  };
+  // What a stop string leaves of a special token is text.
+  while (!marks_.empty() && marks_.front().begin + marks_.front().bytes <= shown) {
+    take_text(marks_.front().begin);
+    taken += marks_.front().bytes;
+    pieces.push_back(std::move(marks_.front().piece));
+    marks_.pop_front();
+  }
+  take_text(shown);
   pending_.erase(0, shown);
+  for (Mark& mark : marks_) {
+    mark.begin -= std::min(mark.begin, shown);
+  }
   shown_bytes_ += shown;
-  return released;
+  return pieces;
 }
 
 }  // namespace mach::decode

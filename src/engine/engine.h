@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "decode/sampling_params.h"
+#include "decode/text_piece.h"
 #include "experts/expert_store.h"
 
 namespace mach::engine {
@@ -41,7 +42,7 @@ struct GenerationRequest {
   int32_t choices = 1;        // independent continuations; choice i samples with seed + i
   bool logprobs = false;      // fill Delta::tokens[i].logprob
   int32_t top_logprobs = 0;   // alternatives for each token, 0..20
-  bool show_special = false;  // keep special tokens in the text
+  bool show_special = false;  // stop strings see special tokens too
 };
 
 struct TokenAlternative {
@@ -57,21 +58,29 @@ struct GeneratedToken {
   std::vector<TokenAlternative> top;
 };
 
-// What became certain for one choice. Text is whole characters, never part of a stop string.
-// A token whose text is held back comes with the delta that releases it.
+// What became certain for one choice. Text is whole characters, never part of a stop string; each
+// special token is a piece of its own, for the sink to show or not. A token whose text is held back
+// comes with the delta that releases it.
 struct Delta {
   int32_t choice = 0;
-  std::string text;
+  std::vector<decode::TextPiece> pieces;
   std::vector<GeneratedToken> tokens;  // empty unless the request asked for logprobs
   int64_t generated_tokens = 0;        // of this choice so far
 };
 
-enum class FinishReason { kStop, kLength };
+enum class FinishReason {
+  kStop,
+  kLength,
+  kEnough,  // the sink said so
+};
+
+// A sink's answer to a delta: whether the choice goes on behind it.
+enum class Flow { kGoOn, kStop };
 
 struct Finish {
   int32_t choice = 0;
   FinishReason reason = FinishReason::kStop;
-  // The stop string or stop token id that ended it; monostate for the model's own end token.
+  // Of kStop: the stop string or stop token id; monostate for the model's own end token.
   std::variant<std::monostate, std::string, int32_t> stop;
   int64_t generated_tokens = 0;  // of this choice, its end token and hidden ones included
 };
@@ -119,7 +128,9 @@ struct Usage {
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
-  virtual void OnDelta(Delta delta) = 0;
+  // kStop ends the choice with this delta, wherever the engine is by then: what it has computed
+  // beyond it is neither shown nor counted.
+  virtual Flow OnDelta(Delta delta) = 0;
   virtual void OnFinish(Finish finish) = 0;        // once for each choice
   virtual void OnDone(const Usage& usage) = 0;     // last event of a request that ran to its end
   virtual void OnUsage(const Usage& /*usage*/) {}  // just before OnError: what it cost until then

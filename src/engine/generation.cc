@@ -71,7 +71,7 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
     return std::nullopt;
   }
   const uint64_t begin = text_.decoded_bytes();
-  std::string text = text_.Push(token, tokens_ > request_.stop.min_tokens);
+  std::vector<decode::TextPiece> pieces = text_.Push(token, tokens_ > request_.stop.min_tokens);
   if (request_.logprobs) {
     if (text_.decoded_bytes() > begin) {
       CloseWaiting();
@@ -90,14 +90,18 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
     waiting_.push_back(std::move(waiting));
   }
   if (text_.stop()) {
-    Emit(std::move(text), sink);
+    Emit(std::move(pieces), sink);
     sink.OnFinish({.choice = choice_,
                    .reason = FinishReason::kStop,
                    .stop = *text_.stop(),
                    .generated_tokens = tokens_});
     return std::nullopt;
   }
-  Emit(std::move(text), sink);
+  if (Emit(std::move(pieces), sink) == Flow::kStop) {
+    sink.OnFinish(
+        {.choice = choice_, .reason = FinishReason::kEnough, .generated_tokens = tokens_});
+    return std::nullopt;
+  }
   if (tokens_ >= request_.stop.max_tokens) {
     End({.choice = choice_, .reason = FinishReason::kLength, .stop = {}}, sink);
     return std::nullopt;
@@ -105,9 +109,9 @@ std::optional<int32_t> Generation::Step(std::span<float> logits, GenerationSink&
   return token;
 }
 
-void Generation::Emit(std::string text, GenerationSink& sink) {
+Flow Generation::Emit(std::vector<decode::TextPiece> pieces, GenerationSink& sink) {
   Delta delta{
-      .choice = choice_, .text = std::move(text), .tokens = {}, .generated_tokens = tokens_};
+      .choice = choice_, .pieces = std::move(pieces), .tokens = {}, .generated_tokens = tokens_};
   // A token is out when its last byte is; tokens that a stop string cut off never are.
   const uint64_t shown = text_.shown_bytes();
   while (!waiting_.empty()) {
@@ -119,9 +123,8 @@ void Generation::Emit(std::string text, GenerationSink& sink) {
     delta.tokens.push_back(std::move(waiting_.front().token));
     waiting_.pop_front();
   }
-  if (!delta.text.empty() || !delta.tokens.empty()) {
-    sink.OnDelta(std::move(delta));
-  }
+  return delta.pieces.empty() && delta.tokens.empty() ? Flow::kGoOn
+                                                      : sink.OnDelta(std::move(delta));
 }
 
 void Generation::CloseWaiting() {
@@ -140,15 +143,19 @@ const std::string* Generation::StopStringOf(int32_t token) const {
 }
 
 void Generation::End(Finish finish, GenerationSink& sink, const std::string& last) {
-  std::string rest = text_.Finish();
+  std::vector<decode::TextPiece> rest = text_.Finish();
   CloseWaiting();
   if (text_.stop() && finish.reason == FinishReason::kLength) {
     finish.reason = FinishReason::kStop;
     finish.stop = *text_.stop();
   }
-  rest += last;
+  if (!last.empty()) {
+    rest.push_back({last, std::nullopt});
+  }
   finish.generated_tokens = tokens_;
-  Emit(std::move(rest), sink);
+  if (Emit(std::move(rest), sink) == Flow::kStop && finish.reason == FinishReason::kLength) {
+    finish.reason = FinishReason::kEnough;
+  }
   sink.OnFinish(std::move(finish));
 }
 

@@ -36,7 +36,7 @@ class Generation {
     uint64_t end_byte;  // kOpen while the character that it begins is incomplete
   };
 
-  void Emit(std::string text, GenerationSink& sink);
+  Flow Emit(std::vector<decode::TextPiece> pieces, GenerationSink& sink);
   // All that was decoded up to here is whole characters.
   void CloseWaiting();
   // The stop string that `token` stands for; null if none.

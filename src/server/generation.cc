@@ -36,15 +36,21 @@ class Generation::Part : public engine::GenerationSink {
   Part(std::shared_ptr<Generation> owner, int32_t first_choice)
       : owner_(std::move(owner)), first_choice_(first_choice) {}
 
-  void OnDelta(engine::Delta delta) override {
+  engine::Flow OnDelta(engine::Delta delta) override {
+    const bool shows_special = owner_->options_.hides_special == nullptr;
+    std::string text = decode::JoinPieces(delta.pieces, shows_special);
+    if (text.empty() && delta.tokens.empty()) {
+      return engine::Flow::kGoOn;
+    }
     TextEvent event;
     event.choice = first_choice_ + delta.choice;
-    event.text = std::move(delta.text);
+    event.text = std::move(text);
     event.token_count = CountNew(delta.choice, delta.generated_tokens);
     if (owner_->options_.logprobs) {
       event.tokens = std::move(delta.tokens);
     }
     owner_->Push(std::move(event));
+    return engine::Flow::kGoOn;
   }
   void OnFinish(engine::Finish finish) override {
     const int32_t choice = first_choice_ + finish.choice;

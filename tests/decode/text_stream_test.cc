@@ -15,6 +15,10 @@ namespace {
 
 using testing_support::WordTokenizer;
 
+std::string Text(const std::vector<TextPiece>& pieces) {
+  return JoinPieces(pieces, /*with_special=*/true);
+}
+
 struct Shown {
   std::string text;
   std::string stop;
@@ -26,10 +30,10 @@ Shown Stream(const std::vector<std::string>& pieces, const std::vector<std::stri
   TextStream stream(tokenizer, {}, false, stops, include);
   Shown shown;
   for (size_t i = 0; i < pieces.size() && !stream.stop(); ++i) {
-    shown.text += stream.Push(static_cast<int32_t>(i), true);
+    shown.text += Text(stream.Push(static_cast<int32_t>(i), true));
   }
   if (!stream.stop()) {
-    shown.text += stream.Finish();
+    shown.text += Text(stream.Finish());
   }
   shown.stop = stream.stop().value_or("");
   return shown;
@@ -60,18 +64,62 @@ TEST(TextStream, FirstMatchWinsAndFalseStartsAreReleased) {
 TEST(TextStream, HoldsBackOnlyAPossibleStart) {
   const WordTokenizer tokenizer({"hello wor", "ld", "!"});
   TextStream stream(tokenizer, {}, false, {"world peace"}, false);
-  EXPECT_EQ(stream.Push(0, true), "hello ");
-  EXPECT_EQ(stream.Push(1, true), "");
-  EXPECT_EQ(stream.Push(2, true), "world!");
+  EXPECT_EQ(Text(stream.Push(0, true)), "hello ");
+  EXPECT_EQ(Text(stream.Push(1, true)), "");
+  EXPECT_EQ(Text(stream.Push(2, true)), "world!");
 }
 
 TEST(TextStream, MinTokensLetsStopsPass) {
   const WordTokenizer tokenizer({"STOP", "a", "STOP"});
   TextStream stream(tokenizer, {}, false, {"STOP"}, false);
-  EXPECT_EQ(stream.Push(0, false), "STOP");
-  EXPECT_EQ(stream.Push(1, true), "a");
-  EXPECT_EQ(stream.Push(2, true), "");
+  EXPECT_EQ(Text(stream.Push(0, false)), "STOP");
+  EXPECT_EQ(Text(stream.Push(1, true)), "a");
+  EXPECT_EQ(Text(stream.Push(2, true)), "");
   EXPECT_EQ(stream.stop(), "STOP");
+}
+
+// Pieces 0 to 3 are text, the others special.
+std::vector<TextPiece> Pieces(const std::vector<int32_t>& tokens, const std::string& stop,
+                              bool show_special, bool include = false) {
+  const WordTokenizer tokenizer({"a ", "<end>", "b", "\xC3", "<end>", "<x>"}, 4);
+  TextStream stream(tokenizer, {}, show_special, {stop}, include);
+  std::vector<TextPiece> all;
+  const auto add = [&](std::vector<TextPiece> pieces) {
+    all.insert(all.end(), pieces.begin(), pieces.end());
+  };
+  for (const int32_t token : tokens) {
+    add(stream.Push(token, true));
+  }
+  add(stream.Finish());
+  EXPECT_EQ(stream.shown_bytes(), JoinPieces(all, show_special).size());
+  return all;
+}
+
+TEST(TextStream, ASpecialTokenIsAPieceAndTheSameCharactersAreText) {
+  const std::vector<TextPiece> want = {{"a ", {}}, {"<end>", 4}, {"<end>", {}}, {"b", {}}};
+  for (const bool show : {false, true}) {
+    EXPECT_EQ(Pieces({0, 4, 1, 2}, "never", show), want);
+  }
+  // A broken character before it is closed by what is shown, not by what is left out.
+  EXPECT_EQ(Pieces({3, 4}, "never", true), (std::vector<TextPiece>{{"\uFFFD", {}}, {"<end>", 4}}));
+  EXPECT_EQ(Pieces({3, 4}, "never", false), (std::vector<TextPiece>{{"<end>", 4}, {"\uFFFD", {}}}));
+}
+
+TEST(TextStream, StopStringsSeeTheSpecialTokensThatAreShown) {
+  EXPECT_EQ(Pieces({0, 4, 2}, "<end>", true), (std::vector<TextPiece>{{"a ", {}}}));
+  EXPECT_EQ(Pieces({0, 4, 2}, "<end>", true, /*include=*/true),
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}}));
+  EXPECT_EQ(Pieces({0, 4, 2}, "a b", true),
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"b", {}}}));
+  // One that is not shown is no part of the text, and goes with the text around it.
+  EXPECT_EQ(Pieces({0, 4, 2}, "a b", false), (std::vector<TextPiece>{}));
+  EXPECT_EQ(Pieces({0, 4, 0}, "a b", false),
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"a ", {}}}));
+  EXPECT_EQ(Pieces({0, 4, 2}, "<end>", false),
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"b", {}}}));
+  // A stop string cuts it: what is left is text. Until then it is held back whole.
+  EXPECT_EQ(Pieces({4, 2}, "d>b", true), (std::vector<TextPiece>{{"<en", {}}}));
+  EXPECT_EQ(Pieces({4, 5}, "d>b", true), (std::vector<TextPiece>{{"<end>", 4}, {"<x>", 5}}));
 }
 
 // SentencePiece's kind of decoder. Tokens 0 to 255 are the bytes "<0x00>" ... "<0xFF>".
@@ -125,9 +173,9 @@ std::string Continue(const text::Tokenizer& tokenizer, const std::vector<int32_t
   TextStream stream(tokenizer, prompt, show_special, {}, false);
   std::string text;
   for (const int32_t token : tokens) {
-    text += stream.Push(token, true);
+    text += JoinPieces(stream.Push(token, true), show_special);
   }
-  text += stream.Finish();
+  text += JoinPieces(stream.Finish(), show_special);
   EXPECT_EQ(stream.decoded_bytes(), text.size());
   return text;
 }

@@ -36,15 +36,16 @@ struct Outcome {
 
 class RecordingSink final : public GenerationSink {
  public:
-  void OnDelta(Delta delta) override {
+  Flow OnDelta(Delta delta) override {
     Note([&](Outcome& outcome) {
-      outcome.text[delta.choice] += delta.text;
+      outcome.text[delta.choice] += decode::JoinPieces(delta.pieces, /*with_special=*/true);
       auto& tokens = outcome.tokens[delta.choice];
       tokens.insert(tokens.end(), delta.tokens.begin(), delta.tokens.end());
     });
     if (on_delta) {
       on_delta();
     }
+    return Flow::kGoOn;
   }
   void OnFinish(Finish finish) override {
     Note([&](Outcome& outcome) { outcome.finish[finish.choice] = finish; });

@@ -1,7 +1,9 @@
 // One choice on scripted logits: which tokens' logprobs go out with which text.
 #include "engine/generation.h"
 
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -13,22 +15,26 @@ namespace {
 
 class CollectingSink : public GenerationSink {
  public:
-  void OnDelta(Delta delta) override {
-    text += delta.text;
+  Flow OnDelta(Delta delta) override {
+    text += decode::JoinPieces(delta.pieces, /*with_special=*/false);
     for (const GeneratedToken& token : delta.tokens) {
       tokens += token.bytes;
     }
+    return text.size() < enough ? Flow::kGoOn : Flow::kStop;
   }
-  void OnFinish(Finish /*finish*/) override {}
+  void OnFinish(Finish end) override { finish = std::move(end); }
   void OnDone(const Usage& /*usage*/) override {}
   void OnError(const Error& /*error*/) override {}
 
   std::string text;
   std::string tokens;
+  Finish finish;
+  size_t enough = std::numeric_limits<size_t>::max();  // ends the choice with so much text
 };
 
 // Generates the bytes of `output` one token each.
-CollectingSink Generate(const std::string& output, const std::string& stop) {
+CollectingSink Generate(const std::string& output, const std::string& stop,
+                        CollectingSink sink = {}) {
   std::vector<std::string> pieces;
   for (int byte = 0; byte < 256; ++byte) {
     pieces.emplace_back(1, static_cast<char>(byte));
@@ -42,7 +48,6 @@ CollectingSink Generate(const std::string& output, const std::string& stop) {
   request.logprobs = true;
   const std::vector<int32_t> end_tokens;
   Generation generation(request, 0, 0, tokenizer, end_tokens);
-  CollectingSink sink;
   for (const char c : output) {
     std::vector<float> logits(256, 0.0F);
     logits[static_cast<uint8_t>(c)] = 10;
@@ -68,6 +73,20 @@ TEST(Generation, WithoutAStopEveryTokenGoesOut) {
   for (const std::string output : {"a\u00e9\U0001F600z", "ab\xF0\x9F", "\x80\xFFz\xC3", "\xC3z"}) {
     EXPECT_EQ(Generate(output, "never").tokens, output);
   }
+}
+
+TEST(Generation, TheSinkEndsItWithTheDeltaThatWasEnough) {
+  CollectingSink wants_three;
+  wants_three.enough = 3;
+  CollectingSink sink = Generate("abcdef", "never", wants_three);
+  EXPECT_EQ(sink.text, "abc");
+  EXPECT_EQ(sink.finish.reason, FinishReason::kEnough);
+  EXPECT_EQ(sink.finish.generated_tokens, 3);
+  // An answer that was enough was not cut off, also where its last text came out at the limit.
+  EXPECT_EQ(Generate("abc", "never", wants_three).finish.reason, FinishReason::kEnough);
+  EXPECT_EQ(Generate("abc", "cd", wants_three).finish.reason, FinishReason::kEnough);
+  EXPECT_EQ(Generate("ab", "never", wants_three).finish.reason, FinishReason::kLength);
+  EXPECT_EQ(Generate("abcdef", "bc", wants_three).finish.reason, FinishReason::kStop);
 }
 
 }  // namespace

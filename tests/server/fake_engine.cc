@@ -398,14 +398,18 @@ void FakeEngine::Run(Job& job) {
         Delta delta;
         delta.choice = static_cast<int32_t>(c);
         const size_t end = std::max(state.sent, state.text.size() - held);
-        delta.text = state.text.substr(std::min(state.sent, state.text.size()), end - state.sent);
+        std::string text =
+            state.text.substr(std::min(state.sent, state.text.size()), end - state.sent);
         delta.generated_tokens = state.tokens;
         if (request.logprobs) {
           delta.tokens = std::move(state.waiting);
         }
         state.waiting.clear();
         state.sent = end;
-        if (!delta.text.empty() || !delta.tokens.empty()) {
+        if (!text.empty()) {
+          delta.pieces.push_back({std::move(text), std::nullopt});
+        }
+        if (!delta.pieces.empty() || !delta.tokens.empty()) {
           job.sink->OnDelta(std::move(delta));
         }
       }

@@ -119,7 +119,7 @@ size_t Count(const std::string& text, const std::string& what) {
 constexpr size_t kBound = 512 << 10;
 
 TEST(Generation, ASlowReaderGetsAllItsLogprobsInPieces) {
-  engine::Delta delta{.text = "x"};
+  engine::Delta delta{.pieces = {{.text = "x"}}};
   delta.tokens.push_back({.logprob = -1, .bytes = "x"});
   delta.tokens[0].top.assign(20, {.logprob = -1, .bytes = "\xE4\xBD\xA0\xE5\xA5\xBD"});
   const auto exchange = Send(/*logprobs=*/true, 2000, delta);
@@ -131,7 +131,8 @@ TEST(Generation, ASlowReaderGetsAllItsLogprobsInPieces) {
 
 TEST(Generation, ASlowReaderGetsALongTextInPieces) {
   // Control characters are six times as long in JSON.
-  const auto exchange = Send(/*logprobs=*/false, 30000, {.text = std::string(100, '\x01')});
+  const auto exchange =
+      Send(/*logprobs=*/false, 30000, {.pieces = {{.text = std::string(100, '\x01')}}});
   EXPECT_LT(exchange->most_backlog_bytes, kBound);
   EXPECT_EQ(Count(exchange->text, "\\u0001"), 3'000'000U);
   EXPECT_NE(exchange->text.find("data: [DONE]"), std::string::npos);

@@ -120,9 +120,11 @@ class Backend {
   virtual void Linear(const Tensor& x, std::span<const LinearWeight* const> weights,
                       std::span<Tensor> out) = 0;
 
+  // The rotations of a step's rows, for Rope: made once for all layers that rotate alike.
+  // [rows, 2 * pairs], the cosines of a row before its sines.
+  virtual Tensor RopeAngles(const RopeSpec& spec, std::span<const RowSpan> spans) = 0;
   // Rotates the first 2 * pairs elements of each of `heads` heads in place.
-  virtual void Rope(const Tensor& x, int32_t heads, const RopeSpec& spec,
-                    std::span<const RowSpan> spans) = 0;
+  virtual void Rope(const Tensor& x, int32_t heads, const Tensor& angles) = 0;
 
   // Stores k and v at their positions, then attends causally. Returns [rows, q_heads * head_dim].
   virtual Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, int32_t layer,

@@ -243,8 +243,14 @@ class Dry final : public DryBackend {
       TakeForEachThread(kernels::LinearScratchBytes(isa_, x.rows, x.cols));
     }
   }
-  void Rope(const Tensor& /*x*/, int32_t /*heads*/, const RopeSpec& /*spec*/,
-            std::span<const RowSpan> /*spans*/) override {}
+  Tensor RopeAngles(const RopeSpec& spec, std::span<const RowSpan> spans) override {
+    int64_t rows = 0;
+    for (const RowSpan& span : spans) {
+      rows += span.rows;
+    }
+    return New(rows, 2 * static_cast<int64_t>(spec.inv_freq.size()));
+  }
+  void Rope(const Tensor& /*x*/, int32_t /*heads*/, const Tensor& /*angles*/) override {}
   Tensor Attention(const Tensor& q, const Tensor& /*k*/, const Tensor& /*v*/, int32_t /*layer*/,
                    const AttentionSpec& spec, std::span<const RowSpan> /*spans*/) override {
     const Tensor out = New(q.rows, q.cols);

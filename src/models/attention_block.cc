@@ -51,8 +51,8 @@ class AttentionBlock final : public Block {
       q = backend_.RmsNorm(q, *q_norm_, norm_eps_);
       k = backend_.RmsNorm(k, *k_norm_, norm_eps_);
     }
-    backend_.Rope(q, config_.q_heads, config_.rope, step.spans);
-    backend_.Rope(k, config_.kv_heads, config_.rope, step.spans);
+    backend_.Rope(q, config_.q_heads, step.angles);
+    backend_.Rope(k, config_.kv_heads, step.angles);
     const Tensor mixed = backend_.Attention(q, k, v, kv_layer_, spec_, step.spans);
     if (config_.output_gate) {
       backend_.SigmoidGateInPlace(mixed, gate);

@@ -12,6 +12,7 @@ namespace mach::models {
 // What the blocks of a step are told besides its rows.
 struct BlockStep {
   std::span<const backend::RowSpan> spans;
+  backend::Tensor angles;  // of the rows, for attention layers
   backend::ExpertUse use = backend::ExpertUse::kDecode;
 };
 

@@ -165,6 +165,7 @@ class DecoderStep final : public StepRun {
     }
     const CancelScope cancellable(backend_, cancel_);
     x_ = backend_.Embed(*model.embedding_, ids);
+    angles_ = backend_.RopeAngles(model.config_.attention.rope, spans_);
   }
 
   bool RunLayer() override {
@@ -176,8 +177,9 @@ class DecoderStep final : public StepRun {
     const Layer& layer = model_.layers_[next_layer_++];
     const CancelScope cancellable(backend_, cancel_);
     const StepScope scope(backend_);
-    layer.mixer->Run(x_, {.spans = spans_, .use = use_});
-    layer.feed_forward->Run(x_, {.spans = spans_, .use = use_});
+    const BlockStep step{.spans = spans_, .angles = angles_, .use = use_};
+    layer.mixer->Run(x_, step);
+    layer.feed_forward->Run(x_, step);
     in_layer_ = false;
     return true;
   }
@@ -202,7 +204,8 @@ class DecoderStep final : public StepRun {
   std::vector<state::SequenceState*> states_;
   std::vector<RowSpan> spans_;  // of each state, in the same order
   std::vector<int64_t> logit_rows_;
-  Tensor x_;
+  Tensor x_;       // [rows, hidden]
+  Tensor angles_;  // [rows, rotated elements of a head]
   size_t next_layer_ = 0;
   bool in_layer_ = false;
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/cpu/attention.h"
 #include "backend/cpu/cpu_context.h"
 #include "backend/cpu/cpu_kv_store.h"
 #include "backend/cpu/cpu_recurrent_store.h"
@@ -90,38 +91,46 @@ class CpuBackend final : public Backend {
     LinearGroup(context_, x, weights, out);
   }
 
-  void Rope(const Tensor& x, int32_t heads, const RopeSpec& spec,
-            std::span<const RowSpan> spans) override {
-    const auto pairs = static_cast<int64_t>(spec.inv_freq.size());
+  // In double: a float angle would be off by a thousandth at position 10,000.
+  Tensor RopeAngles(const RopeSpec& spec, std::span<const RowSpan> spans) override {
+    constexpr int64_t kElementCost = 16;  // of a sine, in elements of other operations
+    std::vector<double> positions;        // of each row
+    for (const RowSpan& span : spans) {
+      MACH_DCHECK(span.first_row == static_cast<int64_t>(positions.size()));
+      for (int64_t row = 0; row < span.rows; ++row) {
+        positions.push_back(static_cast<double>(span.first_position + row));
+      }
+    }
+    const size_t pairs = spec.inv_freq.size();
+    const Tensor angles =
+        context_.New(static_cast<int64_t>(positions.size()), 2 * static_cast<int64_t>(pairs));
+    context_.ForRows(angles.rows, kElementCost * angles.cols, [&](int64_t row) {
+      float* cos = Data(angles) + row * angles.cols;
+      float* sin = cos + pairs;
+      for (size_t pair = 0; pair < pairs; ++pair) {
+        const double angle = positions[static_cast<size_t>(row)] * spec.inv_freq[pair];
+        cos[pair] = static_cast<float>(std::cos(angle) * spec.amplitude);
+        sin[pair] = static_cast<float>(std::sin(angle) * spec.amplitude);
+      }
+    });
+    return angles;
+  }
+
+  void Rope(const Tensor& x, int32_t heads, const Tensor& angles) override {
+    MACH_DCHECK(x.rows == angles.rows && angles.cols * heads <= x.cols);
+    const int64_t pairs = angles.cols / 2;
     const int64_t head_dim = x.cols / heads;
-    const RopeAngles& angles = Angles(spec, spans, x.rows);
     context_.ForRows(x, [&](int64_t row) {
-      const float* cos = angles.cos.data() + row * pairs;
-      const float* sin = angles.sin.data() + row * pairs;
+      const float* cos = Data(angles) + row * angles.cols;
       for (int32_t head = 0; head < heads; ++head) {
-        table_.rope_half(Data(x) + row * x.cols + head * head_dim, cos, sin, pairs);
+        table_.rope_half(Data(x) + row * x.cols + head * head_dim, cos, cos + pairs, pairs);
       }
     });
   }
 
   Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, int32_t layer,
                    const AttentionSpec& spec, std::span<const RowSpan> spans) override {
-    const Tensor out = context_.New(q.rows, q.cols);
-    const uint64_t mark = context_.arena.Mark();
-    const kernels::AttentionShape shape{
-        .q_heads = spec.q_heads, .scale = spec.scale, .window = spec.window};
-    const uint64_t scratch_stride =
-        (kernels::AttentionScratchBytes(shape, spec.head_dim) + 63) / 64 * 64;
-    auto* scratch =
-        context_.arena.Allocate<std::byte>(static_cast<int64_t>(scratch_stride) * threads());
-    for (const RowSpan& span : spans) {
-      const kernels::KvLayerView kv = static_cast<CpuKvStore*>(span.kv)->Layer(layer);
-      table_.store_kv(kv, span.first_position, span.rows, Data(k) + span.first_row * k.cols, k.cols,
-                      Data(v) + span.first_row * v.cols, v.cols);
-      AttendSpan(kv, shape, span, q, out, scratch, scratch_stride);
-    }
-    context_.arena.Release(mark);
-    return out;
+    return AttendStep(context_, q, k, v, layer, spec, spans);
   }
 
   void SigmoidGateInPlace(const Tensor& x, const Tensor& gate) override {
@@ -203,109 +212,8 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  struct RopeAngles {
-    RopeSpec spec;
-    std::vector<int64_t> positions;
-    std::vector<float> cos;  // [rows, pairs]
-    std::vector<float> sin;
-  };
-
-  // All layers of a step rotate by the same angles: computed once, in double.
-  const RopeAngles& Angles(const RopeSpec& spec, std::span<const RowSpan> spans, int64_t rows) {
-    std::vector<int64_t> positions(static_cast<size_t>(rows), 0);
-    for (const RowSpan& span : spans) {
-      for (int64_t row = 0; row < span.rows; ++row) {
-        positions[static_cast<size_t>(span.first_row + row)] = span.first_position + row;
-      }
-    }
-    if (angles_.spec == spec && angles_.positions == positions) {
-      return angles_;
-    }
-    const size_t pairs = spec.inv_freq.size();
-    angles_.spec = spec;
-    angles_.cos.resize(positions.size() * pairs);
-    angles_.sin.resize(positions.size() * pairs);
-    for (size_t row = 0; row < positions.size(); ++row) {
-      for (size_t pair = 0; pair < pairs; ++pair) {
-        const double angle = static_cast<double>(positions[row]) * spec.inv_freq[pair];
-        angles_.cos[row * pairs + pair] = static_cast<float>(std::cos(angle) * spec.amplitude);
-        angles_.sin[row * pairs + pair] = static_cast<float>(std::sin(angle) * spec.amplitude);
-      }
-    }
-    angles_.positions = std::move(positions);
-    return angles_;
-  }
-
-  // Decode splits heads between threads; prefill splits rows, cut so that each thread gets the same
-  // number of (query, key) pairs.
-  void AttendSpan(const kernels::KvLayerView& kv, const kernels::AttentionShape& shape,
-                  const RowSpan& span, const Tensor& q, const Tensor& out, std::byte* scratch,
-                  uint64_t scratch_stride) {
-    const auto run = [&](int64_t row_begin, int64_t row_end, int32_t head_begin, int32_t head_end,
-                         int worker) {
-      context_.CheckCancelled();
-      const int64_t row = span.first_row + row_begin;
-      table_.attention(kv, shape, span.first_position + row_begin, row_end - row_begin,
-                       Data(q) + row * q.cols, q.cols, head_begin, head_end,
-                       Data(out) + row * out.cols, out.cols,
-                       scratch + scratch_stride * static_cast<uint64_t>(worker));
-    };
-    // The kernel takes the heads of a key head together, and their rows in tiles: cut there, its
-    // work goes on in the same order.
-    const int32_t group = shape.q_heads / kv.kv_heads;
-    const auto attend = [&](int64_t row_begin, int64_t row_end, int32_t head_begin,
-                            int32_t head_end, int worker) {
-      const int64_t row_work = 2 * (span.first_position + row_end) * kv.head_dim;  // of one head
-      if ((row_end - row_begin) * (head_end - head_begin) * row_work <= CpuContext::kWorkPerLook) {
-        run(row_begin, row_end, head_begin, head_end, worker);
-        return;
-      }
-      for (int32_t head = head_begin; head < head_end;) {
-        const int32_t end = std::min((head / group + 1) * group, head_end);
-        const int64_t tile = std::max<int64_t>(kernels::kAttentionTileRows / (end - head), 1);
-        const int64_t tile_work = tile * (end - head) * row_work;
-        const int64_t rows = tile * std::max<int64_t>(CpuContext::kWorkPerLook / tile_work, 1);
-        for (int64_t begin = row_begin; begin < row_end; begin += rows) {
-          run(begin, std::min(begin + rows, row_end), head, end, worker);
-        }
-        head = end;
-      }
-    };
-    const int64_t team = threads();
-    const int64_t keys = span.first_position + span.rows;
-    if (team == 1 ||
-        keys * shape.q_heads * kv.head_dim * span.rows <= CpuContext::kSerialElements) {
-      attend(0, span.rows, 0, shape.q_heads, 0);
-      return;
-    }
-    if (span.rows < 8 * team) {
-      context_.pool.ParallelFor(shape.q_heads, 1, [&](int64_t begin, int64_t end, int worker) {
-        attend(0, span.rows, static_cast<int32_t>(begin), static_cast<int32_t>(end), worker);
-      });
-      return;
-    }
-    context_.pool.Run([&](int worker) {
-      const int64_t begin = RowWithShareBelow(span, worker, team);
-      const int64_t end = RowWithShareBelow(span, worker + 1, team);
-      if (begin < end) {
-        attend(begin, end, 0, shape.q_heads, worker);
-      }
-    });
-  }
-
-  // Row r such that rows [0, r) see part/team of all keys that the span's rows see together.
-  static int64_t RowWithShareBelow(const RowSpan& span, int64_t part, int64_t team) {
-    const auto before = static_cast<double>(span.first_position);
-    const auto rows = static_cast<double>(span.rows);
-    const double share =
-        (before * rows + rows * rows / 2) * static_cast<double>(part) / static_cast<double>(team);
-    const double row = std::sqrt(before * before + 2 * share) - before;
-    return std::clamp(static_cast<int64_t>(std::lround(row)), int64_t{0}, span.rows);
-  }
-
   CpuContext context_;
   const kernels::KernelTable& table_;
-  RopeAngles angles_;
 };
 
 }  // namespace

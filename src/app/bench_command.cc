@@ -110,14 +110,15 @@ class Bench {
   void Feed(std::span<const int32_t> tokens, int64_t logit_rows) {
     for (size_t at = 0; at < tokens.size();) {
       const size_t count = std::min(tokens.size() - at, chunk_);
-      const bool last = at + count == tokens.size();
+      const size_t next = std::min(tokens.size() - at - count, chunk_);
       const backend::StepScope scope(model_.backend());
       const models::SequenceRows rows{.state = state_.get(),
                                       .tokens = tokens.subspan(at, count),
-                                      .logit_rows = last ? logit_rows : 0};
+                                      .logit_rows = next == 0 ? logit_rows : 0};
       state_->Prepare(static_cast<int64_t>(count), /*record=*/false);
       model_.Forward({.batch = std::span(&rows, 1),
-                      .use = engine::ExpertUseOfChunk(static_cast<int64_t>(count))});
+                      .use = engine::ExpertUseOfChunk(static_cast<int64_t>(count),
+                                                      static_cast<int64_t>(next))});
       at += count;
     }
   }

@@ -11,8 +11,12 @@ namespace mach::engine {
 // bank as so many steps of decoding.
 inline constexpr int64_t kLongChunkTokens = 32;
 
-inline backend::ExpertUse ExpertUseOfChunk(int64_t tokens) {
-  return tokens >= kLongChunkTokens ? backend::ExpertUse::kPrefill : backend::ExpertUse::kDecode;
+// `next` are the tokens of the chunk after it, of whichever prompt; 0 if none comes at once.
+inline backend::ExpertUse ExpertUseOfChunk(int64_t tokens, int64_t next) {
+  if (tokens < kLongChunkTokens) {
+    return backend::ExpertUse::kDecode;
+  }
+  return next >= kLongChunkTokens ? backend::ExpertUse::kPrefillMore : backend::ExpertUse::kPrefill;
 }
 
 }  // namespace mach::engine

@@ -333,8 +333,8 @@ class LocalEngine final : public Engine {
       const Stopwatch watch;
       const int64_t count = std::min(options_.prefill_chunk, total - begin);
       const std::span<const int32_t> tokens(prompt.data() + begin, static_cast<size_t>(count));
-      const bool last = begin + count == total;
-      Forward(job, tokens, ExpertUseOfChunk(count), last ? &logits : nullptr);
+      const int64_t next = std::min(options_.prefill_chunk, total - begin - count);
+      Forward(job, tokens, ExpertUseOfChunk(count, next), next == 0 ? &logits : nullptr);
       PublishPrefill(count, watch.ElapsedSeconds(),
                      static_cast<double>(begin + count) / whole.ElapsedSeconds());
     }

@@ -149,7 +149,6 @@ TEST(StreamedStore, WhatDecodingWaitsForIsReadFirst) {
   std::mutex mutex;
   std::set<std::pair<int32_t, ReadPriority>> seen;  // by layer of the model
   StreamOptions options = OptionsFor(8);
-  options.prefetch = true;
   options.open_reader = [&](const DirectReaderOptions& reading) {
     return InjectFaults(OpenDirectReader(reading), [&](uint64_t, const ReadRequest& request) {
       const std::lock_guard lock(mutex);

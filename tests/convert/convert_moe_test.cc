@@ -397,7 +397,7 @@ TEST(ConvertMoe, Refusals) {
   EXPECT_FALSE(fs::exists(dir.path() / "x"));
 }
 
-TEST(formats::MoeLayout, KnowsItsFamilies) {
+TEST(MoeLayout, KnowsItsFamilies) {
   EXPECT_EQ(formats::FindMoeFamily("qwen3_moe"), formats::MoeFamily::kQwen3Moe);
   EXPECT_EQ(formats::FindMoeFamily("qwen3_5_moe"), formats::MoeFamily::kQwen35Moe);
   EXPECT_EQ(formats::FindMoeFamily("qwen3_5_moe_text"), formats::MoeFamily::kQwen35Moe);
@@ -415,7 +415,7 @@ TEST(formats::MoeLayout, KnowsItsFamilies) {
               AllOf(HasSubstr("model_type is \"mixtral\""), HasSubstr("no known")));
 }
 
-TEST(formats::MoeLayout, ReadsWhichLayersAreWhat) {
+TEST(MoeLayout, ReadsWhichLayersAreWhat) {
   const formats::ScratchDir dir;
   const TinyMoe hybrid("qwen3_5_moe", 8);
   const fs::path raw = hybrid.Write(dir, "raw", {});
@@ -464,7 +464,7 @@ TEST(formats::MoeLayout, ReadsWhichLayersAreWhat) {
   EXPECT_FALSE(layout.raw);
 }
 
-TEST(formats::MoeLayout, TheNumberOfExpertsHasTwoNames) {
+TEST(MoeLayout, TheNumberOfExpertsHasTwoNames) {
   const formats::ScratchDir dir;
   const TinyMoe model("qwen3_moe");
   MoeWriting flat;
@@ -488,7 +488,7 @@ TEST(formats::MoeLayout, TheNumberOfExpertsHasTwoNames) {
   EXPECT_THAT(error(), HasSubstr("num_experts is missing"));
 }
 
-TEST(formats::MoeLayout, MissingTensorsHaveACure) {
+TEST(MoeLayout, MissingTensorsHaveACure) {
   const formats::ScratchDir dir;
   const fs::path source = TinyMoe().Write(dir, "source", {});
   const std::string whole = ReadWholeFile(source / "model.safetensors");
@@ -503,7 +503,7 @@ TEST(formats::MoeLayout, MissingTensorsHaveACure) {
   }
 }
 
-TEST(formats::MoeLayout, KnowsTheMtpHeadByAnyName) {
+TEST(MoeLayout, KnowsTheMtpHeadByAnyName) {
   for (const std::string prefix :
        {"mtp.", "model.mtp.", "language_model.mtp.", "model.language_model.mtp."}) {
     EXPECT_EQ(formats::SkippedTensorReason(prefix + "fc.weight"), "multi-token prediction head")

@@ -842,7 +842,7 @@ TEST(Convert, TheSourceIsNotThePartialDirectory) {
   EXPECT_TRUE(fs::exists(gguf));
 }
 
-TEST(formats::Manifest, TheCureHasTheOptions) {
+TEST(Manifest, TheCureHasTheOptions) {
   formats::Manifest manifest;
   manifest.source_path = "/my models/m";
   ConvertOptions options;

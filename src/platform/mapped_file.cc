@@ -165,8 +165,8 @@ class MappedFile final : public RandomAccessFile {
     if (offset_bytes > size_ || out.size() > size_ - offset_bytes) {
       throw Error(ErrorCode::kCorruptFile,
                   path_ + ": need " + std::to_string(out.size()) + " bytes at offset " +
-                      std::to_string(offset_bytes) + ", but the file has " +
-                      std::to_string(size_) + " bytes",
+                      std::to_string(offset_bytes) + ", but the file has " + std::to_string(size_) +
+                      " bytes",
                   "the file is truncated; fetch or convert it again");
     }
     if (!out.empty()) {

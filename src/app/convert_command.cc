@@ -10,6 +10,7 @@
 #include "app/progress_bar.h"
 #include "convert/convert.h"
 #include "formats/hub.h"
+#include "loading/load_plan.h"
 
 namespace mach::app {
 namespace {
@@ -59,13 +60,15 @@ Command AddConvert(CLI::App& root) {
   auto options = std::make_shared<convert::ConvertOptions>();
   auto source = std::make_shared<std::string>();
   options->tool_version = MACH_VERSION;
+  options->check_output = loading::RequireLoadable;
   CLI::App* app = root.add_subcommand("convert", "Convert a model to an engine checkpoint");
   app->footer(
       "Lossless unless --bits says otherwise: directories of dense models are copied and "
       "verified;\n"
       "the experts of Mixture-of-Experts models go to expert_sidecar/; of GGUF, F32, F16, BF16,\n"
-      "Q4_0, Q4_1, Q8_0 and Q4_K keep their exact values. An interrupted conversion goes on where\n"
-      "it stopped when the same command runs again.");
+      "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q5_K keep their exact values. What cannot be loaded\n"
+      "afterwards is not published. An interrupted conversion goes on where it stopped when the\n"
+      "same command runs again.");
   app->add_option("source", *source,
                   "Hugging Face or MLX directory, .gguf file, or a hub id in the local cache")
       ->required();

@@ -156,6 +156,12 @@ class Conversion {
     }
     fs::create_directories(partial_);
     const DirectoryLock lock(partial_);
+    if (Exists(out_) != replace) {
+      std::error_code ignored;
+      fs::remove(partial_, ignored);  // made in vain, unless there is something in it
+      throw Error(ErrorCode::kUnavailable,
+                  out_.string() + " was written by another conversion meanwhile");
+    }
     RequireOwnPartial();
     ReadJournal();
     WriteJournal();  // before all else: it says whose the directory is
@@ -180,9 +186,7 @@ class Conversion {
     SyncDirectories();
     manifest_.complete = true;
     WriteJournal();
-    // The last check before the name is given: it must open as any user would open it.
-    (void)formats::Checkpoint::Open(partial_);
-    (void)formats::ExpertSidecar::Find(partial_);
+    CheckOutput();
     Publish(replace);
     for (const formats::ManifestFile& file : manifest_.files) {
       result_.files.push_back(file.name);
@@ -206,7 +210,7 @@ class Conversion {
     }
     if (existing && existing->complete && !options_.force &&
         existing->source_fingerprint == plan_.fingerprint) {
-      existing->CheckSizes(out_);
+      existing->CheckFiles(out_);
       for (const formats::ManifestFile& file : existing->files) {
         result_.files.push_back(file.name);
       }
@@ -403,6 +407,25 @@ class Conversion {
     }
     for (const fs::path& directory : directories) {
       SyncDirectory(directory);
+    }
+  }
+
+  // The last check before the name is given: it must open as any user would open it. What does not
+  // counts as unfinished again, under either name.
+  void CheckOutput() {
+    try {
+      (void)formats::Checkpoint::Open(partial_);
+      (void)formats::ExpertSidecar::Find(partial_);
+      if (options_.check_output) {
+        options_.check_output(partial_);
+      }
+    } catch (const Error& error) {
+      manifest_.complete = false;
+      WriteJournal();
+      throw Error(
+          error.code(),
+          "what was made of " + options_.source.string() + " cannot be loaded: " + error.what(),
+          "do config.json and the weights of the source belong together? Fetch it again");
     }
   }
 

@@ -4,10 +4,10 @@
 // experts in an expert sidecar (expert_sidecar.h) and all else under MLX names.
 //
 // Lossless unless told otherwise: directories of dense models are copied and verified, experts
-// repacked; of GGUF, F32, F16, BF16, Q4_0, Q4_1, Q8_0 and Q4_K keep their exact values. Written to
-// OUT.partial and renamed at the end; an interrupted conversion continues with the files that were
-// finished. An OUT.partial that no conversion has begun is refused. Tensors are streamed: memory
-// does not grow with the model. One conversion at a time for each output; blocks.
+// repacked; of GGUF, all that can be read but Q6_K keeps its exact values. Written to OUT.partial,
+// opened as any user would, and renamed at the end; an interrupted conversion continues with the
+// files that were finished. An OUT.partial that no conversion has begun is refused. Tensors are
+// streamed: memory does not grow with the model. One conversion at a time for each output; blocks.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,9 @@ struct ConvertOptions {
   int threads = 0;              // 0 = physical cores
   uint64_t max_shard_bytes = 2'000'000'000;
   std::string tool_version = "0.1.0";
+  // Called with the whole output before it gets its name: throws mach::Error if no model can be
+  // loaded from it. That fails the conversion and leaves nothing that opens. May be empty.
+  std::function<void(const std::filesystem::path& dir)> check_output;
 };
 
 struct ConvertProgress {

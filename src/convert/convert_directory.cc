@@ -12,6 +12,7 @@
 #include "formats/checkpoint.h"
 #include "formats/manifest.h"
 #include "formats/moe_layout.h"
+#include "formats/weight_files.h"
 
 namespace mach::convert {
 namespace {
@@ -35,18 +36,12 @@ OutputJob CopyJob(const fs::path& source) {
   job.name = source.filename().string();
   job.size_bytes = fs::file_size(source);
   job.write = [source](OutputFile& file, const std::function<void(uint64_t)>& written) {
-    constexpr uint64_t kPieceBytes = 8ULL << 20;
-    const auto input = OpenMappedFile(source);
-    const auto bytes = input->Mapped();
-    for (uint64_t done = 0; done < bytes.size();) {
-      const auto piece = bytes.subspan(static_cast<size_t>(done),
-                                       std::min<uint64_t>(kPieceBytes, bytes.size() - done));
+    uint64_t done = 0;
+    return formats::FileChecksum(source, [&](std::span<const std::byte> piece) {
       file.WriteAt(done, piece);
-      input->Drop(piece);
       done += piece.size();
       written(piece.size());
-    }
-    return formats::FileChecksum(source, {});
+    });
   };
   return job;
 }
@@ -64,7 +59,8 @@ SourceFiles ListFiles(const fs::path& dir, const formats::Checkpoint& checkpoint
   SourceFiles result;
   for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && IsTextFile(entry.path())) {
+    const bool stale_index = name == formats::kWeightIndexName && !checkpoint.has_index();
+    if (entry.is_regular_file() && IsTextFile(entry.path()) && !stale_index) {
       result.text.push_back(entry.path());
     } else if (shards.count(name) == 0 && name != formats::Manifest::kFileName) {
       result.skipped.push_back(name);
@@ -148,7 +144,7 @@ void AddTextFiles(const std::vector<fs::path>& text, const Json& config, Convers
     const std::string name = path.filename().string();
     if (name == "config.json") {
       plan.small_files.push_back(SmallFile::Of(name, config.dump(2) + "\n"));
-    } else if (name != "model.safetensors.index.json") {
+    } else if (name != formats::kWeightIndexName) {
       plan.small_files.push_back(SmallFile::Of(name, ReadWholeFile(path)));
     }
   }

@@ -30,6 +30,10 @@ std::optional<AffineScheme> LosslessScheme(formats::GgmlType type) {
     case formats::GgmlType::kQ41:
     case formats::GgmlType::kQ4K:
       return AffineScheme{4, kGgmlGroup};
+    case formats::GgmlType::kQ50:
+    case formats::GgmlType::kQ51:
+    case formats::GgmlType::kQ5K:
+      return AffineScheme{5, kGgmlGroup};
     case formats::GgmlType::kQ80:
       return AffineScheme{8, kGgmlGroup};
     default:
@@ -50,7 +54,8 @@ std::optional<DType> PlainType(formats::GgmlType type) {
   }
 }
 
-// Whether the biases -8d of Q4_0 and -128d of Q8_0 are fp16 numbers: they are unless they overflow.
+// Whether the biases -8d of Q4_0, -16d of Q5_0 and -128d of Q8_0 are fp16 numbers: they are unless
+// they overflow.
 bool FitsHalf(const formats::GgufFile& file, const formats::GgufTensor& tensor, float multiple) {
   constexpr float kMaxHalf = 65504;
   constexpr size_t kPieceBlocks = 1 << 18;
@@ -72,12 +77,15 @@ DType ScaleType(const formats::GgufFile& file, const formats::GgufTensor& tensor
   switch (tensor.type()) {
     case formats::GgmlType::kQ40:
       return FitsHalf(file, tensor, 8) ? DType::kF16 : DType::kF32;
+    case formats::GgmlType::kQ50:
+      return FitsHalf(file, tensor, 16) ? DType::kF16 : DType::kF32;
     case formats::GgmlType::kQ80:
       return FitsHalf(file, tensor, 128) ? DType::kF16 : DType::kF32;
     case formats::GgmlType::kQ41:
+    case formats::GgmlType::kQ51:
       return DType::kF16;  // d and m as they are
     default:
-      return DType::kF32;  // Q4_K: d * sc has 17 significant bits
+      return DType::kF32;  // Q4_K and Q5_K: d * sc has 17 significant bits
   }
 }
 
@@ -85,6 +93,17 @@ void Nibbles(const uint8_t* bytes, uint8_t* codes) {
   for (int j = 0; j < 16; ++j) {
     codes[j] = bytes[j] & 15;
     codes[j + 16] = bytes[j] >> 4;
+  }
+}
+
+// Of a Q4_K or Q5_K block: the 8 groups of 32 codes have a scale and a bias each.
+void SubBlockScales(const uint8_t* block, float* scales, float* biases) {
+  const float d = HalfAt(block);
+  const float dmin = HalfAt(block + 2);
+  const formats::Q4KScales packed = formats::UnpackQ4KScales(block + 4);
+  for (int sub = 0; sub < 8; ++sub) {
+    scales[sub] = d * static_cast<float>(packed.scale[sub]);
+    biases[sub] = -(dmin * static_cast<float>(packed.minimum[sub]));
   }
 }
 
@@ -115,19 +134,32 @@ void EncodeLossless(const formats::GgufFile& file, const formats::GgufTensor& te
         scales[group] = d;
         biases[group++] = -128 * d;
         break;
-      case formats::GgmlType::kQ4K: {
-        const float dmin = HalfAt(block + 2);
-        const formats::Q4KScales packed = formats::UnpackQ4KScales(block + 4);
-        for (size_t sub = 0; sub < 8; ++sub) {
-          for (size_t j = 0; j < 32; ++j) {
-            const uint8_t byte = block[16 + sub / 2 * 32 + j];
-            codes[at + sub * 32 + j] = sub % 2 == 0 ? byte & 15 : byte >> 4;
-          }
-          scales[group] = d * static_cast<float>(packed.scale[sub]);
-          biases[group++] = -(dmin * static_cast<float>(packed.minimum[sub]));
-        }
+      case formats::GgmlType::kQ50:
+        formats::UnpackQ5Codes(block + 2, block + 6, &codes[at]);
+        scales[group] = d;
+        biases[group++] = -16 * d;
         break;
-      }
+      case formats::GgmlType::kQ51:
+        formats::UnpackQ5Codes(block + 4, block + 8, &codes[at]);
+        scales[group] = d;
+        biases[group++] = HalfAt(block + 2);
+        break;
+      case formats::GgmlType::kQ4K:
+        for (size_t pair = 0; pair < 4; ++pair) {
+          for (size_t j = 0; j < 32; ++j) {
+            const uint8_t byte = block[16 + pair * 32 + j];
+            codes[at + pair * 64 + j] = byte & 15;
+            codes[at + pair * 64 + 32 + j] = byte >> 4;
+          }
+        }
+        SubBlockScales(block, &scales[group], &biases[group]);
+        group += 8;
+        break;
+      case formats::GgmlType::kQ5K:
+        formats::UnpackQ5KCodes(block, &codes[at]);
+        SubBlockScales(block, &scales[group], &biases[group]);
+        group += 8;
+        break;
       default:
         MACH_CHECK(false);
     }
@@ -177,11 +209,13 @@ class GgufPlanner {
   void RefuseUndecodable(const formats::GgufModel& model) const {
     for (const formats::GgufModelTensor& tensor : model.tensors) {
       if (!tensor.tensor->info->decodable) {
-        throw Error(ErrorCode::kUnsupported,
-                    file_->path() + ": tensor " + tensor.tensor->name + " is " +
-                        std::string(tensor.tensor->info->name) +
-                        "; of GGUF, F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K and Q6_K can be read",
-                    "use a Q4_0, Q4_K_M, Q8_0 or F16 version of the model");
+        throw Error(
+            ErrorCode::kUnsupported,
+            file_->path() + ": tensor " + tensor.tensor->name + " is " +
+                std::string(tensor.tensor->info->name) +
+                "; of GGUF, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K "
+                "can be read",
+            "use a Q4_0, Q4_K_M, Q5_K_M, Q8_0 or F16 version of the model");
       }
     }
   }

@@ -10,6 +10,7 @@
 #include "convert/convert_plan.h"
 #include "convert/expert_writer.h"
 #include "formats/expert_sidecar.h"
+#include "formats/module_names.h"
 #include "formats/moe_layout.h"
 #include "formats/pack_expert.h"
 
@@ -284,12 +285,32 @@ class ExpertPacker {
   ExpertLayout layout_;
 };
 
+// What a module that config.json names, perhaps below another prefix than the tensors, is called
+// among them; `key` itself if there is none.
+std::string ModuleOfOverride(const formats::Checkpoint& checkpoint,
+                             const formats::MoeLayout& layout, const std::string& key) {
+  const std::string below(formats::BelowPrefix(key));
+  for (const std::string& module :
+       {key,
+        below == formats::BelowPrefix(layout.lm_head) ? layout.lm_head : layout.prefix + below}) {
+    if (checkpoint.Has(module + ".weight")) {
+      return module;
+    }
+  }
+  return key;
+}
+
 // Per-module entries of a quantization block, under the new names.
-void RenameOverrides(const MlxNames& names, Json& block) {
+void RenameOverrides(const formats::Checkpoint& checkpoint, const formats::MoeLayout& layout,
+                     const MlxNames& names, Json& block) {
   Json renamed = Json::object();
   for (const auto& [key, value] : block.items()) {
-    const std::string name = names.Of(key);
-    renamed[name.empty() ? key : name] = value;
+    const std::string module = ModuleOfOverride(checkpoint, layout, key);
+    const std::string name = names.Of(module);
+    // A module's own entry goes before one that names it otherwise.
+    if (module == key || !block.contains(module)) {
+      renamed[name.empty() ? key : name] = value;
+    }
   }
   block = std::move(renamed);
 }
@@ -311,7 +332,7 @@ void PlanMoeTensors(const ConversionContext& context,
        {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
     for (const char* field : {"quantization", "quantization_config"}) {
       if (object != nullptr && object->contains(field) && (*object)[field].is_object()) {
-        RenameOverrides(names, (*object)[field]);
+        RenameOverrides(*checkpoint, layout, names, (*object)[field]);
       }
     }
   }

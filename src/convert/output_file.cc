@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -92,7 +93,16 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& dir)
     ::close(fd_);
     throw Error(
         busy ? ErrorCode::kUnavailable : ErrorCode::kIo,
-        dir.string() + (busy ? " is being written by another conversion" : " cannot be locked"));
+        dir.string() + (busy ? " is being written by another conversion" : " cannot be locked"),
+        busy ? "" : "write to a file system that has locks (flock)");
+  }
+  // Between opening and locking, whoever had it may have given it its final name.
+  struct stat opened = {};
+  struct stat named = {};
+  if (::fstat(fd_, &opened) != 0 || ::stat(dir.c_str(), &named) != 0 ||
+      opened.st_dev != named.st_dev || opened.st_ino != named.st_ino) {
+    ::close(fd_);
+    throw Error(ErrorCode::kUnavailable, dir.string() + " was finished by another conversion");
   }
 }
 

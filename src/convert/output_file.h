@@ -29,7 +29,8 @@ class OutputFile {
 };
 
 // Holds an exclusive lock on a directory, so that two conversions do not write into it at once.
-// Throws kUnavailable if another process has it.
+// Throws kUnavailable if another process has it or just gave it another name, kIo if the file
+// system refuses locks.
 class DirectoryLock {
  public:
   explicit DirectoryLock(const std::filesystem::path& dir);

@@ -6,17 +6,18 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "formats/expert_sidecar.h"
 #include "formats/json.h"
 #include "formats/manifest.h"
+#include "formats/module_names.h"
+#include "formats/weight_files.h"
 
 namespace mach::formats {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr uint64_t kMaxIndexBytes = 256ULL << 20;
 
 bool IsReadableFloat(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
@@ -53,7 +54,7 @@ std::unique_ptr<Checkpoint> Checkpoint::Open(const fs::path& dir) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint());
   checkpoint->dir_ = dir;
   if (const auto manifest = Manifest::Find(dir)) {
-    manifest->CheckSizes(dir);
+    manifest->CheckFiles(dir);
   }
   checkpoint->root_ = ConfigReader::Load(dir / "config.json");
   checkpoint->text_ = checkpoint->root_.OptionalObject("text_config").value_or(checkpoint->root_);
@@ -64,34 +65,27 @@ std::unique_ptr<Checkpoint> Checkpoint::Open(const fs::path& dir) {
 }
 
 void Checkpoint::OpenShards() {
-  const fs::path index = dir_ / "model.safetensors.index.json";
-  const fs::path single = dir_ / "model.safetensors";
+  const fs::path index = dir_ / kWeightIndexName;
+  const fs::path single = dir_ / kSingleWeightFile;
   std::error_code ignored;
   if (fs::exists(index, ignored)) {
-    CheckWeightMap(index);
-    return;
-  }
-  std::vector<fs::path> shards;
-  if (fs::exists(single, ignored)) {
-    shards.push_back(single);
-  } else {
-    std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(dir_, error)) {
-      if (entry.path().extension() == ".safetensors") {
-        shards.push_back(entry.path());
+    try {
+      OpenByIndex(index);
+      has_index_ = true;
+      return;
+    } catch (const Error& error) {
+      if (!fs::exists(single, ignored)) {
+        throw;
       }
+      // Left behind by whoever joined the shards. transformers looks at the single file first too.
+      LogWarning("an index of weights that does not fit is ignored",
+                 {{"file", index.string()}, {"reason", error.what()}, {"read", single.string()}});
+      tensors_.clear();
+      files_.clear();
     }
-    if (error) {
-      throw Error(ErrorCode::kIo, "cannot list " + dir_.string() + ": " + error.message());
-    }
-    std::sort(shards.begin(), shards.end());
   }
-  if (shards.empty()) {
-    throw Error(ErrorCode::kNotFound, dir_.string() + " holds no *.safetensors file",
-                "only safetensors checkpoints are served; convert others with `mach convert`");
-  }
-  for (const fs::path& shard : shards) {
-    AddFile(shard);
+  for (const fs::path& file : FindWeightFiles(dir_)) {
+    AddFile(file);
   }
 }
 
@@ -107,26 +101,10 @@ void Checkpoint::AddFile(const fs::path& path) {
   }
 }
 
-void Checkpoint::CheckWeightMap(const fs::path& index_path) {
+void Checkpoint::OpenByIndex(const fs::path& index_path) {
   const std::string where = index_path.string();
-  const json index = ParseJsonObject(ReadWholeFile(index_path, kMaxIndexBytes), where);
-  const auto map = index.find("weight_map");
-  if (map == index.end() || !map->is_object() || map->empty()) {
-    throw Error(ErrorCode::kCorruptFile, where + ": weight_map is missing, empty or no object");
-  }
   std::map<std::string, const SafetensorsFile*> opened;
-  for (const auto& [tensor, file_value] : map->items()) {
-    if (!file_value.is_string()) {
-      throw Error(ErrorCode::kCorruptFile, where + ": weight_map names no file for tensor " +
-                                               tensor + ": " + BriefJson(file_value));
-    }
-    const auto& name = file_value.get_ref<const std::string&>();
-    // An index must not lead out of its directory.
-    if (!IsPlainFileName(name)) {
-      throw Error(ErrorCode::kCorruptFile,
-                  where + ": weight_map entry " + tensor +
-                      " is not a plain file name: " + BriefJson(file_value));
-    }
+  for (const auto& [tensor, name] : ReadWeightMap(index_path)) {
     auto it = opened.find(name);
     if (it == opened.end()) {
       std::error_code ignored;
@@ -177,6 +155,9 @@ void Checkpoint::ReadQuantisation() {
         overrides_.emplace(key, rule);
       }
     }
+    for (const auto& [key, rule] : overrides_) {
+      overrides_below_prefix_.emplace(BelowPrefix(key), &rule);
+    }
     return;
   }
 }
@@ -194,15 +175,21 @@ Checkpoint::QuantRule Checkpoint::ReadRule(const ConfigReader& object,
 
 const Checkpoint::QuantRule* Checkpoint::RuleFor(std::string_view module) const {
   const std::string scales = std::string(module) + ".scales";
-  const auto it = overrides_.find(module);
-  if (it != overrides_.end()) {
-    if (it->second.quantised && !Has(scales)) {
-      throw Error(ErrorCode::kCorruptFile, root_.file() + ": " + it->second.field +
+  const QuantRule* own = nullptr;
+  if (const auto exact = overrides_.find(module); exact != overrides_.end()) {
+    own = &exact->second;
+  } else if (const auto below = overrides_below_prefix_.find(BelowPrefix(module));
+             below != overrides_below_prefix_.end()) {
+    own = below->second;
+  }
+  if (own != nullptr) {
+    if (own->quantised && !Has(scales)) {
+      throw Error(ErrorCode::kCorruptFile, root_.file() + ": " + own->field +
                                                " says this layer is quantised, but there is no "
                                                "tensor " +
                                                scales);
     }
-    return it->second.quantised ? &it->second : nullptr;
+    return own->quantised ? own : nullptr;
   }
   if (!Has(scales)) {
     return nullptr;
@@ -383,6 +370,12 @@ void Checkpoint::Drop(const LinearSource& source) const {
   }
 }
 
+void Checkpoint::RequireIntact() const {
+  for (const auto& file : files_) {
+    file->RequireIntact();
+  }
+}
+
 bool Checkpoint::TiesWordEmbeddings(std::string_view lm_head) const {
   for (const ConfigReader* config : {&text_, &root_}) {
     if (const auto tied = config->OptionalBool("tie_word_embeddings")) {
@@ -437,7 +430,7 @@ std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& p
   if (!manifest) {
     return std::nullopt;
   }
-  manifest->CheckSizes(dir_);
+  manifest->CheckFiles(dir_);
   const auto sidecar = ExpertSidecar::Find(dir_);
   // Records have checksums of their own, which name the expert: their files are read once.
   std::set<std::string> of_records;

@@ -41,8 +41,9 @@ class Checkpoint {
  public:
   // Reads headers only, never weights. Throws kNotFound (no directory, config, shard),
   // kCorruptFile (config fields too), kUnsupported (quantisation method). With mach.json present,
-  // the sizes of all files it lists are checked, but for those that may be edited (IsEditable in
-  // manifest.h), and an incomplete conversion is refused.
+  // the files it lists are checked (Manifest::CheckFiles) and an incomplete conversion is refused.
+  // An index that does not fit the files beside a model.safetensors is ignored, with a warning in
+  // the log; without either, files that are not the model's weights are.
   static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& dir);
 
   const std::filesystem::path& dir() const { return dir_; }
@@ -81,13 +82,18 @@ class Checkpoint {
   std::vector<std::string> TensorNames() const;  // sorted
   // Whoever has packed or copied a tensor drops what it has read, so that memory does not hold the
   // model twice. `bytes` is (a part of) a view from this checkpoint; it stays valid, reading it
-  // again is slower. Any thread.
+  // again is slower. Throws as RequireIntact. Any thread.
   void Drop(std::span<const std::byte> bytes) const;
   void Drop(const LinearSource& source) const;
+  // Throws kIo naming the file if it shrank or its disk failed under a view that was read, which
+  // gave zeros then: for who has read and does not drop.
+  void RequireIntact() const;
 
   // Which shard a tensor is in; for messages. Empty if there is no such tensor.
   std::string FileOf(std::string_view name) const;
   const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
+  // Whether model.safetensors.index.json said which these are.
+  bool has_index() const { return has_index_; }
   uint64_t FileBytes() const;  // of all shards
 
   // "4-bit affine, group 64", "BF16": for lists and logs.
@@ -111,7 +117,7 @@ class Checkpoint {
   Checkpoint() = default;
   void OpenShards();
   void AddFile(const std::filesystem::path& path);
-  void CheckWeightMap(const std::filesystem::path& index_path);
+  void OpenByIndex(const std::filesystem::path& index_path);
   void ReadQuantisation();
   QuantRule ReadRule(const ConfigReader& object, const std::string& field) const;
   void RequireReadable(const QuantRule& rule, const std::string& of) const;
@@ -126,8 +132,11 @@ class Checkpoint {
   ConfigReader text_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*, std::less<>> tensors_;
+  bool has_index_ = false;
   std::optional<QuantRule> global_rule_;
+  // By module as config.json names it, and the same without the prefix.
   std::map<std::string, QuantRule, std::less<>> overrides_;
+  std::map<std::string_view, const QuantRule*> overrides_below_prefix_;
 };
 
 }  // namespace mach::formats

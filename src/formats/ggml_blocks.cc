@@ -14,10 +14,10 @@ namespace {
 constexpr std::array kTypes = {
     GgmlTypeInfo{0, "F32", 1, 4, true},          GgmlTypeInfo{1, "F16", 1, 2, true},
     GgmlTypeInfo{2, "Q4_0", 32, 18, true},       GgmlTypeInfo{3, "Q4_1", 32, 20, true},
-    GgmlTypeInfo{6, "Q5_0", 32, 22, false},      GgmlTypeInfo{7, "Q5_1", 32, 24, false},
+    GgmlTypeInfo{6, "Q5_0", 32, 22, true},       GgmlTypeInfo{7, "Q5_1", 32, 24, true},
     GgmlTypeInfo{8, "Q8_0", 32, 34, true},       GgmlTypeInfo{10, "Q2_K", 256, 84, false},
     GgmlTypeInfo{11, "Q3_K", 256, 110, false},   GgmlTypeInfo{12, "Q4_K", 256, 144, true},
-    GgmlTypeInfo{13, "Q5_K", 256, 176, false},   GgmlTypeInfo{14, "Q6_K", 256, 210, true},
+    GgmlTypeInfo{13, "Q5_K", 256, 176, true},    GgmlTypeInfo{14, "Q6_K", 256, 210, true},
     GgmlTypeInfo{16, "IQ2_XXS", 256, 66, false}, GgmlTypeInfo{17, "IQ2_XS", 256, 74, false},
     GgmlTypeInfo{18, "IQ3_XXS", 256, 98, false}, GgmlTypeInfo{19, "IQ1_S", 256, 50, false},
     GgmlTypeInfo{20, "IQ4_NL", 32, 18, false},   GgmlTypeInfo{21, "IQ3_S", 256, 110, false},
@@ -53,6 +53,25 @@ void DecodeQ41(const uint8_t* block, float* out) {
   }
 }
 
+void DecodeQ50(const uint8_t* block, float* out) {
+  const float d = LoadHalf(block);
+  std::array<uint8_t, 32> codes;
+  UnpackQ5Codes(block + 2, block + 6, codes.data());
+  for (size_t j = 0; j < codes.size(); ++j) {
+    out[j] = d * static_cast<float>(codes[j] - 16);
+  }
+}
+
+void DecodeQ51(const uint8_t* block, float* out) {
+  const float d = LoadHalf(block);
+  const float m = LoadHalf(block + 2);
+  std::array<uint8_t, 32> codes;
+  UnpackQ5Codes(block + 4, block + 8, codes.data());
+  for (size_t j = 0; j < codes.size(); ++j) {
+    out[j] = d * static_cast<float>(codes[j]) + m;
+  }
+}
+
 void DecodeQ80(const uint8_t* block, float* out) {
   const float d = LoadHalf(block);
   for (int j = 0; j < 32; ++j) {
@@ -73,6 +92,19 @@ void DecodeQ4K(const uint8_t* block, float* out) {
       const int code = sub % 2 == 0 ? byte & 15 : byte >> 4;
       out[sub * 32 + j] = scale * static_cast<float>(code) - minimum;
     }
+  }
+}
+
+void DecodeQ5K(const uint8_t* block, float* out) {
+  const float d = LoadHalf(block);
+  const float dmin = LoadHalf(block + 2);
+  const Q4KScales scales = UnpackQ4KScales(block + 4);
+  std::array<uint8_t, 256> codes;
+  UnpackQ5KCodes(block, codes.data());
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const float scale = d * static_cast<float>(scales.scale[i / 32]);
+    const float minimum = dmin * static_cast<float>(scales.minimum[i / 32]);
+    out[i] = scale * static_cast<float>(codes[i]) - minimum;
   }
 }
 
@@ -118,6 +150,25 @@ Q4KScales UnpackQ4KScales(const uint8_t* packed) {
   return result;
 }
 
+void UnpackQ5Codes(const uint8_t* high, const uint8_t* low, uint8_t* codes) {
+  for (int j = 0; j < 32; ++j) {
+    const int fifth = (high[j / 8] >> (j % 8)) & 1;
+    const int rest = j < 16 ? low[j] & 15 : low[j - 16] >> 4;
+    codes[j] = static_cast<uint8_t>(rest | (fifth << 4));
+  }
+}
+
+void UnpackQ5KCodes(const uint8_t* block, uint8_t* codes) {
+  const uint8_t* high = block + 16;
+  const uint8_t* low = block + 48;
+  for (int i = 0; i < 256; ++i) {
+    const int sub = i / 32;
+    const uint8_t byte = low[sub / 2 * 32 + i % 32];
+    const int rest = sub % 2 == 0 ? byte & 15 : byte >> 4;
+    codes[i] = static_cast<uint8_t>(rest | (((high[i % 32] >> sub) & 1) << 4));
+  }
+}
+
 void DequantizeGgml(const GgmlTypeInfo& type, std::span<const std::byte> bytes,
                     std::span<float> out) {
   const auto* block = reinterpret_cast<const uint8_t*>(bytes.data());
@@ -142,11 +193,20 @@ void DequantizeGgml(const GgmlTypeInfo& type, std::span<const std::byte> bytes,
       case GgmlType::kQ41:
         DecodeQ41(block, to);
         break;
+      case GgmlType::kQ50:
+        DecodeQ50(block, to);
+        break;
+      case GgmlType::kQ51:
+        DecodeQ51(block, to);
+        break;
       case GgmlType::kQ80:
         DecodeQ80(block, to);
         break;
       case GgmlType::kQ4K:
         DecodeQ4K(block, to);
+        break;
+      case GgmlType::kQ5K:
+        DecodeQ5K(block, to);
         break;
       case GgmlType::kQ6K:
         DecodeQ6K(block, to);

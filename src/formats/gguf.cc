@@ -157,6 +157,7 @@ std::unique_ptr<GgufFile> GgufFile::Open(const std::filesystem::path& path) {
 std::unique_ptr<GgufFile> GgufFile::Open(std::unique_ptr<RandomAccessFile> file) {
   std::unique_ptr<GgufFile> opened(new GgufFile(std::move(file)));
   opened->Parse();
+  opened->file_->RequireIntact();
   return opened;
 }
 

@@ -26,8 +26,11 @@ enum class GgmlType : uint32_t {
   kF16 = 1,
   kQ40 = 2,
   kQ41 = 3,
+  kQ50 = 6,
+  kQ51 = 7,
   kQ80 = 8,
   kQ4K = 12,
+  kQ5K = 13,
   kQ6K = 14,
   kBF16 = 30,
 };
@@ -76,12 +79,18 @@ struct GgufTensor {
 void DequantizeGgml(const GgmlTypeInfo& type, std::span<const std::byte> bytes,
                     std::span<float> out);
 
-// The eight 6-bit scales and minimums of a Q4_K block, from its 12 packed bytes.
+// The eight 6-bit scales and minimums of a Q4_K or Q5_K block, from its 12 packed bytes.
 struct Q4KScales {
   uint8_t scale[8];
   uint8_t minimum[8];
 };
 Q4KScales UnpackQ4KScales(const uint8_t* packed);
+
+// The 5-bit codes of 32 weights of Q5_0 or Q5_1: their fifth bits are the 4 bytes `high`, the
+// others the 16 bytes `low`.
+void UnpackQ5Codes(const uint8_t* high, const uint8_t* low, uint8_t* codes);
+// The 256 codes of a Q5_K block.
+void UnpackQ5KCodes(const uint8_t* block, uint8_t* codes);
 
 class GgufFile {
  public:
@@ -96,7 +105,8 @@ class GgufFile {
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in file order
   const GgufTensor* FindTensor(std::string_view name) const;           // null if absent
-  // Of a tensor's bytes: their pages no longer count as this process's memory.
+  // Of a tensor's bytes: their pages no longer count as this process's memory. Throws kIo naming
+  // the file if any could not be read, and gave zeros.
   void Drop(std::span<const std::byte> bytes) const { file_->Drop(bytes); }
   // Everything before the tensor data; the fingerprint of a file hashes it.
   std::span<const std::byte> HeaderBytes() const {

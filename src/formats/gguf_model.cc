@@ -366,9 +366,17 @@ class Describer {
   }
 
   Json RopeScaling() const {
-    if (const GgufTensor* factors = file_.FindTensor("rope_freqs.weight")) {
-      return Llama3Scaling(*factors);
+    Json scaling = ScalingOfKeys();
+    const GgufTensor* divisors = file_.FindTensor("rope_freqs.weight");
+    Json llama3 = divisors != nullptr ? Llama3Scaling(*divisors) : Json();
+    if (!scaling.is_null() && !llama3.is_null()) {
+      Unsupported("tensor rope_freqs.weight and " + Key("rope.scaling") +
+                  " both scale the rotation, which no Hugging Face config can say");
     }
+    return llama3.is_null() ? scaling : llama3;
+  }
+
+  Json ScalingOfKeys() const {
     // As llama.cpp: the factor also under its older name, a factor alone scales linearly, and 0 or
     // nothing is 1.
     auto factor = file_.ShortFloat(Key("rope.scaling.factor"));
@@ -388,8 +396,11 @@ class Describer {
     }
     Json scaling = {{"rope_type", type}, {"type", type}, {"factor", *factor}};
     if (type == "yarn") {
-      scaling["original_max_position_embeddings"] =
-          file_.RequireInt(Key("rope.scaling.original_context_length"), 1, kMaxDim);
+      // Left out or 0, it is the context length, as for readers of config.json.
+      const std::string original = Key("rope.scaling.original_context_length");
+      if (file_.Int(original).value_or(0) != 0) {
+        scaling["original_max_position_embeddings"] = file_.RequireInt(original, 1, kMaxDim);
+      }
       for (const auto& [field, key] : {std::pair{"beta_fast", "rope.scaling.yarn_beta_fast"},
                                        std::pair{"beta_slow", "rope.scaling.yarn_beta_slow"}}) {
         if (const auto value = file_.ShortFloat(Key(key))) {

@@ -1,7 +1,6 @@
 #include "formats/gguf_tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <set>
 #include <string_view>
@@ -11,7 +10,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "formats/gguf.h"
+#include "formats/text_config.h"
 
 namespace mach::formats {
 namespace {
@@ -85,35 +86,41 @@ struct PreTokenizer {
   bool adds_bos = false;  // where the metadata does not say
 };
 
+// Models that split text as another one does have a name of their own all the same; llama.cpp's
+// table says which are alike.
 std::optional<PreTokenizer> FindPreTokenizer(std::string_view name) {
   const auto is = [&](std::initializer_list<std::string_view> names) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
-  if (is({"default", "gpt-2", "phi-2", "olmo"})) {
+  if (is({"default", "gpt-2", "phi-2", "olmo", "mpt", "jais", "trillion", "gigachat", "a.x-4.0",
+          "mellum", "exaone4", "granite-docling"})) {
     return PreTokenizer{ByteLevel(true)};
   }
-  if (is({"smollm", "starcoder", "refact", "codeshell"})) {
+  if (is({"smollm", "starcoder", "refact", "codeshell", "command-r", "exaone", "minerva-7b",
+          "mellum2"})) {
     return PreTokenizer{Sequence({Digits(), ByteLevel(true)})};
   }
-  if (is({"llama-bpe", "llama3", "llama-v3"})) {
+  if (is({"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
+          "lfm2"})) {
     return PreTokenizer{Sequence({Split(kLlama3Pattern), ByteLevel(false)}), true, false, true};
   }
-  if (is({"dbrx", "smaug-bpe"})) {
+  if (is({"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"})) {
     return PreTokenizer{Sequence({Split(kLlama3Pattern), ByteLevel(false)})};
   }
   if (is({"qwen2"})) {
     return PreTokenizer{Sequence({Split(kQwen2Pattern), ByteLevel(false)}), false, true};
   }
-  if (is({"deepseek-r1-qwen", "stablelm2"})) {
+  if (is({"deepseek-r1-qwen", "stablelm2", "megrez", "kormo", "f2llmv2", "hunyuan", "solar-open",
+          "grok-2"})) {
     return PreTokenizer{Sequence({Split(kQwen2Pattern), ByteLevel(false)})};
   }
-  if (is({"gpt-4o"})) {
+  if (is({"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"})) {
     return PreTokenizer{Sequence({Split(kGpt4oPattern), ByteLevel(false)})};
   }
   if (is({"tekken"})) {
     return PreTokenizer{Sequence({Split(kTekkenPattern), ByteLevel(false)}), true, false, true};
   }
-  if (is({"deepseek-v3"})) {
+  if (is({"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"})) {
     return PreTokenizer{Sequence(
         {Split(R"(\p{N}{1,3})"), Split(kHanKana), Split(kDeepseekV3Pattern), ByteLevel(false)})};
   }
@@ -123,12 +130,6 @@ std::optional<PreTokenizer> FindPreTokenizer(std::string_view name) {
   }
   return std::nullopt;
 }
-
-// Tokens by which chat models end a turn. Files name one of them as EOS; the others still end
-// generation where they are control tokens.
-constexpr std::array<std::string_view, 9> kTurnEnds = {
-    "<|eot_id|>", "<|im_end|>",      "<|end|>",       "<end_of_turn>",        "<|endoftext|>",
-    "<|eom_id|>", "<|end_of_text|>", "<|endofturn|>", "<｜end▁of▁sentence｜>"};
 
 class Builder {
  public:
@@ -163,7 +164,7 @@ class Builder {
       result.chat_template = std::string(*chat_template);
     }
     result.bos_token_id = bos_;
-    result.pad_token_id = Id("tokenizer.ggml.padding_token_id");
+    result.pad_token_id = pad_;
     result.end_token_ids = EndIds();
     return result;
   }
@@ -193,14 +194,16 @@ class Builder {
     }
   }
 
+  // As llama.cpp, an id past the tokens counts as not given.
   std::optional<int32_t> Id(std::string_view key) const {
     const auto id = file_.Int(key);
     if (!id || *id < 0) {
       return std::nullopt;
     }
     if (*id >= static_cast<int64_t>(tokens_.size())) {
-      Corrupt(std::string(key) + " is " + std::to_string(*id) + ", but there are " +
-              std::to_string(tokens_.size()) + " tokens");
+      LogWarning("a special token that the vocabulary does not have is left out",
+                 {{"file", file_.path()}, {"key", key}, {"id", *id}, {"tokens", tokens_.size()}});
+      return std::nullopt;
     }
     return static_cast<int32_t>(*id);
   }
@@ -211,6 +214,7 @@ class Builder {
     bos_ = Id("tokenizer.ggml.bos_token_id");
     eos_ = Id("tokenizer.ggml.eos_token_id");
     unknown_ = Id("tokenizer.ggml.unknown_token_id");
+    pad_ = Id("tokenizer.ggml.padding_token_id");
   }
 
   bool IsSpecial(size_t id) const {
@@ -438,7 +442,7 @@ class Builder {
     add(eos_);
     add(Id("tokenizer.ggml.eot_token_id"));
     add(Id("tokenizer.ggml.eom_token_id"));
-    for (const std::string_view name : kTurnEnds) {
+    for (const std::string_view name : TurnEndTokens()) {
       const auto it = ids_.find(name);
       if (it != ids_.end() && types_[static_cast<size_t>(it->second)] == kControl) {
         add(it->second);
@@ -460,7 +464,7 @@ class Builder {
     name("bos_token", bos_);
     name("eos_token", eos_);
     name("unk_token", unknown_);
-    name("pad_token", Id("tokenizer.ggml.padding_token_id"));
+    name("pad_token", pad_);
     const std::string architecture(file_.String("general.architecture").value_or(""));
     if (const auto length = file_.Int(architecture + ".context_length")) {
       config["model_max_length"] = *length;
@@ -478,6 +482,7 @@ class Builder {
   std::optional<int32_t> bos_;
   std::optional<int32_t> eos_;
   std::optional<int32_t> unknown_;
+  std::optional<int32_t> pad_;
   bool add_bos_ = false;
   bool add_eos_ = false;
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
+#include "formats/weight_files.h"
 #include "platform/file.h"
 
 namespace mach::formats {
@@ -69,16 +70,85 @@ std::string RepoFolder(const std::string& id) {
   return folder;
 }
 
+// "main", "refs/pr/1": names of git, as far as they are safe to append to a path.
+bool IsRevision(std::string_view revision) {
+  for (size_t slash = revision.find('/'); slash != std::string_view::npos;
+       slash = revision.find('/')) {
+    if (!IsNamePart(revision.substr(0, slash))) {
+      return false;
+    }
+    revision.remove_prefix(slash + 1);
+  }
+  return IsNamePart(revision);
+}
+
+// The commits of a models--... folder that are there, in part at least. Sorted.
+std::vector<std::string> Commits(const fs::path& repo) {
+  std::vector<std::string> commits;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(repo / "snapshots", error)) {
+    commits.push_back(entry.path().filename().string());
+  }
+  std::ranges::sort(commits);
+  return commits;
+}
+
 // The snapshot that `revision` names in a models--... folder.
 std::optional<fs::path> Snapshot(const fs::path& repo, const std::string& revision) {
   std::string commit = revision;
   if (Exists(repo / "refs" / revision)) {
     commit = Trim(ReadWholeFile(repo / "refs" / revision, 4096));
+  } else {
+    constexpr size_t kLeastDigits = 4;  // as git has it
+    std::vector<std::string> found = Commits(repo);
+    std::erase_if(found, [&](const std::string& name) { return !name.starts_with(commit); });
+    if (found.size() == 1 && commit.size() >= kLeastDigits) {
+      commit = found.front();
+    }
   }
   if (!IsNamePart(commit) || !IsDirectory(repo / "snapshots" / commit)) {
     return std::nullopt;
   }
   return repo / "snapshots" / commit;
+}
+
+// What a download has not brought yet, as far as what is there tells. A file of a snapshot is a
+// link, which may lead nowhere.
+std::vector<std::string> MissingFiles(const fs::path& snapshot) {
+  std::vector<std::string> missing;
+  std::vector<std::string> weights;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(snapshot, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!Exists(entry.path())) {
+      missing.push_back(name);
+    } else if (entry.path().extension() == ".gguf") {
+      return {};  // a repository of another kind, for `mach convert`
+    } else if (entry.path().extension() == ".safetensors") {
+      weights.push_back(name);
+    }
+  }
+  if (!Exists(snapshot / "config.json")) {
+    missing.emplace_back("config.json");
+  }
+  std::vector<std::string> shards = MissingShards(weights);
+  if (Exists(snapshot / kWeightIndexName) && !Exists(snapshot / kSingleWeightFile)) {
+    shards = MissingOfIndex(snapshot / kWeightIndexName);
+  } else if (weights.empty()) {
+    missing.emplace_back("*.safetensors");
+  }
+  missing.insert(missing.end(), shards.begin(), shards.end());
+  std::ranges::sort(missing);
+  missing.erase(std::ranges::unique(missing).begin(), missing.end());
+  return missing;
+}
+
+std::string Join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) {
+    text += (text.empty() ? "" : ", ") + word;
+  }
+  return text;
 }
 
 uint64_t WeightBytes(const fs::path& dir) {
@@ -117,6 +187,35 @@ bool LooksLikeCheckpoint(const fs::path& dir) {
   return IsDirectory(dir) && Exists(dir / "config.json");
 }
 
+// As LooksLikeCheckpoint, also where config.json is still to come.
+bool LooksLikeDownload(const fs::path& snapshot) {
+  return LooksLikeCheckpoint(snapshot) || Exists(snapshot / kWeightIndexName) ||
+         WeightBytes(snapshot) > 0;
+}
+
+LocalCheckpoint DescribeSnapshot(const std::string& name, const fs::path& path) {
+  const std::vector<std::string> missing = MissingFiles(path);
+  LocalCheckpoint entry = Describe(name, path);
+  if (!missing.empty()) {
+    entry.problem = "downloaded in part; missing: " + Join(missing);
+  }
+  return entry;
+}
+
+// The snapshots of a models--... folder by the names that find them: the main one, else all others.
+std::vector<std::pair<std::string, fs::path>> NamedSnapshots(const std::string& id,
+                                                             const fs::path& repo) {
+  constexpr size_t kShownDigits = 12;
+  if (const auto main = Snapshot(repo, "main")) {
+    return {{id, *main}};
+  }
+  std::vector<std::pair<std::string, fs::path>> named;
+  for (const std::string& commit : Commits(repo)) {
+    named.emplace_back(id + "@" + commit.substr(0, kShownDigits), repo / "snapshots" / commit);
+  }
+  return named;
+}
+
 }  // namespace
 
 std::vector<fs::path> HubCacheDirs() {
@@ -146,37 +245,55 @@ fs::path ResolveModelPath(const std::string& reference) {
   const size_t at = reference.find('@');
   const std::string id = reference.substr(0, at);
   const std::string revision = at == std::string::npos ? "main" : reference.substr(at + 1);
-  if (!IsHubId(id) || !IsNamePart(revision) || fs::path(id).extension() == ".gguf") {
+  if (!IsHubId(id) || !IsRevision(revision) || fs::path(id).extension() == ".gguf") {
     throw Error(ErrorCode::kNotFound, "there is no file or directory " + reference,
                 "give a path, or a hub id of the form owner/name that is in the local cache");
   }
-  std::string looked;
+  const std::string fetch =
+      "`hf download " + id + (at == std::string::npos ? "" : " --revision " + revision) + "`";
+  std::vector<std::string> looked;
+  std::vector<std::string> commits;
   for (const fs::path& cache : HubCacheDirs()) {
     const fs::path repo = cache / RepoFolder(id);
     if (const auto snapshot = Snapshot(repo, revision)) {
+      const std::vector<std::string> missing = MissingFiles(*snapshot);
+      if (!missing.empty()) {
+        throw Error(ErrorCode::kNotFound,
+                    snapshot->string() + " was downloaded in part; missing: " + Join(missing),
+                    fetch + " fetches the rest");
+      }
       return *snapshot;
     }
-    looked += (looked.empty() ? "" : ", ") + repo.string();
+    looked.push_back(repo.string());
+    const std::vector<std::string> here = Commits(repo);
+    commits.insert(commits.end(), here.begin(), here.end());
+  }
+  if (!commits.empty()) {
+    throw Error(
+        ErrorCode::kNotFound,
+        "the hub cache has no revision " + revision + " of " + id + ", but " + Join(commits),
+        "name one, " + id + "@" + commits.front() + ", or fetch the other with " + fetch);
   }
   // What begins with a directory that exists is a mistyped path, not a model to fetch.
   const std::string owner = id.substr(0, id.find('/'));
   throw Error(ErrorCode::kNotFound,
               "there is no directory " + reference +
                   ", nor a model of that name in the hub cache; looked in " +
-                  (looked.empty() ? "no directory (HOME is not set)" : looked),
-              IsDirectory(owner)
-                  ? "`mach models " + owner + "` lists what is there"
-                  : "give a directory, or fetch the model with `hf download " + id +
-                        (at == std::string::npos ? "" : " --revision " + revision) + "`");
+                  (looked.empty() ? "no directory (HOME is not set)" : Join(looked)),
+              IsDirectory(owner) ? "`mach models " + owner + "` lists what is there"
+                                 : "give a directory, or fetch the model with " + fetch);
 }
 
 std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directories) {
   std::vector<LocalCheckpoint> found;
   std::set<fs::path> seen;
-  const auto add = [&](const std::string& name, const fs::path& path) {
+  const auto is_new = [&](const fs::path& path) {
     std::error_code error;
     const fs::path real = fs::canonical(path, error);
-    if (!error && seen.insert(real).second) {
+    return !error && seen.insert(real).second;
+  };
+  const auto add = [&](const std::string& name, const fs::path& path) {
+    if (is_new(path)) {
       found.push_back(Describe(name, path));
     }
   };
@@ -200,9 +317,10 @@ std::vector<LocalCheckpoint> ListCheckpoints(std::span<const fs::path> directori
         id.replace(split, 2, "/");
       }
       try {
-        const auto snapshot = Snapshot(entry.path(), "main");
-        if (snapshot && LooksLikeCheckpoint(*snapshot)) {
-          add(id, *snapshot);
+        for (const auto& [name, snapshot] : NamedSnapshots(id, entry.path())) {
+          if (LooksLikeDownload(snapshot) && is_new(snapshot)) {
+            found.push_back(DescribeSnapshot(name, snapshot));
+          }
         }
       } catch (const Error& unreadable) {
         LocalCheckpoint broken;

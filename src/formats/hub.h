@@ -16,13 +16,14 @@ namespace mach::formats {
 std::vector<std::filesystem::path> HubCacheDirs();
 
 // A path that exists is returned as it is. "owner/name", perhaps "owner/name@revision", is looked
-// up in the caches (revision: a branch such as main, the default, or a commit). Throws kNotFound
-// saying where it looked and what would list or fetch the model; kInvalidArgument for an empty
-// reference.
+// up in the caches (revision: a branch such as main, the default, or a commit, of which the first
+// digits do). Throws kNotFound saying where it looked and what would list or fetch the model, which
+// revisions are there if not the one asked for, or what the snapshot lacks if it was downloaded in
+// part; kInvalidArgument for an empty reference.
 std::filesystem::path ResolveModelPath(const std::string& reference);
 
 struct LocalCheckpoint {
-  std::string name;  // hub id, or the directory's name
+  std::string name;  // hub id, with @revision unless that is main, or the directory's name
   std::filesystem::path path;
   std::string model_type;
   std::string quantisation;    // "4-bit affine, group 64", "BF16"

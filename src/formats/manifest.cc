@@ -136,7 +136,7 @@ std::string Manifest::ToJson() const {
   return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-void Manifest::CheckSizes(const fs::path& dir) const {
+void Manifest::CheckFiles(const fs::path& dir) const {
   const std::string where = (dir / kFileName).string();
   if (!complete) {
     throw Error(ErrorCode::kCorruptFile, where + " says the conversion did not finish", Cure(dir));
@@ -153,6 +153,18 @@ void Manifest::CheckSizes(const fs::path& dir) const {
       throw Error(ErrorCode::kCorruptFile,
                   (dir / file.name).string() + " has " + std::to_string(size) + " bytes, " + where +
                       " says " + std::to_string(file.size_bytes),
+                  Cure(dir));
+    }
+    if (IsEditable(file.name) || HoldsWeights(file.name)) {
+      continue;
+    }
+    const std::string contents = ReadWholeFile(dir / file.name);
+    const std::string found = HashHex128(std::as_bytes(std::span(contents)));
+    if (found != file.xxh3_128) {
+      throw Error(ErrorCode::kCorruptFile,
+                  (dir / file.name).string() +
+                      " was changed after the conversion: its checksum is " + found + ", " + where +
+                      " says " + file.xxh3_128,
                   Cure(dir));
     }
   }
@@ -199,6 +211,10 @@ bool IsEditable(std::string_view name) {
                                                       "generation_config.json",
                                                       "tokenizer_config.json"};
   return std::ranges::find(kNames, name) != kNames.end();
+}
+
+bool HoldsWeights(std::string_view name) {
+  return name.ends_with(".safetensors") || name.ends_with(".bin");
 }
 
 bool IsPlainFileName(const std::string& name) {

@@ -44,9 +44,10 @@ struct Manifest {
   static Manifest Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
-  // Throws kCorruptFile naming the first file that is missing or, unless it IsEditable, of another
-  // size, and if the manifest itself is not complete.
-  void CheckSizes(const std::filesystem::path& dir) const;
+  // Throws kCorruptFile if the manifest itself is not complete, and naming the first file that is
+  // missing or, unless it IsEditable, of another size or, unless it HoldsWeights, of another
+  // checksum.
+  void CheckFiles(const std::filesystem::path& dir) const;
   // What sets this output apart from `wanted`, whose fingerprint is another: "was made from ...",
   // as the end of a sentence for the user.
   std::string DifferenceFrom(const Manifest& wanted) const;
@@ -63,6 +64,10 @@ struct Manifest {
 // Whether the user may edit a file of this name after the conversion: chat templates and default
 // sampling parameters, on which no weight depends.
 bool IsEditable(std::string_view name);
+
+// Whether a file of this name is large: its contents are checked where they are read, and by
+// `mach check --verify`.
+bool HoldsWeights(std::string_view name);
 
 // Not empty, no directories, no "..": safe to append to a directory's path.
 bool IsPlainFileName(const std::string& name);

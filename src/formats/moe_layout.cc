@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "formats/module_names.h"
 
 namespace mach::formats {
 namespace {
@@ -22,12 +23,8 @@ constexpr std::array<FamilyName, 3> kFamilyNames = {{
     {"qwen3_5_moe_text", MoeFamily::kQwen35Moe},
 }};
 
-// From nested to flat, so that "model.language_model." is not taken for "model.".
-constexpr std::array<std::string_view, 3> kPrefixes = {"model.language_model.",
-                                                       "language_model.model.", "model."};
-
 std::string FindPrefix(const Checkpoint& checkpoint) {
-  for (const std::string_view prefix : kPrefixes) {
+  for (const std::string_view prefix : kModelPrefixes) {
     if (checkpoint.Has(std::string(prefix) + "embed_tokens.weight")) {
       return std::string(prefix);
     }

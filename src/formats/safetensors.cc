@@ -109,6 +109,7 @@ std::unique_ptr<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::pa
 std::unique_ptr<SafetensorsFile> SafetensorsFile::Open(std::unique_ptr<RandomAccessFile> file) {
   std::unique_ptr<SafetensorsFile> opened(new SafetensorsFile(std::move(file)));
   opened->Parse();
+  opened->RequireIntact();
   return opened;
 }
 

@@ -40,8 +40,11 @@ class SafetensorsFile {
 
   // Whether `bytes` lie in this file's mapping.
   bool Contains(std::span<const std::byte> bytes) const;
-  // Of a view that Find returned: its pages no longer count as this process's memory.
+  // Of a view that Find returned: its pages no longer count as this process's memory. Throws as
+  // RequireIntact.
   void Drop(std::span<const std::byte> bytes) const { file_->Drop(bytes); }
+  // Throws kIo naming the file if a view could not be read, and gave zeros.
+  void RequireIntact() const { file_->RequireIntact(); }
 
   // "__metadata__" of the header.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

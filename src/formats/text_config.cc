@@ -1,6 +1,7 @@
 #include "formats/text_config.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include <nlohmann/json.hpp>
@@ -53,6 +54,30 @@ std::string TokenText(const ConfigReader& config, std::string_view field) {
   return config.RequireString(field);
 }
 
+// As TokenText, for what several files may say: the first that does.
+void TakeToken(const ConfigReader& config, std::string_view field, std::string& out) {
+  if (out.empty()) {
+    out = TokenText(config, field);
+  }
+}
+
+void TakeTokens(const ConfigReader& config, TokenizerConfig& out) {
+  TakeToken(config, "bos_token", out.bos_token);
+  TakeToken(config, "eos_token", out.eos_token);
+  TakeToken(config, "unk_token", out.unk_token);
+  TakeToken(config, "pad_token", out.pad_token);
+}
+
+// Above zero: what 0 would make of a text, no sampler can say.
+std::optional<double> PositiveFloat(const ConfigReader& config, std::string_view field,
+                                    double max = ConfigReader::kFloatMax) {
+  const auto value = config.OptionalFloat(field, 0, max);
+  if (value == 0.0) {
+    config.Fail(field, "a number above 0");
+  }
+  return value;
+}
+
 // A template is a string, or a list of {name, template}.
 void TakeTemplate(const ConfigReader& config, TokenizerConfig& out) {
   if (!config.Has("chat_template")) {
@@ -92,10 +117,10 @@ GenerationConfig ReadGenerationConfig(const fs::path& dir) {
   const ConfigReader config = ConfigReader::Load(path);
   result.do_sample = config.OptionalBool("do_sample");
   result.temperature = config.OptionalFloat("temperature", 0);
-  result.top_p = config.OptionalFloat("top_p", 0, 1);
+  result.top_p = PositiveFloat(config, "top_p", 1);
   result.min_p = config.OptionalFloat("min_p", 0, 1);
   result.top_k = config.OptionalInt("top_k", -1, kMaxTokenId);
-  result.repetition_penalty = config.OptionalFloat("repetition_penalty", 0);
+  result.repetition_penalty = PositiveFloat(config, "repetition_penalty");
   result.max_new_tokens = config.OptionalInt("max_new_tokens", 0);
   result.max_length = config.OptionalInt("max_length", 0);
   result.bos_token_id = TokenId(config, "bos_token_id");
@@ -111,10 +136,7 @@ TokenizerConfig ReadTokenizerConfig(const fs::path& dir) {
   }
   if (Exists(dir / "tokenizer_config.json")) {
     const ConfigReader config = ConfigReader::Load(dir / "tokenizer_config.json");
-    result.bos_token = TokenText(config, "bos_token");
-    result.eos_token = TokenText(config, "eos_token");
-    result.unk_token = TokenText(config, "unk_token");
-    result.pad_token = TokenText(config, "pad_token");
+    TakeTokens(config, result);
     result.add_bos_token = config.OptionalBool("add_bos_token");
     result.add_eos_token = config.OptionalBool("add_eos_token");
     const auto limit = config.OptionalFloat("model_max_length", 0);
@@ -122,6 +144,9 @@ TokenizerConfig ReadTokenizerConfig(const fs::path& dir) {
       result.model_max_length = static_cast<int64_t>(*limit);
     }
     TakeTemplate(config, result);
+  }
+  if (Exists(dir / "special_tokens_map.json")) {
+    TakeTokens(ConfigReader::Load(dir / "special_tokens_map.json"), result);
   }
   if (Exists(dir / "chat_template.jinja")) {
     const fs::path path = dir / "chat_template.jinja";
@@ -134,15 +159,28 @@ TokenizerConfig ReadTokenizerConfig(const fs::path& dir) {
 std::vector<int32_t> EndTokenIds(const GenerationConfig& generation, const ConfigReader& root,
                                  const ConfigReader& text) {
   std::vector<int32_t> ids = generation.eos_token_ids;
-  if (ids.empty()) {
-    ids = TokenIds(root, "eos_token_id");
-  }
-  if (ids.empty()) {
-    ids = TokenIds(text, "eos_token_id");
+  for (const ConfigReader* config : {&root, &text}) {
+    const std::vector<int32_t> more = TokenIds(*config, "eos_token_id");
+    ids.insert(ids.end(), more.begin(), more.end());
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
+}
+
+std::span<const std::string_view> TurnEndTokens() {
+  static constexpr std::array<std::string_view, 11> kTokens = {"<|eot_id|>",
+                                                               "<|im_end|>",
+                                                               "<|end|>",
+                                                               "<end_of_turn>",
+                                                               "<|endoftext|>",
+                                                               "<|eom_id|>",
+                                                               "<|end_of_text|>",
+                                                               "<|endofturn|>",
+                                                               "<end_of_utterance>",
+                                                               "</s>",
+                                                               "<｜end▁of▁sentence｜>"};
+  return kTokens;
 }
 
 }  // namespace mach::formats

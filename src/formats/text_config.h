@@ -7,13 +7,16 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mach::formats {
 
 class ConfigReader;
 
+// Sampling values are within what a request may ask for.
 struct GenerationConfig {
   std::optional<bool> do_sample;
   std::optional<double> temperature;
@@ -44,12 +47,19 @@ struct TokenizerConfig {
 // Empty if the directory has no generation_config.json.
 GenerationConfig ReadGenerationConfig(const std::filesystem::path& dir);
 
-// chat_template.jinja wins over tokenizer_config.json, which wins over chat_template.json.
+// chat_template.jinja wins over tokenizer_config.json, which wins over chat_template.json. Tokens
+// that tokenizer_config.json does not name are those of special_tokens_map.json.
 TokenizerConfig ReadTokenizerConfig(const std::filesystem::path& dir);
 
-// Ids that end an answer: generation_config's list, else the model config's (top level, then
-// text_config). Sorted, without repetition; may be empty.
+// Ids that the configurations name as ends of an answer: generation_config's and the model
+// config's, top level and text_config. Files of one model often name one of several each. Sorted,
+// without repetition; may be empty.
 std::vector<int32_t> EndTokenIds(const GenerationConfig& generation, const ConfigReader& root,
                                  const ConfigReader& text);
+
+// The texts of tokens by which chat models end a turn. A model that has one of them as a special
+// token ends its answers there, whether or not a file says so.
+// Source: llama.cpp's list of tokens that end a generation.
+std::span<const std::string_view> TurnEndTokens();
 
 }  // namespace mach::formats

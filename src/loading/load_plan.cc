@@ -6,6 +6,7 @@
 #include "base/gigabytes.h"
 #include "base/log.h"
 #include "base/shell.h"
+#include "loading/served_text.h"
 #include "platform/machine_memory.h"
 
 namespace mach::loading {
@@ -86,6 +87,23 @@ LoadPlan PlanLoading(const RunnableOptions& options) {
     LogInfo("tensors left out", {{"reason", reason}, {"tensors", tensors}});
   }
   return plan;
+}
+
+void RequireLoadable(const std::filesystem::path& dir) {
+  const auto checkpoint = formats::Checkpoint::Open(dir);
+  const auto inventory = FindExperts(*checkpoint);
+  const RunnableOptions options{.checkpoint = dir};
+  RequireServable(*checkpoint, inventory, options.experts.residency);
+  (void)PlanMemory(*checkpoint, inventory, options, 0);
+  std::error_code ignored;
+  if (!std::filesystem::exists(dir / "tokenizer.json", ignored)) {
+    return;  // which the converter has said already
+  }
+  try {
+    (void)LoadText(*checkpoint);
+  } catch (const Error& error) {
+    LogWarning("`mach serve` will refuse what was written", {{"reason", error.Describe()}});
+  }
 }
 
 std::map<std::string, int64_t> LeftOut(const formats::Checkpoint& checkpoint) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +26,10 @@ struct LoadPlan {
 // kResourceLimit if the shortest context does not fit below the ceiling or, without one, into the
 // memory that is available.
 LoadPlan PlanLoading(const RunnableOptions& options);
+
+// Throws as loading `dir` would that reads its weights, and warns in the log of what serving would
+// refuse besides: for whoever has just written it.
+void RequireLoadable(const std::filesystem::path& dir);
 
 // How many tensors of a Mixture-of-Experts checkpoint are not of the language model, by reason:
 // "vision tower", "multi-token prediction head". Engine checkpoints hold none.

@@ -57,6 +57,7 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& opt
   LogInfo("model loaded", {{"model", served->info.id},
                            {"arch", checkpoint.model_type()},
                            {"weights", checkpoint.QuantisationSummary()},
+                           {"end_tokens", EndTokensText(*served)},
                            {"prefill_chunk", runnable.plan.prefill_chunk},
                            {"accounted_mib", served->budget->TotalBytes() >> 20},
                            {"predicted_mib", runnable.plan.total_bytes >> 20},

@@ -1,5 +1,8 @@
 #include "loading/served_text.h"
 
+#include <algorithm>
+
+#include "base/log.h"
 #include "formats/text_config.h"
 #include "models/loader.h"
 #include "platform/file.h"
@@ -25,21 +28,50 @@ GenerationDefaults ToDefaults(const formats::GenerationConfig& config) {
   return defaults;
 }
 
-std::unique_ptr<text::Tokenizer> LoadTokenizer(const formats::Checkpoint& checkpoint) {
-  const std::filesystem::path path = checkpoint.dir() / "tokenizer.json";
+std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::filesystem::path& dir,
+                                               int32_t vocab_size) {
+  const std::filesystem::path path = dir / "tokenizer.json";
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
-    throw NoTokenizer(checkpoint.dir());
+    throw NoTokenizer(dir);
   }
   auto tokenizer = text::Tokenizer::FromJson(ReadWholeFile(path), path.string());
-  const int32_t vocab_size = models::ReadModelShape(checkpoint).vocab_size;
   if (tokenizer->vocab_size() > vocab_size) {
-    throw Error(ErrorCode::kCorruptFile,
-                path.string() + " has ids up to " + std::to_string(tokenizer->vocab_size() - 1) +
-                    ", but the model's vocab_size is " + std::to_string(vocab_size),
-                "tokenizer and weights are of different models");
+    LogWarning(
+        "the tokenizer has tokens that the model has no embedding for; prompts with one of "
+        "them are refused",
+        {{"file", path.string()}, {"first", vocab_size}, {"last", tokenizer->vocab_size() - 1}});
   }
   return tokenizer;
+}
+
+// All that anyone says: the configurations name ids, tokenizer_config.json a text, and the tokens
+// by which chat models end a turn speak for themselves. Ids past the vocabulary never come.
+std::vector<int32_t> EndTokens(const formats::Checkpoint& checkpoint,
+                               const formats::GenerationConfig& generation,
+                               const std::string& eos_token, const text::Tokenizer& tokenizer,
+                               int32_t vocab_size) {
+  std::vector<int32_t> ids =
+      formats::EndTokenIds(generation, checkpoint.root_config(), checkpoint.config());
+  if (const auto id = tokenizer.TokenToId(eos_token); id && !eos_token.empty()) {
+    ids.push_back(*id);
+  }
+  for (const std::string_view token : formats::TurnEndTokens()) {
+    if (const auto id = tokenizer.TokenToId(token); id && tokenizer.IsSpecial(*id)) {
+      ids.push_back(*id);
+    }
+  }
+  std::erase_if(ids, [vocab_size](int32_t id) { return id >= vocab_size; });
+  std::ranges::sort(ids);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  if (ids.empty()) {
+    LogWarning(
+        "nothing names a token that ends an answer: answers go on to max_tokens, unless a request "
+        "says where to stop",
+        {{"model", checkpoint.dir().string()},
+         {"cure", "give eos_token in tokenizer_config.json"}});
+  }
+  return ids;
 }
 
 }  // namespace
@@ -55,9 +87,19 @@ ServedText LoadText(const formats::Checkpoint& checkpoint) {
   }
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(checkpoint.dir());
   text.defaults = ToDefaults(generation);
-  text.end_tokens = formats::EndTokenIds(generation, checkpoint.root_config(), checkpoint.config());
-  text.tokenizer = LoadTokenizer(checkpoint);
+  const int32_t vocab_size = models::ReadModelShape(checkpoint).vocab_size;
+  text.tokenizer = LoadTokenizer(checkpoint.dir(), vocab_size);
+  text.end_tokens =
+      EndTokens(checkpoint, generation, config.eos_token, *text.tokenizer, vocab_size);
   return text;
+}
+
+std::string EndTokensText(const ServedText& text) {
+  std::string list;
+  for (const int32_t id : text.end_tokens) {
+    list += (list.empty() ? "" : " ") + text.tokenizer->TokenBytes(id);
+  }
+  return list;
 }
 
 Error NoTokenizer(const std::filesystem::path& dir) {

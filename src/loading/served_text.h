@@ -32,12 +32,16 @@ struct ServedText {
   std::string bos_token;                               // for the chat template; may be empty
   std::string eos_token;
   GenerationDefaults defaults;
-  std::vector<int32_t> end_tokens;  // the model's own: generation ends, nothing is shown
+  // The model's own: generation ends, nothing is shown. Ascending, all within the vocabulary.
+  std::vector<int32_t> end_tokens;
 };
 
-// Throws mach::Error naming file and field: NoTokenizer, kCorruptFile, also for a tokenizer with
-// more ids than the model has, or kUnsupported.
+// Throws mach::Error naming file and field: NoTokenizer, kCorruptFile or kUnsupported. Warns in the
+// log where the tokenizer has more ids than the model, and where nothing ends an answer.
 ServedText LoadText(const formats::Checkpoint& checkpoint);
+
+// The end tokens as a user knows them, "<|im_end|> <|endoftext|>"; for the log.
+std::string EndTokensText(const ServedText& text);
 
 // That there is no tokenizer.json in `dir`, which running a model does without and serving does
 // not.

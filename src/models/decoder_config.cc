@@ -41,7 +41,7 @@ DecoderConfig ReadBase(const formats::Checkpoint& checkpoint, const std::string&
   decoder.layers.resize(static_cast<size_t>(config.RequireInt("num_hidden_layers", 1, 4096)));
   decoder.hidden_size = RequireInt32(config, "hidden_size", 1 << 20);
   decoder.vocab_size = RequireInt32(config, "vocab_size", 1 << 24);
-  decoder.max_context = config.IntOr("max_position_embeddings", 2048, 1, int64_t{1} << 32);
+  decoder.max_context = ReadMaxContext(config);
   decoder.norm_eps = static_cast<float>(config.FloatOr("rms_norm_eps", 1e-6, 0, 1));
   decoder.tie_word_embeddings = checkpoint.TiesWordEmbeddings(lm_head);
   if (const auto act = config.OptionalString("hidden_act"); act && *act != "silu") {

@@ -27,7 +27,8 @@ struct LoadContext {
 ModelShape ReadModelShape(const formats::Checkpoint& checkpoint);
 
 // Throws kUnsupported, listing what is registered, if the checkpoint's model_type is not; otherwise
-// mach::Error naming the file, tensor or field that is wrong.
+// mach::Error naming the file, tensor or field that is wrong: kIo if a file shrinks meanwhile or
+// its disk fails.
 std::unique_ptr<Model> BuildModel(const LoadContext& context);
 
 }  // namespace mach::models

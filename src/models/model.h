@@ -17,7 +17,7 @@ struct ModelShape {
   int32_t layers = 0;
   int32_t hidden_size = 0;
   int32_t vocab_size = 0;
-  int64_t max_context = 0;  // tokens, max_position_embeddings
+  int64_t max_context = 0;  // tokens, as far as the rotary embedding carries
 
   // Mixture of experts; all zero for dense models.
   int32_t moe_layers = 0;

@@ -103,7 +103,9 @@ ModelShape ReadModelShape(const formats::Checkpoint& checkpoint) {
 }
 
 std::unique_ptr<Model> BuildModel(const LoadContext& context) {
-  return MakeDecoder(context, ReadConfig(context.checkpoint));
+  auto model = MakeDecoder(context, ReadConfig(context.checkpoint));
+  context.checkpoint.RequireIntact();
+  return model;
 }
 
 }  // namespace mach::models

@@ -3,11 +3,58 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace mach::models {
 namespace {
+
+constexpr int64_t kMostContext = int64_t{1} << 32;
+
+// What a configuration says about scaling, wherever it says it.
+struct Scaling {
+  formats::ConfigReader fields;  // without any: an empty object
+  std::string type;              // "default" where none is named
+};
+
+// Newer files hold everything in rope_parameters, older ones split it between rope_theta at the top
+// and rope_scaling.
+Scaling ReadScaling(const formats::ConfigReader& config) {
+  auto fields = config.OptionalObject("rope_scaling");
+  if (!fields || fields->Keys().empty()) {
+    fields = config.OptionalObject("rope_parameters");
+  }
+  Scaling scaling{.fields = fields.value_or(formats::ConfigReader()), .type = "default"};
+  for (const char* field : {"type", "rope_type"}) {
+    scaling.type = scaling.fields.OptionalString(field).value_or(scaling.type);
+  }
+  return scaling;
+}
+
+// A field that belongs to the scaling or, in either generation of files, stands beside it.
+double FieldOr(const formats::ConfigReader& config, const formats::ConfigReader& scaling,
+               const char* field, double fallback, double min, double max) {
+  std::optional<double> value = scaling.OptionalFloat(field, min, max);
+  if (!value) {
+    value = config.OptionalFloat(field, min, max);
+  }
+  if (const auto other = config.OptionalObject("rope_parameters"); other && !value) {
+    value = other->OptionalFloat(field, min, max);
+  }
+  return value.value_or(fallback);
+}
+
+int64_t MaxPositions(const formats::ConfigReader& config) {
+  return config.IntOr("max_position_embeddings", 2048, 1, kMostContext);
+}
+
+// Of YaRN, where the length before scaling may be left out.
+double OriginalPositions(const formats::ConfigReader& config,
+                         const formats::ConfigReader& scaling) {
+  return FieldOr(config, scaling, "original_max_position_embeddings",
+                 static_cast<double>(MaxPositions(config)), 1.0, 1e9);
+}
 
 // Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, a band between is
 // blended.
@@ -36,9 +83,7 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
   const double factor = scaling.RequireFloat("factor", 1.0, 1e6);
   const double beta_fast = scaling.FloatOr("beta_fast", 32, 1e-3, 1e6);
   const double beta_slow = scaling.FloatOr("beta_slow", 1, 1e-3, 1e6);
-  const double original =
-      scaling.FloatOr("original_max_position_embeddings",
-                      config.FloatOr("max_position_embeddings", 0, 0, 1e9), 1.0, 1e9);
+  const double original = OriginalPositions(config, scaling);
   const auto pairs = static_cast<double>(inv_freq.size());
   const double dims = 2 * pairs;
   // The dimension whose wavelength makes `rotations` turns within the original context.
@@ -75,17 +120,10 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
 
 backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim,
                            double default_rotary_factor) {
-  // Newer files hold everything in rope_parameters, older ones split it between rope_theta at the
-  // top and rope_scaling.
-  const auto parameters = config.OptionalObject("rope_parameters");
-  const auto legacy = config.OptionalObject("rope_scaling");
-  const formats::ConfigReader scaling =
-      parameters ? *parameters : legacy.value_or(formats::ConfigReader());
-  const double theta = scaling.OptionalFloat("rope_theta", 1.0, 1e12)
-                           .value_or(config.FloatOr("rope_theta", 10000.0, 1.0, 1e12));
+  const auto [scaling, type] = ReadScaling(config);
+  const double theta = FieldOr(config, scaling, "rope_theta", 10000.0, 1.0, 1e12);
   const double partial =
-      scaling.OptionalFloat("partial_rotary_factor", 0.0, 1.0)
-          .value_or(config.FloatOr("partial_rotary_factor", default_rotary_factor, 0.0, 1.0));
+      FieldOr(config, scaling, "partial_rotary_factor", default_rotary_factor, 0.0, 1.0);
   if (config.BoolOr("rope_traditional", false)) {
     config.Fail("rope_traditional", "false: interleaved rotation is not supported");
   }
@@ -94,8 +132,6 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
   for (int32_t i = 0; i < rotated; i += 2) {
     spec.inv_freq.push_back(std::pow(theta, -static_cast<double>(i) / rotated));
   }
-  const std::string type = scaling.OptionalString("rope_type")
-                               .value_or(scaling.OptionalString("type").value_or("default"));
   if (type == "linear") {
     const double factor = scaling.RequireFloat("factor", 1e-3, 1e6);
     for (double& frequency : spec.inv_freq) {
@@ -110,6 +146,23 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
                  "one of default, linear, llama3, yarn");
   }
   return spec;
+}
+
+int64_t ReadMaxContext(const formats::ConfigReader& config) {
+  const auto [scaling, type] = ReadScaling(config);
+  const int64_t positions = MaxPositions(config);
+  double context = static_cast<double>(positions);
+  if (type == "linear") {
+    context *= scaling.RequireFloat("factor", 1e-3, 1e6);
+  } else if (type == "yarn") {
+    context = OriginalPositions(config, scaling) * scaling.RequireFloat("factor", 1.0, 1e6);
+  } else if (type == "llama3") {
+    const double original = scaling.RequireFloat("original_max_position_embeddings", 1.0, 1e9);
+    if (context <= original) {
+      context = original * scaling.RequireFloat("factor", 1.0, 1e6);
+    }
+  }
+  return static_cast<int64_t>(std::clamp(context, 1.0, static_cast<double>(kMostContext)));
 }
 
 }  // namespace mach::models

@@ -1,19 +1,22 @@
 #include "platform/file.h"
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "platform/file_internal.h"
 
 namespace mach {
 namespace {
@@ -21,39 +24,66 @@ namespace {
 // Of offsets, sizes and memory of direct reads, on any usual disk.
 constexpr uint64_t kDirectAlignment = 4096;
 
-// Between the name of a file and the process id of the one who is writing it anew.
+// Between the name of a file and the hexadecimal digits of one that will replace it.
 constexpr const char* kTemporaryMark = ".tmp-";
+constexpr std::string_view kTemporaryDigits = "0123456789abcdef";
 
 std::string ErrnoText() {
   return std::strerror(errno);
 }
 
-[[noreturn]] void ThrowOpenError(const std::filesystem::path& path) {
+// A new file beside the one it will replace. Its lock tells RemoveStaleTemporaries that the writer
+// lives.
+struct Temporary {
+  std::filesystem::path path;
+  FileDescriptor fd;
+};
+
+// The name is random: process ids repeat in containers that share a volume.
+std::filesystem::path TemporaryName(const std::filesystem::path& path) {
+  uint64_t random = 0;
+  if (::getentropy(&random, sizeof(random)) != 0) {
+    throw Error(ErrorCode::kIo, "cannot get random bytes: " + ErrnoText());
+  }
+  std::string name = path.string() + kTemporaryMark;
+  for (int digit = 0; digit < 16; ++digit, random /= 16) {
+    name += kTemporaryDigits[random % 16];
+  }
+  return name;
+}
+
+Temporary CreateTemporary(const std::filesystem::path& path) {
+  // Whoever looks for what killed writers left may find the file before it is locked, and remove
+  // it: then another is made.
+  constexpr int kAttempts = 100;
+  for (int attempt = 1;; ++attempt) {
+    const std::filesystem::path name = TemporaryName(path);
+    FileDescriptor fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (fd.get() < 0) {
+      throw Error(ErrorCode::kIo, "cannot create " + name.string() + ": " + ErrnoText());
+    }
+    const bool locked = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
+    const int reason = locked ? 0 : errno;
+    struct stat status = {};
+    if (locked && ::fstat(fd.get(), &status) == 0 && status.st_nlink > 0) {
+      return {name, std::move(fd)};
+    }
+    ::unlink(name.c_str());
+    if ((!locked && reason != EWOULDBLOCK) || attempt == kAttempts) {
+      throw Error(ErrorCode::kIo, "cannot lock " + name.string() + ": " + std::strerror(reason),
+                  "use a file system that has locks (flock)");
+    }
+  }
+}
+
+}  // namespace
+
+void ThrowOpenError(const std::filesystem::path& path) {
   const bool missing = errno == ENOENT || errno == ENOTDIR;
   throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
               "cannot open " + path.string() + ": " + ErrnoText());
 }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  ~FileDescriptor() {
-    if (fd_ >= 0) {
-      ::close(fd_);
-    }
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-// O_NONBLOCK, which regular files ignore: opening a FIFO would wait for a writer.
-constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-
-// Regular files only: a directory or a FIFO gets a clear error instead of a strange one later.
 uint64_t RegularFileSize(int fd, const std::filesystem::path& path) {
   struct stat status = {};
   if (::fstat(fd, &status) != 0) {
@@ -63,75 +93,6 @@ uint64_t RegularFileSize(int fd, const std::filesystem::path& path) {
     throw Error(ErrorCode::kInvalidArgument, path.string() + " is not a regular file");
   }
   return static_cast<uint64_t>(status.st_size);
-}
-
-void ThrowPastEnd(const std::string& path, uint64_t offset, uint64_t wanted, uint64_t size) {
-  throw Error(ErrorCode::kCorruptFile,
-              path + ": need " + std::to_string(wanted) + " bytes at offset " +
-                  std::to_string(offset) + ", but the file has " + std::to_string(size) + " bytes",
-              "the file is truncated; fetch or convert it again");
-}
-
-class MappedFile final : public RandomAccessFile {
- public:
-  explicit MappedFile(const std::filesystem::path& path) : path_(path.string()) {
-    const FileDescriptor fd(::open(path.c_str(), kReadFlags));
-    if (fd.get() < 0) {
-      ThrowOpenError(path);
-    }
-    size_ = RegularFileSize(fd.get(), path);
-    if (size_ == 0) {
-      return;
-    }
-    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-    if (address == MAP_FAILED) {
-      throw Error(ErrorCode::kIo, "cannot map " + path_ + ": " + ErrnoText());
-    }
-    data_ = static_cast<const std::byte*>(address);
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile() override {
-    if (data_ != nullptr) {
-      ::munmap(const_cast<std::byte*>(data_), size_);
-    }
-  }
-
-  const std::string& path() const override { return path_; }
-  uint64_t size_bytes() const override { return size_; }
-  std::span<const std::byte> Mapped() const override { return {data_, size_}; }
-
-  void Drop(std::span<const std::byte> bytes) const override {
-    if (bytes.empty()) {
-      return;
-    }
-    // Whole pages, those shared with neighbours too: a mapping of a file reads them back.
-    static const auto kPageBytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto within = reinterpret_cast<uintptr_t>(bytes.data()) % kPageBytes;
-    // Advice: that the system refuses it changes no result.
-    (void)::madvise(const_cast<std::byte*>(bytes.data()) - within, bytes.size() + within,
-                    MADV_DONTNEED);
-  }
-
-  void ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override {
-    if (offset_bytes > size_ || out.size() > size_ - offset_bytes) {
-      ThrowPastEnd(path_, offset_bytes, out.size(), size_);
-    }
-    if (!out.empty()) {
-      std::memcpy(out.data(), data_ + offset_bytes, out.size());
-    }
-  }
-
- private:
-  std::string path_;
-  uint64_t size_ = 0;
-  const std::byte* data_ = nullptr;
-};
-
-}  // namespace
-
-std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path) {
-  return std::make_unique<MappedFile>(path);
 }
 
 std::string ReadWholeFile(const std::filesystem::path& path, uint64_t limit_bytes) {
@@ -216,19 +177,10 @@ std::string FileSystemReason(const std::filesystem::filesystem_error& error) {
 }
 
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {
-  std::filesystem::path temporary = path;
-  temporary += kTemporaryMark + std::to_string(::getpid());
-  const FileDescriptor fd(
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (fd.get() < 0) {
-    throw Error(ErrorCode::kIo, "cannot create " + temporary.string() + ": " + ErrnoText());
-  }
-  // Tells RemoveStaleTemporaries that the writer lives. Where locks are refused, that removes
-  // nothing.
-  (void)::flock(fd.get(), LOCK_EX | LOCK_NB);
-  const auto fail = [&temporary](const std::string& what) {
+  const auto [temporary, fd] = CreateTemporary(path);
+  const auto fail = [&name = temporary](const std::string& what) {
     const std::string reason = ErrnoText();
-    ::unlink(temporary.c_str());
+    ::unlink(name.c_str());
     throw Error(ErrorCode::kIo, "cannot " + what + ": " + reason);
   };
   size_t done = 0;
@@ -260,7 +212,7 @@ void RemoveStaleTemporaries(const std::filesystem::path& path) {
     const std::string name = entries->path().filename().string();
     const bool is_temporary =
         name.size() > prefix.size() && name.starts_with(prefix) &&
-        name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+        name.find_first_not_of(kTemporaryDigits, prefix.size()) == std::string::npos;
     if (!is_temporary) {
       continue;
     }

@@ -30,13 +30,18 @@ class RandomAccessFile {
   // file object lives.
   virtual std::span<const std::byte> Mapped() const { return {}; }
 
-  // The caller has read these bytes of the mapping: their pages no longer count as this process's
-  // memory. Reading them again is slower, never wrong. Any thread.
+  // Where the mapping cannot be read, because the file shrank or its disk failed, there are zeros
+  // instead. Throws kIo naming the file if it shrank or anyone has met such a place: so whoever
+  // reads the mapping asks before using what came of it. Any thread.
+  virtual void RequireIntact() const {}
+
+  // The caller has read these bytes of the mapping: as RequireIntact, and their pages no longer
+  // count as this process's memory. Reading them again is slower, never wrong. Any thread.
   virtual void Drop(std::span<const std::byte> bytes) const { (void)bytes; }
 };
 
-// Opens and maps `path` read-only. Throws kNotFound or kIo. A disk that fails under the mapping
-// later ends the process (SIGBUS): for what is read while serving, platform/direct_reader.h.
+// Opens and maps `path` read-only. Throws kNotFound or kIo. What is read while serving is not
+// mapped: platform/direct_reader.h.
 std::unique_ptr<RandomAccessFile> OpenMappedFile(const std::filesystem::path& path);
 
 // Whole small files (config.json and its kind). Throws kResourceLimit if the file is larger than
@@ -55,7 +60,8 @@ void ScanFile(const std::filesystem::path& path,
 std::string FileSystemReason(const std::filesystem::filesystem_error& error);
 
 // Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the whole
-// new one.
+// new one, and of several writers at once, in other containers too, one is the last. Throws kIo,
+// also where the file system refuses the lock by which a living writer is known.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
 
 // Removes what writers of `path` that were killed left beside it; what a living one is writing

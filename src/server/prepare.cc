@@ -43,14 +43,24 @@ void CheckTextLength(const api::CommonFields& common, const ModelHost& host, siz
 
 std::vector<int32_t> Tokenize(const loading::ServedModel& model, std::string_view text,
                               bool add_special_tokens, const std::string& path) {
+  std::vector<int32_t> tokens;
   try {
-    return model.tokenizer->Encode(text, add_special_tokens);
+    tokens = model.tokenizer->Encode(text, add_special_tokens);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kResourceLimit) {
       throw;
     }
     Reject("'" + path + "' cannot be tokenised: " + e.Describe(), path);
   }
+  // Tokenizers may have tokens, such as one to pad with, that the model was never given.
+  const auto unknown = std::ranges::find_if(
+      tokens, [&model](int32_t token) { return token >= model.info.vocab_size; });
+  if (unknown != tokens.end()) {
+    Reject("'" + path + "' has the token \"" + model.tokenizer->TokenBytes(*unknown) + "\" (" +
+               std::to_string(*unknown) + "), which this model has no embedding for.",
+           path);
+  }
+  return tokens;
 }
 
 decode::SamplingParams MakeSampling(const api::SamplingFields& fields,
@@ -100,7 +110,7 @@ engine::GenerationRequest MakeRequest(const api::CommonFields& common, const Mod
   if (common.skip_special_tokens) {
     for (const std::string& text : common.stop.strings) {
       const auto token = model.tokenizer->TokenToId(text);
-      if (token && model.tokenizer->IsSpecial(*token)) {
+      if (token && *token < model.info.vocab_size && model.tokenizer->IsSpecial(*token)) {
         request.stop.string_tokens.emplace_back(*token, text);
       }
     }

@@ -96,6 +96,38 @@ std::vector<float> RowOf(const MoeTestTensor& tensor, int64_t row) {
   return {begin, begin + tensor.shape[1]};
 }
 
+// Entries of a quantization block that name modules as another export does.
+TEST(ConvertMoe, OverridesUnderAnotherPrefixAreKept) {
+  const fs::path golden = fs::path(MACH_SOURCE_DIR) / "tests/golden/qwen3_5_moe_q4_g32";
+  const std::string own = "language_model.model.";
+  for (const std::string prefix : {"model.language_model.", "model.", "language_model.model."}) {
+    const formats::ScratchDir dir;
+    auto config = nlohmann::ordered_json::parse(ReadWholeFile(golden / "config.json"));
+    int renamed = 0;
+    for (const char* field : {"quantization", "quantization_config"}) {
+      auto block = nlohmann::ordered_json::object();
+      for (const auto& [key, value] : config[field].items()) {
+        const bool module = key.starts_with(own);
+        block[module ? prefix + key.substr(own.size()) : key] = value;
+        renamed += module ? 1 : 0;
+      }
+      config[field] = block;
+    }
+    ASSERT_GT(renamed, 0);
+    dir.Write("source/config.json", config.dump());
+    fs::copy(golden / "model.safetensors", dir.path() / "source");
+    Convert(Options(dir.path() / "source", dir.path() / "out"), {});
+    const auto checkpoint = formats::Checkpoint::Open(dir.path() / "out");
+    const formats::MoeLayout layout = formats::MoeLayout::Of(*checkpoint);
+    const formats::LinearSource router = checkpoint->Linear(
+        layout.MlpModule(0) + ".gate", layout.experts.experts, layout.experts.hidden_size);
+    ASSERT_TRUE(router.affine.has_value());
+    EXPECT_EQ(router.affine->scheme.bits, 8);
+    EXPECT_TRUE(
+        checkpoint->root_config().RequireObject("quantization").Has(layout.MlpModule(0) + ".gate"));
+  }
+}
+
 TEST(ConvertMoe, RecordsHoldEveryFloatOfEveryLayout) {
   for (const char* family : {"qwen3_5_moe", "qwen3_moe"}) {
     const TinyMoe model(family);

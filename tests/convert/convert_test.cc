@@ -89,7 +89,7 @@ int64_t Differences(const formats::GgufFile& gguf, const formats::Checkpoint& ch
 }
 
 TEST(ConvertGguf, LosslessTypesKeepEveryValue) {
-  for (const uint32_t type : {0U, 1U, 2U, 3U, 8U, 12U, 30U}) {
+  for (const uint32_t type : {0U, 1U, 2U, 3U, 6U, 7U, 8U, 12U, 13U, 30U}) {
     const formats::ScratchDir dir;
     TinyModel model;
     model.linear_type = type;
@@ -169,16 +169,23 @@ TEST(ConvertGguf, WritesConfig) {
   EXPECT_EQ(*tokenizer.chat_template, "{{ messages[0].content }}");
 }
 
+// What GGUF keeps of Llama 3 scaling from an original context of 8192 tokens.
+std::vector<float> Llama3Divisors(double factor) {
+  std::vector<float> divisors;
+  for (int i = 0; i < 16; ++i) {
+    const double wave = 2 * M_PI * std::pow(500000.0, 2.0 * i / 32);
+    const double smooth = (8192 / wave - 1) / 3;
+    const double divisor = wave < 2048   ? 1
+                           : wave > 8192 ? factor
+                                         : 1 / ((1 - smooth) / factor + smooth);
+    divisors.push_back(static_cast<float>(divisor));
+  }
+  return divisors;
+}
+
 TEST(ConvertGguf, FindsLlama3Scaling) {
   TinyModel model;
-  const auto wave = [](int i) { return 2 * M_PI * std::pow(500000.0, 2.0 * i / 32); };
-  for (int i = 0; i < 16; ++i) {
-    const double smooth = (8192 / wave(i) - 1) / 3;
-    const double factor = wave(i) < 2048   ? 1
-                          : wave(i) > 8192 ? 32
-                                           : 1 / ((1 - smooth) / 32 + smooth);
-    model.rope_factors.push_back(static_cast<float>(factor));
-  }
+  model.rope_factors = Llama3Divisors(32);
   const auto describe = [&] {
     const auto file = formats::GgufFile::Open(OpenMemoryFile("m.gguf", TinyGguf(model).Build()));
     return formats::DescribeGgufModel(*file).config;
@@ -216,6 +223,37 @@ TEST(ConvertGguf, ScalesRotationAsLlamaCppDoes) {
               HasSubstr("with the factor -4.0"));
   EXPECT_THAT(formats::ErrorOf([&] { scaling(TinyGguf({}).Str(key + "type", "long\nrope")); }),
               HasSubstr("\"long?rope\""));
+}
+
+TEST(ConvertGguf, YarnNeedsNoOriginalLength) {
+  const std::string key = "llama.rope.scaling.";
+  const auto scaling = [&](formats::GgufBuilder builder) {
+    builder.Str(key + "type", "yarn").F32(key + "factor", 4);
+    const auto file = formats::GgufFile::Open(OpenMemoryFile("m.gguf", builder.Build()));
+    return formats::DescribeGgufModel(*file).config["rope_scaling"];
+  };
+  const std::string length = key + "original_context_length";
+  EXPECT_EQ(scaling(TinyGguf({}).U32(length, 128))["original_max_position_embeddings"], 128);
+  for (const auto& found : {scaling(TinyGguf({})), scaling(TinyGguf({}).U32(length, 0))}) {
+    EXPECT_EQ(found["rope_type"], "yarn");
+    EXPECT_EQ(found["factor"], 4.0);
+    EXPECT_FALSE(found.contains("original_max_position_embeddings"));
+  }
+}
+
+TEST(ConvertGguf, TwoScalingsOfOneRotationAreRefused) {
+  TinyModel model;
+  const auto describe = [&](const char* type) {
+    auto builder = TinyGguf(model).Str("llama.rope.scaling.type", type);
+    builder.F32("llama.rope.scaling.factor", 4);
+    const auto file = formats::GgufFile::Open(OpenMemoryFile("m.gguf", builder.Build()));
+    return formats::DescribeGgufModel(*file).config["rope_scaling"];
+  };
+  model.rope_factors.assign(16, 1);
+  EXPECT_EQ(describe("linear")["factor"], 4.0);
+  model.rope_factors = Llama3Divisors(8);
+  EXPECT_EQ(describe("none")["rope_type"], "llama3");
+  EXPECT_THAT(formats::ErrorOf([&] { describe("linear"); }), HasSubstr("both scale the rotation"));
 }
 
 TEST(ConvertGguf, PartsOfASplitModelAreRefused) {
@@ -277,8 +315,8 @@ TEST(ConvertGguf, RefusesWhatItCannotCarry) {
   EXPECT_THAT(error(model),
               testing::AllOf(HasSubstr("14 tensors are Q6_K"), HasSubstr("blk.0.attn_q.weight"),
                              HasSubstr("--bits 8")));
-  model.linear_type = 13;
-  EXPECT_THAT(error(model), HasSubstr("blk.0.attn_q.weight is Q5_K"));
+  model.linear_type = 11;
+  EXPECT_THAT(error(model), HasSubstr("blk.0.attn_q.weight is Q3_K"));
   model = {};
   model.pre = "unheard-of";
   EXPECT_THAT(error(model), HasSubstr("tokenizer.ggml.pre is \"unheard-of\""));
@@ -597,6 +635,101 @@ TEST(Convert, TextsMayBeEdited) {
   fs::remove(options.out / "generation_config.json");
   EXPECT_THAT(formats::ErrorOf([&] { formats::Checkpoint::Open(options.out); }),
               HasSubstr("is missing"));
+}
+
+TEST(Convert, AnEditThatKeepsTheLengthIsSeen) {
+  const formats::ScratchDir dir;
+  const ConvertOptions options = Options(WriteHfModel(dir, "hf"), dir.path() / "out");
+  Convert(options, {});
+  for (const char* name : {"tokenizer.json", "config.json"}) {
+    const std::string text = ReadWholeFile(options.out / name);
+    std::string edited = text;
+    const size_t digit = edited.find_first_of("0123456789");
+    edited[digit] = edited[digit] == '7' ? '8' : '7';
+    dir.Write(std::string("out/") + name, edited);
+    EXPECT_THAT(formats::ErrorOf([&] { formats::Checkpoint::Open(options.out); }),
+                testing::AllOf(HasSubstr(name), HasSubstr("was changed after the conversion"),
+                               HasSubstr("mach convert")));
+    dir.Write(std::string("out/") + name, text);
+    EXPECT_EQ(formats::ErrorOf([&] { formats::Checkpoint::Open(options.out); }), "no error");
+  }
+}
+
+TEST(Convert, AnIndexThatDoesNotFitIsLeftBehind) {
+  const formats::ScratchDir dir;
+  const fs::path source = WriteHfModel(dir, "hf");
+  for (const auto& file : formats::Checkpoint::Open(source)->files()) {
+    ASSERT_EQ(fs::path(file->path()).filename(), "model.safetensors");
+  }
+  dir.Write("hf/model.safetensors.index.json", R"({"weight_map":{"a":"b.safetensors"}})");
+  const ConvertResult result = Convert(Options(source, dir.path() / "out"), {});
+  EXPECT_THAT(result.skipped, testing::ElementsAre("model.safetensors.index.json"));
+  EXPECT_FALSE(fs::exists(dir.path() / "out/model.safetensors.index.json"));
+}
+
+TEST(Convert, WhatCannotBeLoadedIsNotPublished) {
+  const formats::ScratchDir dir;
+  ConvertOptions options = Options(WriteHfModel(dir, "hf"), dir.path() / "out");
+  const fs::path partial = dir.path() / "out.partial";
+  options.check_output = [&](const fs::path& out) {
+    EXPECT_EQ(out, partial);
+    EXPECT_EQ(formats::ErrorOf([&] { (void)formats::Checkpoint::Open(out); }), "no error");
+    throw Error(ErrorCode::kUnsupported, "no model has this shape");
+  };
+  EXPECT_THAT(formats::ErrorOf([&] { Convert(options, {}); }),
+              testing::AllOf(HasSubstr("hf cannot be loaded: no model has this shape")));
+  EXPECT_FALSE(fs::exists(options.out));
+  EXPECT_THAT(formats::ErrorOf([&] { (void)formats::Checkpoint::Open(partial); }),
+              HasSubstr("did not finish"));
+  // What was written counts as far as it goes.
+  options.check_output = [](const fs::path&) {};
+  EXPECT_GT(Convert(options, {}).resumed_files, 0);
+  EXPECT_EQ(formats::ErrorOf([&] { (void)formats::Checkpoint::Open(options.out); }), "no error");
+}
+
+TEST(Convert, ASourceThatShrinksIsNamed) {
+  for (const bool gguf : {false, true}) {
+    for (const int bits : {0, 8}) {
+      if (!gguf && bits == 0) {
+        continue;  // a copy, which has the small file read before it tells of any progress
+      }
+      const formats::ScratchDir dir;
+      const fs::path source = gguf ? dir.Write("m.gguf", TinyGguf({.linear_type = 8}).Build())
+                                   : WriteHfModel(dir, "hf");
+      const fs::path weights = gguf ? source : source / "model.safetensors";
+      ConvertOptions options = Options(source, dir.path() / "out");
+      if (bits > 0) {
+        options.bits = bits;
+        options.requantise_all = gguf;
+      }
+      const std::string error = formats::ErrorOf([&] {
+        Convert(options, [&](const ConvertProgress&) { fs::resize_file(weights, 100); });
+      });
+      EXPECT_THAT(error, HasSubstr(weights.string())) << gguf << bits;
+      EXPECT_FALSE(fs::exists(options.out));
+    }
+  }
+}
+
+TEST(Convert, TwoConversionsDoNotShareAnOutput) {
+  const formats::ScratchDir dir;
+  const ConvertOptions options = Options(WriteHfModel(dir, "hf"), dir.path() / "out");
+  ConvertOptions first = options;
+  std::string second;
+  first.check_output = [&](const fs::path&) {
+    second = formats::ErrorOf([&] { Convert(options, {}); });
+  };
+  Convert(first, {});
+  EXPECT_THAT(second, HasSubstr("out.partial is being written by another conversion"));
+  // One that was let in just when the other gave the directory its final name.
+  const fs::path partial = dir.path() / "out.partial";
+  fs::create_directory(partial);
+  {
+    const DirectoryLock lock(partial);
+    EXPECT_THAT(formats::ErrorOf([&] { const DirectoryLock other(partial); }),
+                HasSubstr("another"));
+  }
+  EXPECT_EQ(formats::ErrorOf([&] { const DirectoryLock other(partial); }), "no error");
 }
 
 TEST(Convert, WarnsOfASourceWithoutTokenizer) {

@@ -46,7 +46,9 @@ inline std::string RandomBlocks(uint32_t type, int64_t elements, std::mt19937& r
         set(at, false);
         break;
       case formats::GgmlType::kQ41:
+      case formats::GgmlType::kQ51:
       case formats::GgmlType::kQ4K:
+      case formats::GgmlType::kQ5K:
         set(at, true);
         set(at + 2, true);
         break;

@@ -103,6 +103,28 @@ TEST(Checkpoint, QuantisationResolution) {
   EXPECT_EQ(checkpoint->QuantisationSummary(), "4-bit affine, group 64");
 }
 
+TEST(Checkpoint, OverridesMayNameModulesBelowAnotherPrefix) {
+  const std::vector<std::string> prefixes = {"model.language_model.", "language_model.model.",
+                                             "model."};
+  for (const std::string& tensors : prefixes) {
+    for (const std::string& config : prefixes) {
+      const ScratchDir dir;
+      const auto checkpoint =
+          OpenWith(dir,
+                   R"({"model_type":"qwen3_5_moe","quantization":{"group_size":64,"bits":4,")" +
+                       config + R"(a":{"bits":8},")" + config +
+                       R"(b":false,"language_model.lm_head":{"bits":6},"lm_head":{"bits":8}}})",
+                   Join({QuantisedLayer(tensors + "a", 8, 64),
+                         {FloatLayer(tensors + "b")},
+                         QuantisedLayer("lm_head", 8, 64)}));
+      EXPECT_EQ(checkpoint->Linear(tensors + "a", 2, 64).affine->scheme, (AffineScheme{8, 64}));
+      EXPECT_TRUE(checkpoint->Linear(tensors + "b", 2, 64).weight.has_value());
+      // A module's own name goes before one that only resembles it.
+      EXPECT_EQ(checkpoint->Linear("lm_head", 2, 64).affine->scheme, (AffineScheme{8, 64}));
+    }
+  }
+}
+
 TEST(Checkpoint, EveryWidthAndGroup) {
   for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const int group : {32, 64}) {
@@ -221,11 +243,50 @@ TEST(Checkpoint, Shards) {
   EXPECT_THAT(with_index(R"({"c":"model-00001-of-00002.safetensors"})"),
               HasSubstr("tensor c should be in"));
   EXPECT_THAT(with_index(R"({"a":"../evil.safetensors"})"), HasSubstr("plain file name"));
-  EXPECT_THAT(with_index(R"({"a":5})"), HasSubstr("names no file"));
+  EXPECT_THAT(with_index(R"({"a":5})"), HasSubstr("not a plain file name: 5"));
   EXPECT_THAT(with_index("{}"), HasSubstr("weight_map"));
   std::filesystem::remove(dir.path() / "model.safetensors.index.json");
   dir.Write("model-00003-of-00002.safetensors", MakeSafetensors({{"b", "U8", {1}, "2"}}));
   EXPECT_THAT(ErrorOf([&] { Checkpoint::Open(dir.path()); }), HasSubstr("is in both"));
+}
+
+TEST(Checkpoint, AnIndexThatDoesNotFitGivesWayToASingleFile) {
+  const ScratchDir dir;
+  dir.Write("config.json", R"({"model_type":"llama"})");
+  dir.Write("model.safetensors", MakeSafetensors({{"a", "U8", {1}, "1"}}));
+  const std::string index = "model.safetensors.index.json";
+  for (const char* stale : {R"({"weight_map":{"a":"model-00001-of-00002.safetensors"}})",
+                            R"({"weight_map":{"before":"model.safetensors"}})", "{"}) {
+    dir.Write(index, stale);
+    testing::internal::CaptureStderr();
+    const auto checkpoint = Checkpoint::Open(dir.path());
+    EXPECT_THAT(
+        testing::internal::GetCapturedStderr(),
+        AllOf(HasSubstr("index of weights that does not fit is ignored"), HasSubstr(index)));
+    EXPECT_THAT(checkpoint->TensorNames(), ElementsAre("a"));
+    EXPECT_FALSE(checkpoint->has_index());
+  }
+  dir.Write(index, R"({"weight_map":{"b":"model-00001-of-00001.safetensors"}})");
+  dir.Write("model-00001-of-00001.safetensors", MakeSafetensors({{"b", "U8", {1}, "2"}}));
+  EXPECT_THAT(Checkpoint::Open(dir.path())->TensorNames(), ElementsAre("b"));
+  EXPECT_TRUE(Checkpoint::Open(dir.path())->has_index());
+}
+
+TEST(Checkpoint, FilesThatAreNotItsWeightsAreLeftAlone) {
+  const ScratchDir dir;
+  dir.Write("config.json", R"({"model_type":"llama"})");
+  const auto names = [&] { return Checkpoint::Open(dir.path())->TensorNames(); };
+  dir.Write("0000100_adapters.safetensors", MakeSafetensors({{"a", "U8", {1}, "0"}}));
+  dir.Write("optimizer.safetensors", "not a safetensors file");
+  EXPECT_THAT(ErrorOf(names), HasSubstr("no *.safetensors"));
+  dir.Write("weights.00.safetensors", MakeSafetensors({{"a", "U8", {1}, "1"}}));
+  dir.Write("weights.01.safetensors", MakeSafetensors({{"b", "U8", {1}, "2"}}));
+  EXPECT_THAT(names(), ElementsAre("a", "b"));
+  dir.Write("model_ema.safetensors", MakeSafetensors({{"c", "U8", {1}, "3"}}));
+  EXPECT_THAT(names(), ElementsAre("c"));
+  dir.Write("model-00002-of-00003.safetensors", MakeSafetensors({{"d", "U8", {1}, "4"}}));
+  EXPECT_THAT(ErrorOf(names), AllOf(HasSubstr("model-00001-of-00003.safetensors is missing"),
+                                    HasSubstr("and 1 others")));
 }
 
 TEST(Checkpoint, MissingParts) {

@@ -105,6 +105,58 @@ TEST(Hub, AMistypedPathIsNotFetched) {
   std::filesystem::current_path(before);
 }
 
+TEST(Hub, WithoutAMainRevisionSnapshotsAreFoundByTheirOwn) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::string cache = ".cache/huggingface/hub/models--org--Tiny";
+  const std::string commit = "0123456789abcdef0123456789abcdef01234567";
+  WriteModel(dir, cache + "/snapshots/" + commit);
+  const std::filesystem::path snapshot = dir.path() / cache / "snapshots" / commit;
+  for (const std::string& revision : {commit, commit.substr(0, 12)}) {
+    EXPECT_EQ(ResolveModelPath("org/Tiny@" + revision), snapshot);
+  }
+  EXPECT_THAT(ErrorOf([] { (void)ResolveModelPath("org/Tiny"); }),
+              testing::AllOf(HasSubstr("no revision main of org/Tiny, but " + commit),
+                             HasSubstr("org/Tiny@" + commit)));
+  auto found = ListCheckpoints({});
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].name, "org/Tiny@0123456789ab");
+  EXPECT_EQ(ResolveModelPath(found[0].name), snapshot);
+
+  dir.Write(cache + "/refs/refs/pr/1", commit);
+  EXPECT_EQ(ResolveModelPath("org/Tiny@refs/pr/1"), snapshot);
+  WriteModel(dir, cache + "/snapshots/0123ffff");
+  EXPECT_THROW(ResolveModelPath("org/Tiny@0123"), Error);  // which of the two?
+  EXPECT_EQ(ListCheckpoints({}).size(), 2U);
+}
+
+TEST(Hub, APartOfADownloadSaysWhatIsMissing) {
+  const ScratchDir dir;
+  const Environment environment(dir.path());
+  const std::string cache = ".cache/huggingface/hub/models--org--Tiny";
+  const std::string snapshot = cache + "/snapshots/abc123";
+  dir.Write(cache + "/refs/main", "abc123");
+  const auto error = [] { return ErrorOf([] { (void)ResolveModelPath("org/Tiny"); }); };
+  dir.Write(snapshot + "/model-00002-of-00003.safetensors",
+            MakeSafetensors({{"w", "BF16", {2}, "abcd"}}));
+  EXPECT_THAT(error(), testing::AllOf(HasSubstr("missing: config.json, "
+                                                "model-00001-of-00003.safetensors, "
+                                                "model-00003-of-00003.safetensors"),
+                                      HasSubstr("hf download org/Tiny")));
+  dir.Write(snapshot + "/config.json", R"({"model_type":"llama"})");
+  dir.Write(snapshot + "/model.safetensors.index.json",
+            R"({"weight_map":{"w":"model-00002-of-00003.safetensors","x":"b.safetensors"}})");
+  std::filesystem::create_symlink("../../blobs/none", dir.path() / snapshot / "tokenizer.json");
+  EXPECT_THAT(error(), HasSubstr("missing: b.safetensors, tokenizer.json"));
+  const auto found = ListCheckpoints({});
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].name, "org/Tiny");
+  EXPECT_EQ(found[0].problem, "downloaded in part; missing: b.safetensors, tokenizer.json");
+  // A repository of GGUF files is complete without any of these.
+  dir.Write(snapshot + "/model.gguf", "GGUF");
+  EXPECT_EQ(ResolveModelPath("org/Tiny"), dir.path() / snapshot);
+}
+
 TEST(Hub, RefsMustNotLeadOutOfTheCache) {
   const ScratchDir dir;
   const Environment environment(dir.path());

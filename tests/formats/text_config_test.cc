@@ -32,16 +32,24 @@ TEST(GenerationConfig, ReadsFields) {
   EXPECT_EQ(*config.bos_token_id, 1);
   EXPECT_FALSE(config.pad_token_id.has_value());
   EXPECT_EQ(*config.max_new_tokens, 2048);
-  const ConfigReader model = ConfigReader::Parse(R"({"eos_token_id":9})", "config.json");
-  EXPECT_THAT(EndTokenIds(config, model, model), ElementsAre(5, 7));
-  EXPECT_THAT(EndTokenIds({}, model, model), ElementsAre(9));
+}
+
+TEST(EndTokens, AreThoseOfAllConfigurations) {
+  GenerationConfig generation;
+  generation.eos_token_ids = {7, 5, 7};
+  const ConfigReader root = ConfigReader::Parse(
+      R"({"eos_token_id":9,"text_config":{"eos_token_id":[5,-1,2]}})", "config.json");
+  const ConfigReader text = root.RequireObject("text_config");
+  EXPECT_THAT(EndTokenIds(generation, root, text), ElementsAre(2, 5, 7, 9));
+  EXPECT_THAT(EndTokenIds({}, root, root), ElementsAre(9));
   EXPECT_TRUE(EndTokenIds({}, ConfigReader(), ConfigReader()).empty());
 }
 
 TEST(GenerationConfig, RefusesNonsense) {
   const ScratchDir dir;
-  for (const char* text : {R"({"temperature":-1})", R"({"top_p":2})", R"({"eos_token_id":"x"})",
-                           R"({"do_sample":1})", "[]"}) {
+  for (const char* text :
+       {R"({"temperature":-1})", R"({"top_p":2})", R"({"eos_token_id":"x"})", R"({"do_sample":1})",
+        R"({"repetition_penalty":0})", R"({"repetition_penalty":-1.5})", R"({"top_p":0})", "[]"}) {
     dir.Write("generation_config.json", text);
     EXPECT_THROW(ReadGenerationConfig(dir.path()), Error) << text;
   }

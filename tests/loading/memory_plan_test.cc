@@ -181,14 +181,16 @@ TEST_F(StreamingPlanTest, TheChunkGrowsWithTheCeiling) {
 }
 
 TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
-  const std::string original = ReadWholeFile(dir_ / "config.json");
-  auto config = nlohmann::json::parse(original);
-  config["max_position_embeddings"] = 1000000;
-  std::string changed = config.dump();
-  ASSERT_LT(changed.size(), original.size());
-  changed.resize(original.size(), ' ');  // mach.json knows its size
-  WriteFileAtomically(dir_ / "config.json", changed);
+  const std::filesystem::path golden = kGoldenDir / "qwen3_5_moe_q4_g32";
+  auto config = nlohmann::json::parse(ReadWholeFile(golden / "config.json"));
+  nlohmann::json& text = config.contains("text_config") ? config["text_config"] : config;
+  text["max_position_embeddings"] = 1000000;
+  scratch_.Write("long/config.json", config.dump());
+  std::filesystem::copy(golden / "model.safetensors", scratch_.path() / "long");
+  dir_ = scratch_.path() / "long-engine";
+  formats::Convert({.source = scratch_.path() / "long", .out = dir_, .threads = 1}, {});
   checkpoint_ = formats::Checkpoint::Open(dir_);
+  inventory_ = FindExperts(*checkpoint_);
   RunnableOptions options{
       .checkpoint = dir_, .threads = 2, .prefill_chunk = 64, .ceiling_bytes = 1ULL << 40};
   options.experts.residency = Residency::kStreaming;

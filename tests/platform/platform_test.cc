@@ -1,8 +1,11 @@
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
@@ -43,11 +46,53 @@ TEST(File, WritesAtomicallyAndReadsBack) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
 }
 
+// Threads share their process id, as the first processes of two containers do.
+TEST(File, WritersOfOneFileDoNotMix) {
+  const TemporaryDir dir;
+  const auto path = dir.path() / "heat.bin";
+  constexpr int kWriters = 4;
+  std::atomic<bool> done = false;
+  std::thread cleaner([&] {
+    while (!done.load()) {
+      RemoveStaleTemporaries(path);
+    }
+  });
+  std::vector<std::thread> writers;
+  std::vector<std::string> errors(kWriters);
+  for (int writer = 0; writer < kWriters; ++writer) {
+    writers.emplace_back([&, writer] {
+      const std::string contents(100'000 + static_cast<size_t>(writer),
+                                 static_cast<char>('a' + writer));
+      try {
+        for (int i = 0; i < 25; ++i) {
+          WriteFileAtomically(path, contents);
+          const std::string found = ReadWholeFile(path);
+          const auto from = static_cast<size_t>(found.at(0) - 'a');
+          if (found != std::string(100'000 + from, found[0])) {
+            errors[static_cast<size_t>(writer)] = "a mixture";
+          }
+        }
+      } catch (const Error& error) {
+        errors[static_cast<size_t>(writer)] = error.what();
+      }
+    });
+  }
+  for (std::thread& writer : writers) {
+    writer.join();
+  }
+  done = true;
+  cleaner.join();
+  EXPECT_EQ(errors, std::vector<std::string>(kWriters));
+  RemoveStaleTemporaries(path);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
 TEST(File, RemovesTemporariesThatNobodyWrites) {
   const TemporaryDir dir;
   const auto path = dir.path() / "heat.bin";
-  for (const char* name : {"heat.bin", "heat.bin.tmp-12", "heat.bin.tmp-34", "heat.bin.tmp-",
-                           "heat.bin.tmp-5x", "other.bin.tmp-12"}) {
+  for (const char* name :
+       {"heat.bin", "heat.bin.tmp-12", "heat.bin.tmp-34", "heat.bin.tmp-", "heat.bin.tmp-5x",
+        "other.bin.tmp-12", "heat.bin.tmp-0123456789abcdef"}) {
     std::ofstream(dir.path() / name) << name;
   }
   std::filesystem::create_symlink(path, dir.path() / "heat.bin.tmp-56");
@@ -56,6 +101,7 @@ TEST(File, RemovesTemporariesThatNobodyWrites) {
   ASSERT_EQ(::flock(writing, LOCK_EX), 0);
   RemoveStaleTemporaries(path);
   EXPECT_FALSE(std::filesystem::exists(dir.path() / "heat.bin.tmp-12"));
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "heat.bin.tmp-0123456789abcdef"));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 7);
   ::close(writing);
   RemoveStaleTemporaries(path);
@@ -99,6 +145,61 @@ TEST(File, ScanSeesEveryByteInOrder) {
   }
   EXPECT_THROW(ScanFile(dir.path() / "missing", [](std::span<const std::byte>) {}), Error);
   EXPECT_THROW(ScanFile(dir.path(), [](std::span<const std::byte>) {}), Error);
+}
+
+TEST(File, AMappedFileThatShrinksIsNamed) {
+  const TemporaryDir dir;
+  const auto path = dir.path() / "weights";
+  constexpr size_t kPage = 4096;
+  WriteFileAtomically(path, std::string(16 * kPage, 'w'));
+  WriteFileAtomically(dir.path() / "other", std::string(kPage, 'o'));
+  const auto file = OpenMappedFile(path);
+  const auto other = OpenMappedFile(dir.path() / "other");
+  const auto bytes = file->Mapped();
+  EXPECT_NO_THROW(file->Drop(bytes.first(kPage)));
+  std::filesystem::resize_file(path, 4 * kPage);
+  EXPECT_EQ(bytes[4 * kPage - 1], std::byte{'w'});
+  std::vector<std::thread> readers;  // several meet it at once
+  for (size_t reader = 0; reader < 4; ++reader) {
+    readers.emplace_back([&bytes, reader] {
+      for (size_t at = (4 + reader) * kPage; at < bytes.size(); at += kPage) {
+        EXPECT_EQ(bytes[at], std::byte{0});
+      }
+    });
+  }
+  for (std::thread& reader : readers) {
+    reader.join();
+  }
+  for (const bool drop : {false, true}) {
+    try {
+      drop ? file->Drop(bytes) : file->RequireIntact();
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIo);
+      EXPECT_NE(error.Describe().find(path.string() + " was cut off while it was read"),
+                std::string::npos)
+          << error.Describe();
+    }
+  }
+  std::vector<std::byte> out(1);
+  EXPECT_THROW(file->ReadAt(5 * kPage, out), Error);
+  // That it is whole again does not mend what was read meanwhile.
+  std::filesystem::resize_file(path, 16 * kPage);
+  EXPECT_THROW(file->RequireIntact(), Error);
+  EXPECT_NO_THROW(other->Drop(other->Mapped()));
+  EXPECT_EQ(other->Mapped()[0], std::byte{'o'});
+}
+
+// What is not a mapping of ours ends the process as ever.
+TEST(FileDeathTest, OtherBusErrorsAreFatal) {
+  EXPECT_EXIT(
+      {
+        const TemporaryDir dir;
+        WriteFileAtomically(dir.path() / "f", "f");
+        const auto file = OpenMappedFile(dir.path() / "f");
+        (void)::raise(SIGBUS);
+      },
+      testing::KilledBySignal(SIGBUS), "");
 }
 
 TEST(File, MappedReadsStayInside) {

@@ -32,6 +32,9 @@ class ByteTokenizer : public text::Tokenizer {
     for (const char c : text) {
       ids.push_back(static_cast<uint8_t>(c));
     }
+    if (text.find("[[foreign]]") != std::string_view::npos) {
+      ids.push_back(kVocabSize);
+    }
     return ids;
   }
   std::string Decode(std::span<const int32_t> ids, bool /*skip_special_tokens*/) const override {

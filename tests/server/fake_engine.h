@@ -8,6 +8,7 @@
 //   [[disk]]     a record that cannot be read, after 3 tokens
 //   [[memory]]   no room for more context, after 3 tokens
 //   [[giveup]]   the tokenizer gives up
+//   [[foreign]]  the tokenizer makes a token that the model does not have
 //   [[long]]     does not end before max_tokens
 //   [[stuck]]    prefill takes a minute and cannot be cancelled
 #pragma once

@@ -715,6 +715,17 @@ TEST_F(ServerAppTest, WhatDoesNotFitIsNotToBeTriedAgain) {
   EXPECT_EQ(reply.json()["error"]["param"], "prompt[1]");
 }
 
+TEST_F(ServerAppTest, TokensWithoutAnEmbeddingAreRefusedInPromptsAlone) {
+  Start();
+  const Reply reply = Call("POST", kChat, ChatBody("[[foreign]]"));
+  EXPECT_EQ(reply.status, 400);
+  const Json error = reply.json()["error"];
+  EXPECT_EQ(error["type"], "invalid_request_error");
+  EXPECT_EQ(error["param"], "messages");
+  EXPECT_NE(error["message"].get<std::string>().find("no embedding"), std::string::npos);
+  EXPECT_EQ(Call("POST", kChat, ChatBody("hello")).status, 200);
+}
+
 TEST(Startup, LinesHaveTheirKeysInOrder) {
   const auto model = mach::testing::MakeFakeModel({});
   const auto lines = StartupLines(model->info, DescribeServing(model->info, Profile::kOpenAi));

@@ -11,9 +11,11 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType as T
 from gguf.quants import dequantize
 
-BLOCKS = {T.F16: 64, T.BF16: 64, T.Q4_0: 8, T.Q4_1: 8, T.Q8_0: 8, T.Q4_K: 4, T.Q6_K: 4}
+BLOCKS = {T.F16: 64, T.BF16: 64, T.Q4_0: 8, T.Q4_1: 8, T.Q8_0: 8, T.Q4_K: 4, T.Q6_K: 4,
+          T.Q5_0: 8, T.Q5_1: 8, T.Q5_K: 4}
 # Where the fp16 scales of a block are: random bytes there would be NaN now and then.
-HALVES = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q8_0: [0], T.Q4_K: [0, 2], T.Q6_K: [208]}
+HALVES = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q8_0: [0], T.Q4_K: [0, 2], T.Q6_K: [208],
+          T.Q5_0: [0], T.Q5_1: [0, 2], T.Q5_K: [0, 2]}
 
 
 def main():

@@ -18,8 +18,8 @@
 namespace mach::http {
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";
-  int port = 8080;  // 0 = one that is free
+  std::string host = "127.0.0.1";  // an address, or a name: every address of this machine it has
+  int port = 8080;                 // 0 = one that is free on all of them
   int max_connections = 1024;
   size_t max_head_bytes = 32 << 10;
   uint64_t max_body_bytes = 64ULL << 20;
@@ -50,7 +50,8 @@ class Server {
   Server& operator=(const Server&) = delete;
   ~Server();  // Stop()
 
-  int port() const;  // the real one
+  int port() const;               // the real one
+  std::string addresses() const;  // that are listened on, with spaces between them
 
   void Start();
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/socket_base.hpp>
 
 #include "base/error.h"

@@ -199,6 +199,7 @@ int RunCheck(CheckOptions& options) {
   if (options.expert_cache_gb) {
     options.load.experts.cache_bytes = GigabytesToBytes(*options.expert_cache_gb);
   }
+  options.load.serves = true;
   if (options.verify) {
     Verify(options.load.checkpoint);
   }

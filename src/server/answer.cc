@@ -1,4 +1,4 @@
-#include "server/generation.h"
+#include "server/answer.h"
 
 #include <algorithm>
 #include <iterator>
@@ -6,34 +6,53 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/log.h"
 
 namespace mach::server {
 namespace {
 
 // Above this backlog new text waits in the inbox, where it takes less room than as chunks.
 constexpr size_t kHighWaterBytes = 16 << 10;
-// What a stream may hold back for a client that reads slowly.
-constexpr size_t kMaxInboxBytes = 4 << 20;
-// What leaves as one write: even where its JSON is several times as large, it stays below what the
-// connection may have waiting.
-constexpr size_t kWriteBytes = 32 << 10;
-// What an event, a token with its logprob, and an alternative take beside their text; as JSON or
-// in memory, which is about the same.
-constexpr size_t kEventBytes = 96;
-constexpr size_t kTokenBytes = 80;
-constexpr size_t kAlternativeBytes = 56;
 
 const char* FinishName(engine::FinishReason reason) {
   return reason == engine::FinishReason::kLength ? "length" : "stop";
 }
 
+// The engine's tokens as the encoder sees them; refers to them.
+class TokenViews {
+ public:
+  TokenViews(const std::vector<engine::GeneratedToken>& tokens,
+             const text::Tokenizer* hides_special) {
+    size_t count = 0;
+    for (const engine::GeneratedToken& token : tokens) {
+      count += token.top.size();
+    }
+    top_.reserve(count);  // the views point into it
+    views_.reserve(tokens.size());
+    for (const engine::GeneratedToken& token : tokens) {
+      const size_t first = top_.size();
+      for (const engine::TokenAlternative& alternative : token.top) {
+        top_.push_back({alternative.bytes, alternative.logprob});
+      }
+      const bool hidden = hides_special != nullptr && hides_special->IsSpecial(token.token);
+      views_.push_back({.bytes = token.bytes,
+                        .logprob = token.logprob,
+                        .top = std::span(top_).subspan(first),
+                        .shown = !hidden});
+    }
+  }
+  const std::vector<api::TokenView>& views() const { return views_; }
+
+ private:
+  std::vector<api::AlternativeView> top_;
+  std::vector<api::TokenView> views_;
+};
+
 }  // namespace
 
 // The sink of one engine request: adds which prompt it belongs to.
-class Generation::Part : public engine::GenerationSink {
+class Answer::Part : public engine::GenerationSink {
  public:
-  Part(std::shared_ptr<Generation> owner, int32_t first_choice)
+  Part(std::shared_ptr<Answer> owner, int32_t first_choice)
       : owner_(std::move(owner)), first_choice_(first_choice) {}
 
   engine::Flow OnDelta(engine::Delta delta) override {
@@ -42,10 +61,11 @@ class Generation::Part : public engine::GenerationSink {
     if (text.empty() && delta.tokens.empty()) {
       return engine::Flow::kGoOn;
     }
-    TextEvent event;
-    event.choice = first_choice_ + delta.choice;
-    event.text = std::move(text);
-    event.token_count = CountNew(delta.choice, delta.generated_tokens);
+    TextArrived event{.choice = first_choice_ + delta.choice,
+                      .text = std::move(text),
+                      .token_count = CountNew(delta.choice, delta.generated_tokens),
+                      .tokens = {},
+                      .made_s = NowSeconds()};
     if (owner_->options_.logprobs) {
       event.tokens = std::move(delta.tokens);
     }
@@ -55,14 +75,14 @@ class Generation::Part : public engine::GenerationSink {
   void OnFinish(engine::Finish finish) override {
     const int32_t choice = first_choice_ + finish.choice;
     const int64_t count = CountNew(finish.choice, finish.generated_tokens);
-    owner_->Push(FinishEvent{choice, count, std::move(finish)});
+    owner_->Push(ChoiceFinished{choice, count, std::move(finish)});
   }
-  void OnDone(const engine::Usage& usage) override { owner_->Push(LastEvent{.usage = usage}); }
+  void OnDone(const engine::Usage& usage) override { owner_->Push(RequestEnded{.usage = usage}); }
   void OnUsage(const engine::Usage& usage) override { usage_ = usage; }
   void OnError(const Error& error) override {
-    owner_->Push(LastEvent{.usage = usage_,
-                           .error = api::FromError(error),
-                           .cancelled = error.code() == ErrorCode::kCancelled});
+    owner_->Push(RequestEnded{.usage = usage_,
+                              .error = api::FromFailure(error, owner_->reference_),
+                              .cancelled = error.code() == ErrorCode::kCancelled});
   }
 
  private:
@@ -72,26 +92,25 @@ class Generation::Part : public engine::GenerationSink {
     return generated - before;
   }
 
-  const std::shared_ptr<Generation> owner_;
+  const std::shared_ptr<Answer> owner_;
   const int32_t first_choice_;
   // Of the thread that events come on.
   std::map<int32_t, int64_t> counted_;  // tokens of each choice so far
   engine::Usage usage_;                 // of a request that is about to end in an error
 };
 
-Generation::Generation(std::shared_ptr<http::Exchange> exchange, GenerationOptions options,
-                       Hooks hooks)
+Answer::Answer(std::shared_ptr<http::Exchange> exchange, AnswerOptions options,
+               RequestMemory::Hold hold, Hooks hooks)
     : exchange_(std::move(exchange)),
+      reference_(exchange_->request().id),
       options_(std::move(options)),
       hooks_(std::move(hooks)),
-      encoder_(options_.meta) {}
+      inbox_(options_.stream, /*joins_text=*/!options_.logprobs, std::move(hold)) {}
 
-Generation::~Generation() = default;
+Answer::~Answer() = default;
 
-void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests) {
+void Answer::Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests) {
   parts_running_ = requests.size();
-  choices_.assign(requests.size() * static_cast<size_t>(options_.choices_per_prompt),
-                  Choice{{}, api::LogprobText(options_.meta.kind)});
   for (const auto& request : requests) {
     usage_.prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
   }
@@ -100,94 +119,51 @@ void Generation::Submit(engine::Engine& engine, std::vector<engine::GenerationRe
   std::vector<engine::Submission> submissions;
   for (size_t i = 0; i < requests.size(); ++i) {
     auto& request = requests[i];
-    request.id = options_.meta.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
+    request.id = options_.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
     submissions.push_back(
         {std::move(request),
          std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt)});
   }
   try {
     auto handles = engine.SubmitAll(std::move(submissions));
-    bool cancelled = false;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(handles_mutex_);
       handles_.assign(std::make_move_iterator(handles.begin()),
                       std::make_move_iterator(handles.end()));
-      cancelled = cancelled_;  // by events that came meanwhile
     }
-    if (cancelled) {
+    if (inbox_.cancelled()) {  // by events that came meanwhile
       CancelAll();
     }
   } catch (const Error& e) {
     parts_running_ = 0;
-    exchange_->Post(
-        [self, info = api::FromError(e), rejected = e.code() == ErrorCode::kUnavailable] {
-          std::string none;
-          self->Fail(info, /*cancelled=*/false, none);
-          self->record_.rejected = rejected;
-          self->begun_ = true;
-          self->Drain();
-        });
+    exchange_->Post([self, info = api::FromRefusal(e, reference_),
+                     rejected = e.code() == ErrorCode::kUnavailable] {
+      Pieces none;
+      self->Fail(info, /*cancelled=*/false, none);
+      self->record_.rejected = rejected;
+      self->begun_ = true;
+      self->Drain();
+    });
     return;
   }
   exchange_->Post([self] { self->Begin(); });
 }
 
-size_t Generation::SizeOf(const Event& event) {
-  size_t bytes = kEventBytes;
-  if (const auto* text = std::get_if<TextEvent>(&event)) {
-    bytes += text->text.size();
-    for (const engine::GeneratedToken& token : text->tokens) {
-      bytes += kTokenBytes + token.bytes.size();
-      for (const engine::TokenAlternative& alternative : token.top) {
-        bytes += kAlternativeBytes + alternative.bytes.size();
-      }
-    }
-  }
-  return bytes;
-}
-
-void Generation::Push(Event event) {
-  bool cancel = false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (cancelled_ && !std::holds_alternative<LastEvent>(event)) {
-      return;
-    }
-    auto* text = std::get_if<TextEvent>(&event);
-    auto* last = inbox_.empty() ? nullptr : std::get_if<TextEvent>(&inbox_.back());
-    if (text != nullptr && last != nullptr && last->choice == text->choice && !options_.logprobs &&
-        last->text.size() < kWriteBytes) {
-      inbox_bytes_ += text->text.size();
-      last->text += text->text;
-      last->token_count += text->token_count;
-    } else {
-      inbox_bytes_ += SizeOf(event);
-      inbox_.push_back(std::move(event));
-    }
-    if (options_.stream && inbox_bytes_ > kMaxInboxBytes && !cancelled_) {
-      cancelled_ = true;
-      cancel = true;
-      std::erase_if(inbox_, [](const Event& e) { return !std::holds_alternative<LastEvent>(e); });
-      inbox_.emplace_front(OverflowEvent{});
-      inbox_bytes_ = inbox_.size() * kEventBytes;
-    }
-    if (!scheduled_) {
-      scheduled_ = true;
-    } else if (!cancel) {
-      return;
-    }
-  }
-  if (cancel) {
+void Answer::Push(AnswerEvent event) {
+  const EventInbox::Pushed pushed = inbox_.Push(std::move(event));
+  if (pushed.overflow) {
     CancelAll();
   }
-  exchange_->Post([self = shared_from_this()] { self->Drain(); });
+  if (pushed.wake) {
+    exchange_->Post([self = shared_from_this()] { self->Drain(); });
+  }
 }
 
-void Generation::CancelAll() {
+void Answer::CancelAll() {
+  inbox_.Cancel();
   std::vector<std::shared_ptr<engine::GenerationHandle>> handles;
   {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
+    const std::lock_guard lock(handles_mutex_);
     handles = handles_;
   }
   // Not under the lock: cancelling a request that waits calls back into Push.
@@ -196,7 +172,7 @@ void Generation::CancelAll() {
   }
 }
 
-void Generation::Begin() {
+void Answer::Begin() {
   begun_ = true;
   if (exchange_->closed()) {
     ClientGone();
@@ -207,48 +183,33 @@ void Generation::Begin() {
     exchange_->OnDrained([self = shared_from_this()] { self->Drain(); });
     exchange_->StartStream(hooks_.stream_head(), /*event_stream=*/true);
     streaming_ = true;
-    std::string out;
-    if (options_.meta.kind == api::ResponseKind::kChat) {
-      for (size_t i = 0; i < choices_.size(); ++i) {
-        encoder_.Role(out, static_cast<int32_t>(i), RunningUsage());
-      }
-    }
-    exchange_->Write(out);
+    Pieces out;
+    options_.encoder->Begin(out, usage_);
+    WriteStream(out);
   }
   Drain();
 }
 
-std::vector<Generation::Event> Generation::TakeEvents(bool* more) {
-  std::vector<Event> events;
-  const std::lock_guard lock(mutex_);
-  size_t taken = 0;
-  while (!inbox_.empty() && (!options_.stream || taken < kWriteBytes)) {
-    const size_t bytes = SizeOf(inbox_.front());
-    taken += bytes;
-    inbox_bytes_ -= bytes;
-    events.push_back(std::move(inbox_.front()));
-    inbox_.pop_front();
-  }
-  *more = !inbox_.empty();
-  scheduled_ = *more;
-  return events;
-}
-
-void Generation::Drain() {
+void Answer::Drain() {
   if (!begun_ || ended_) {
     return;
   }
   if (streaming_ && !answered_ && exchange_->backlog_bytes() > kHighWaterBytes) {
-    return;  // `scheduled_` stays set; the exchange calls again once it has room
+    return;  // the inbox stays scheduled; the exchange calls again once it has room
   }
   bool more = false;
-  std::vector<Event> events = TakeEvents(&more);
-  std::string out;
-  for (Event& event : events) {
+  std::vector<AnswerEvent> events = inbox_.Take(&more);
+  Pieces out;
+  for (AnswerEvent& event : events) {
     Handle(event, out);
   }
   if (!answered_) {
-    exchange_->Write(out);
+    if (streaming_) {
+      WriteStream(out);
+    } else if (const uint64_t bytes = options_.encoder->held_bytes(); !inbox_.HoldEncoded(bytes)) {
+      CancelAll();
+      OnOverflow({.bytes = bytes}, out);
+    }
   } else if (parts_running_ == 0) {
     End();
   }
@@ -257,45 +218,71 @@ void Generation::Drain() {
   }
 }
 
-void Generation::Handle(Event& event, std::string& out) {
-  if (auto* last = std::get_if<LastEvent>(&event)) {
-    OnLast(*last, out);
+void Answer::Handle(AnswerEvent& event, Pieces& out) {
+  if (auto* ended = std::get_if<RequestEnded>(&event)) {
+    OnRequestEnded(*ended, out);
     return;
   }
   if (answered_) {
     return;
   }
-  if (auto* text = std::get_if<TextEvent>(&event)) {
+  if (const auto* text = std::get_if<TextArrived>(&event)) {
     OnText(*text, out);
-  } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
-    usage_.completion_tokens += finish->token_count;
-    Choice& choice = choices_[static_cast<size_t>(finish->choice)];
-    choice.result.finish_reason = FinishName(finish->finish.reason);
-    choice.result.stop_reason = std::move(finish->finish.stop);
-    if (options_.stream) {
-      encoder_.Finish(out, finish->choice, choice.result.finish_reason, choice.result.stop_reason,
-                      RunningUsage());
-    }
+  } else if (auto* finished = std::get_if<ChoiceFinished>(&event)) {
+    OnChoiceFinished(*finished, out);
   } else {
-    Fail(api::Internal("The client does not read the stream."), /*cancelled=*/true, out);
+    OnOverflow(std::get<Overflowed>(event), out);
   }
 }
 
-void Generation::OnLast(LastEvent& event, std::string& out) {
-  AddUsage(event.usage);
+void Answer::OnText(const TextArrived& text, Pieces& out) {
+  const double first_token_s = text.made_s - options_.arrived_s;
+  record_.first_token_s = std::min(record_.first_token_s.value_or(first_token_s), first_token_s);
+  usage_.completion_tokens += text.token_count;
+  if (text.text.empty() && text.tokens.empty()) {
+    return;
+  }
+  const TokenViews tokens(text.tokens, options_.hides_special);
+  options_.encoder->Text(out, {.choice = text.choice, .text = text.text, .tokens = tokens.views()},
+                         usage_);
+}
+
+void Answer::OnChoiceFinished(ChoiceFinished& finished, Pieces& out) {
+  usage_.completion_tokens += finished.token_count;
+  options_.encoder->EndChoice(out,
+                              {.choice = finished.choice,
+                               .finish_reason = FinishName(finished.finish.reason),
+                               .stop_reason = std::move(finished.finish.stop)},
+                              usage_);
+}
+
+void Answer::OnRequestEnded(RequestEnded& ended, Pieces& out) {
+  AddUsage(ended.usage);
   --parts_running_;
   if (answered_) {
     return;
   }
-  if (event.error) {
+  if (ended.error) {
     CancelAll();
-    Fail(*event.error, event.cancelled, out);
+    Fail(*ended.error, ended.cancelled, out);
   } else if (parts_running_ == 0) {
     FinishAll(out);
   }
 }
 
-void Generation::AddUsage(const engine::Usage& part) {
+void Answer::OnOverflow(const Overflowed& overflowed, Pieces& out) {
+  if (overflowed.slow_client || options_.memory == nullptr) {
+    Fail(api::InvalidRequest("The client does not read the stream."), /*cancelled=*/true, out);
+  } else if (options_.stream) {
+    Fail(options_.memory->Refusal(overflowed.bytes, "what its client has not read", "Read faster"),
+         /*cancelled=*/true, out);
+  } else {
+    Fail(options_.memory->Refusal(overflowed.bytes, "its answer", kSmallerAnswer),
+         /*cancelled=*/false, out);
+  }
+}
+
+void Answer::AddUsage(const engine::Usage& part) {
   record_.prefilled_tokens += part.decode_s > 0 ? part.prompt_tokens : 0;
   record_.completion_tokens += part.completion_tokens;
   record_.cached_tokens += part.cached_tokens;
@@ -306,42 +293,13 @@ void Generation::AddUsage(const engine::Usage& part) {
   record_.prefill_experts += part.prefill_experts;
 }
 
-void Generation::OnText(TextEvent& event, std::string& out) {
-  if (!record_.first_token_s) {
-    record_.first_token_s = NowSeconds() - options_.arrived_s;
-  }
-  usage_.completion_tokens += event.token_count;
-  Choice& choice = choices_[static_cast<size_t>(event.choice)];
-  AddLogprobs(choice, event.tokens);
-  if (!options_.stream) {
-    choice.result.text += event.text;
-    return;
-  }
-  if (event.text.empty() && choice.logprobs.empty()) {
-    return;
-  }
-  const std::string logprobs = choice.logprobs.empty() ? "" : choice.logprobs.Take();
-  encoder_.Delta(out, event.choice, event.text, logprobs, RunningUsage());
-}
-
-void Generation::AddLogprobs(Choice& choice, const std::vector<engine::GeneratedToken>& tokens) {
-  std::vector<api::AlternativeView> top;
-  for (const engine::GeneratedToken& token : tokens) {
-    top.clear();
-    for (const engine::TokenAlternative& alternative : token.top) {
-      top.push_back({alternative.bytes, alternative.logprob});
-    }
-    const bool hidden =
-        options_.hides_special != nullptr && options_.hides_special->IsSpecial(token.token);
-    choice.logprobs.Add(token.bytes, token.logprob, top, !hidden);
+void Answer::WriteStream(Pieces& out) {
+  while (!out.empty()) {
+    exchange_->Write(out.TakeFront());
   }
 }
 
-const api::Usage* Generation::RunningUsage() const {
-  return options_.continuous_usage ? &usage_ : nullptr;
-}
-
-void Generation::FinishAll(std::string& out) {
+void Answer::FinishAll(Pieces& out) {
   usage_.completion_tokens = record_.completion_tokens;
   usage_.cached_tokens = record_.cached_tokens;
   if (options_.receipt) {
@@ -356,53 +314,37 @@ void Generation::FinishAll(std::string& out) {
                                   .decode_seconds = record_.decode_s,
                                   .queue_seconds = record_.queue_s};
   }
-  if (options_.stream) {
-    if (options_.include_usage || options_.receipt) {
-      encoder_.UsageChunk(out, usage_);
-    }
-    api::StreamEncoder::Done(out);
-    exchange_->Write(out);
+  options_.encoder->End(out, usage_);
+  if (streaming_) {
+    WriteStream(out);
     exchange_->Finish();
   } else {
-    std::vector<api::ChoiceResult> results;
-    results.reserve(choices_.size());
-    for (Choice& choice : choices_) {
-      if (options_.logprobs) {
-        choice.result.logprobs_json = choice.logprobs.Take();
-      }
-      results.push_back(std::move(choice.result));
-    }
     http::Response response;
-    response.body = api::EncodeResponse(options_.meta, results, usage_);
+    // The body is held until it has left.
+    response.holds = std::make_shared<RequestMemory::Hold>(inbox_.TakeHold(out.size_bytes()));
+    response.body = std::move(out);
     hooks_.respond(*exchange_, std::move(response));
   }
   answered_ = true;
   status_ = 200;
 }
 
-void Generation::Fail(const api::ErrorInfo& info, bool cancelled, std::string& out) {
+void Answer::Fail(const api::ErrorInfo& info, bool cancelled, Pieces& out) {
   status_ = info.status;
   if (streaming_) {
     status_ = 200;
-    api::StreamEncoder::Error(out, info);
-    api::StreamEncoder::Done(out);
-    exchange_->Write(out);
+    options_.encoder->Fail(out, info);
+    WriteStream(out);
     exchange_->Finish();
   } else {
-    http::Response response;
-    response.status = info.status;
-    response.body = api::ErrorBody(info);
-    if (info.retry_after_s > 0) {
-      response.headers.emplace_back("Retry-After", std::to_string(info.retry_after_s));
-    }
-    hooks_.respond(*exchange_, std::move(response));
+    hooks_.respond(*exchange_, hooks_.fail(info));
   }
   record_.cancelled = cancelled;
   record_.error = info;
   answered_ = true;
 }
 
-void Generation::ClientGone() {
+void Answer::ClientGone() {
   CancelAll();
   if (!answered_) {
     answered_ = true;
@@ -412,13 +354,13 @@ void Generation::ClientGone() {
   Drain();
 }
 
-void Generation::End() {
+void Answer::End() {
   ended_ = true;
   record_.total_s = NowSeconds() - options_.arrived_s;
   hooks_.on_end(exchange_->request(), record_, status_);
   std::vector<std::shared_ptr<engine::GenerationHandle>> handles;
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(handles_mutex_);
     handles.swap(handles_);
   }
   // Destroyed here, outside the lock: a handle cancels its request, and the sink may be called.

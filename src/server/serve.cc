@@ -102,7 +102,7 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
-  options.app.host = options.http.host;
+  options.app.gate.host = options.http.host;
   ModelHost host(loading::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
@@ -110,6 +110,7 @@ int Serve(ServeOptions options) {
     return app.HttpError(head, status, text);
   };
   http_options.check_head = [&app](const http::Request& head) { return app.RefuseHead(head); };
+  http_options.book_bodies = [&app](uint64_t bytes) { return app.BookBodies(bytes); };
   std::unique_ptr<http::Server> server;
   try {
     server = std::make_unique<http::Server>(

@@ -1,4 +1,9 @@
-#include "api/response.h"
+#include "api/answer_encoder.h"
+
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -8,16 +13,29 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-ResponseMeta Meta(ResponseKind kind) {
-  return {kind, "id-1", 17, "m\"x"};
+AnswerSpec Spec(bool stream = false, int32_t choices = 1) {
+  return {.id = "id-1",
+          .created_unix_s = 17,
+          .model = "m\"x",
+          .choices = choices,
+          .stream = stream,
+          .logprobs = true};
 }
 
-// The JSON of one event, checking its framing.
-Json Event(const std::string& text) {
+// The JSON of one event, checking its framing. Nothing is left.
+Json Event(Pieces& out) {
+  const std::string text = out.Join();
+  out = Pieces();
   EXPECT_EQ(text.substr(0, 6), "data: ");
   EXPECT_EQ(text.substr(text.size() - 2), "\n\n");
   EXPECT_EQ(text.find('\n'), text.size() - 2);
   return Json::parse(text.substr(6));
+}
+
+Json Whole(AnswerEncoder& encoder, const UsageReport& usage = {}) {
+  Pieces out;
+  encoder.End(out, usage);
+  return Json::parse(out.Join());
 }
 
 TEST(Errors, ContextOverflowReadsAsClientsMatchIt) {
@@ -31,23 +49,45 @@ TEST(Errors, ContextOverflowReadsAsClientsMatchIt) {
   EXPECT_EQ(body["error"]["param"], "messages");
 }
 
-TEST(Errors, UserErrorsAreNeverServerErrors) {
-  EXPECT_EQ(FromError(Error(ErrorCode::kInvalidArgument, "x")).status, 400);
-  EXPECT_EQ(FromError(Error(ErrorCode::kUnavailable, "x")).status, 503);
-  EXPECT_EQ(FromError(Error(ErrorCode::kUnavailable, "x")).code, "server_busy");
-  EXPECT_EQ(FromError(Error(ErrorCode::kResourceLimit, "x")).status, 400);
-  EXPECT_EQ(FromError(Error(ErrorCode::kResourceLimit, "x")).code, "context_length_exceeded");
-  for (const ErrorCode code : {ErrorCode::kInternal, ErrorCode::kIo, ErrorCode::kCorruptFile}) {
-    EXPECT_EQ(FromError(Error(code, "x")).status, 500);
-    EXPECT_EQ(FromError(Error(code, "x")).code, "internal_error");
+TEST(Errors, OnlyTheClientsOwnFaultsAreToldInFull) {
+  EXPECT_EQ(FromRefusal(Error(ErrorCode::kInvalidArgument, "x", "y"), "r").status, 400);
+  EXPECT_EQ(FromRefusal(Error(ErrorCode::kInvalidArgument, "x", "y"), "r").message, "x (y)");
+  for (const auto from : {FromRefusal, FromFailure}) {
+    EXPECT_EQ(from(Error(ErrorCode::kUnavailable, "x"), "r").status, 503);
+    EXPECT_EQ(from(Error(ErrorCode::kUnavailable, "x"), "r").code, "server_busy");
+    EXPECT_EQ(from(Error(ErrorCode::kResourceLimit, "x"), "r").status, 400);
+    EXPECT_EQ(from(Error(ErrorCode::kResourceLimit, "x"), "r").code, "out_of_memory");
+    for (const ErrorCode code : {ErrorCode::kInternal, ErrorCode::kIo, ErrorCode::kCorruptFile,
+                                 ErrorCode::kNotFound, ErrorCode::kUnsupported}) {
+      const ErrorInfo info = from(Error(code, "/home/me/x", "run `y`"), "id-7");
+      EXPECT_EQ(info.status, 500);
+      EXPECT_EQ(info.code, "internal_error");
+      EXPECT_EQ(info.reason(), "/home/me/x (run `y`)");
+      EXPECT_NE(info.message.find("id-7"), std::string::npos);
+      EXPECT_EQ(ErrorBody(info).find("/home"), std::string::npos);
+      EXPECT_EQ(ErrorBody(info).find('`'), std::string::npos);
+    }
   }
+  // The fields of a request that was queued have been found good.
+  EXPECT_EQ(FromFailure(Error(ErrorCode::kInvalidArgument, "x"), "r").status, 500);
 }
 
-TEST(Response, ChatHasTheShapeOfTheContract) {
-  ChoiceResult choice{"te\"xt", "stop", std::string("END"), ""};
-  const Json body = Json::parse(
-      EncodeResponse(Meta(ResponseKind::kChat), std::vector<ChoiceResult>{choice}, {9, 3, 4, 0}));
+TEST(Whole, ChatHasTheShapeOfTheContract) {
+  AnswerSpec spec = Spec();
+  spec.logprobs = false;
+  const auto encoder = MakeChatEncoder(spec);
+  Pieces out;
+  encoder->Begin(out, {});
+  encoder->Text(out, {.text = "te\""}, {});
+  encoder->Text(out, {.text = "xt"}, {});
+  encoder->EndChoice(out, {.finish_reason = "stop", .stop_reason = "END"}, {});
+  EXPECT_TRUE(out.empty());
+  EXPECT_GE(encoder->held_bytes(), 5U);
+  const Json body = Whole(*encoder, {9, 3, 4, 0});
+  EXPECT_EQ(encoder->held_bytes(), 0U);
+  EXPECT_EQ(body["id"], "id-1");
   EXPECT_EQ(body["object"], "chat.completion");
+  EXPECT_EQ(body["created"], 17);
   EXPECT_EQ(body["model"], "m\"x");
   EXPECT_EQ(body["choices"][0].dump(),
             R"({"index":0,"message":{"role":"assistant","content":"te\"xt"},"logprobs":null,)"
@@ -57,10 +97,10 @@ TEST(Response, ChatHasTheShapeOfTheContract) {
                                   R"("completion_tokens_details":{"reasoning_tokens":0}})");
 }
 
-TEST(Response, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
-  Usage usage{9, 3, 4, 0};
+TEST(Whole, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
+  UsageReport usage{9, 3, 4, 0};
   usage.receipt = Receipt{.prefill_seconds = 0.5, .decode_seconds = 1.25};
-  const Json body = Json::parse(EncodeResponse(Meta(ResponseKind::kChat), {}, usage));
+  const Json body = Whole(*MakeChatEncoder(Spec()), usage);
   EXPECT_EQ(body["usage"]["mach"].dump(),
             R"({"bytes_read":0,"expert_hit_rate":null,"expert_hits":0,"expert_misses":0,)"
             R"("expert_prefill_hits":0,"expert_prefill_misses":0,)"
@@ -68,100 +108,158 @@ TEST(Response, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
             R"("queue_seconds":0,"cached_tokens":4})");
 }
 
-TEST(Response, TextHasTheLegacyShape) {
-  const std::vector<ChoiceResult> choices = {{"a", "stop", int32_t{7}, ""},
-                                             {"b", "length", {}, ""}};
-  const Json body = Json::parse(EncodeResponse(Meta(ResponseKind::kText), choices, {}));
+TEST(Whole, TextHasTheLegacyShapeAndChoicesMayInterleave) {
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/false, 2));
+  Pieces out;
+  const TokenView token{.bytes = "a", .logprob = -1};
+  encoder->Text(out, {.choice = 1, .text = "b"}, {});
+  encoder->Text(out, {.choice = 0, .text = "a", .tokens = std::span(&token, 1)}, {});
+  encoder->EndChoice(out, {.choice = 1, .finish_reason = "length"}, {});
+  encoder->EndChoice(out, {.choice = 0, .finish_reason = "stop", .stop_reason = 7}, {});
+  const Json body = Whole(*encoder);
   EXPECT_EQ(body["object"], "text_completion");
   EXPECT_EQ(body["choices"][0]["text"], "a");
   EXPECT_EQ(body["choices"][0]["stop_reason"], 7);
+  EXPECT_EQ(body["choices"][0]["logprobs"]["tokens"], Json::array({"a"}));
   EXPECT_EQ(body["choices"][1]["index"], 1);
+  EXPECT_EQ(body["choices"][1]["text"], "b");
   EXPECT_TRUE(body["choices"][1]["stop_reason"].is_null());
 }
 
+TEST(Whole, ALongAnswerIsMovedAndNotCopied) {
+  const auto encoder = MakeChatEncoder(Spec());
+  Pieces out;
+  const std::vector<AlternativeView> top(20, {"word", -2.5F});
+  const TokenView token{.bytes = "word", .logprob = -0.5F, .top = top};
+  constexpr int kTokens = 2000;
+  for (int i = 0; i < kTokens; ++i) {
+    encoder->Text(out, {.text = "word", .tokens = std::span(&token, 1)}, {});
+  }
+  const uint64_t held_bytes = encoder->held_bytes();
+  EXPECT_GT(held_bytes, 1U << 20);
+  encoder->End(out, {});
+  EXPECT_EQ(encoder->held_bytes(), 0U);
+  EXPECT_LT(out.size_bytes(), held_bytes + 4096);
+  const std::string first = out.TakeFront();
+  EXPECT_LT(first.capacity(), 2 * Pieces::kPieceBytes);
+  std::string text = first;
+  while (!out.empty()) {
+    const std::string piece = out.TakeFront();
+    EXPECT_LT(piece.capacity(), 2 * Pieces::kPieceBytes);
+    text += piece;
+  }
+  EXPECT_EQ(Json::parse(text)["choices"][0]["logprobs"]["content"].size(), kTokens);
+}
+
 TEST(Stream, ChunksOfAChat) {
-  const StreamEncoder encoder(Meta(ResponseKind::kChat));
-  std::string out;
-  encoder.Role(out, 0, nullptr);
-  EXPECT_EQ(Event(out)["choices"][0]["delta"].dump(), R"({"role":"assistant","content":""})");
-  out.clear();
-  encoder.Delta(out, 1, "a\nb", "", nullptr);
+  AnswerSpec spec = Spec(/*stream=*/true, 2);
+  spec.logprobs = false;
+  spec.usage_at_end = true;
+  const auto encoder = MakeChatEncoder(spec);
+  Pieces out;
+  encoder->Begin(out, {});
+  const std::string begin = out.Join();
+  const size_t second = begin.find("\n\n") + 2;
+  out = Pieces(begin.substr(second));
   Json event = Event(out);
+  EXPECT_EQ(event["choices"][0]["index"], 1);
+  out = Pieces(begin.substr(0, second));
+  event = Event(out);
+  EXPECT_EQ(event["choices"][0]["index"], 0);
+  EXPECT_EQ(event["choices"][0]["delta"].dump(), R"({"role":"assistant","content":""})");
+  encoder->Text(out, {.choice = 1, .text = "a\nb"}, {});
+  event = Event(out);
   EXPECT_EQ(event["object"], "chat.completion.chunk");
   EXPECT_EQ(event["choices"][0]["index"], 1);
   EXPECT_EQ(event["choices"][0]["delta"]["content"], "a\nb");
+  EXPECT_TRUE(event["choices"][0]["logprobs"].is_null());
   EXPECT_TRUE(event["choices"][0]["finish_reason"].is_null());
   EXPECT_FALSE(event.contains("usage"));
-  out.clear();
-  encoder.Finish(out, 0, "length", {}, nullptr);
-  EXPECT_EQ(Event(out)["choices"][0]["finish_reason"], "length");
-  EXPECT_EQ(Event(out)["choices"][0]["delta"], Json::object());
-  out.clear();
-  encoder.UsageChunk(out, {1, 2, 0, 0});
-  EXPECT_EQ(Event(out)["choices"], Json::array());
-  EXPECT_EQ(Event(out)["usage"]["total_tokens"], 3);
-  out.clear();
-  StreamEncoder::Error(out, Internal("x\ny"));
+  encoder->EndChoice(out, {.finish_reason = "length"}, {});
+  event = Event(out);
+  EXPECT_EQ(event["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(event["choices"][0]["delta"], Json::object());
+  encoder->End(out, {1, 2, 0, 0});
+  const std::string end = out.Join();
+  constexpr char kDone[] = "data: [DONE]\n\n";
+  ASSERT_EQ(end.find(kDone), end.size() - std::strlen(kDone));
+  out = Pieces(end.substr(0, end.size() - std::strlen(kDone)));
+  event = Event(out);
+  EXPECT_EQ(event["choices"], Json::array());
+  EXPECT_EQ(event["usage"]["total_tokens"], 3);
+  EXPECT_EQ(encoder->held_bytes(), 0U);
+}
+
+TEST(Stream, AnErrorIsItsLastWord) {
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true));
+  Pieces out;
+  encoder->Begin(out, {});
+  EXPECT_TRUE(out.empty());
+  encoder->Fail(out, InvalidRequest("x\ny"));
+  const std::string text = out.Join();
+  const size_t end = text.find("\n\n") + 2;
+  EXPECT_EQ(text.substr(end), "data: [DONE]\n\n");
+  out = Pieces(text.substr(0, end));
   EXPECT_EQ(Event(out)["error"]["message"], "x\ny");
-  out.clear();
-  StreamEncoder::Done(out);
-  EXPECT_EQ(out, "data: [DONE]\n\n");
 }
 
 TEST(Stream, ContinuousUsageRidesOnChunks) {
-  const StreamEncoder encoder(Meta(ResponseKind::kText));
-  const Usage usage{5, 1, 0, 0};
-  std::string out;
-  encoder.Delta(out, 0, "x", "", &usage);
-  EXPECT_EQ(Event(out)["usage"]["completion_tokens"], 1);
-  EXPECT_EQ(Event(out)["choices"][0]["text"], "x");
+  AnswerSpec spec = Spec(/*stream=*/true);
+  spec.running_usage = true;
+  const auto encoder = MakeCompletionEncoder(spec);
+  Pieces out;
+  encoder->Text(out, {.text = "x"}, {5, 1, 0, 0});
+  const Json event = Event(out);
+  EXPECT_EQ(event["usage"]["completion_tokens"], 1);
+  EXPECT_EQ(event["choices"][0]["text"], "x");
+}
+
+// The logprobs of these tokens of one choice, streamed as one event.
+Json Logprobs(AnswerEncoder& encoder, const std::vector<TokenView>& tokens, int32_t choice = 0) {
+  Pieces out;
+  encoder.Text(out, {.choice = choice, .text = "", .tokens = tokens}, {});
+  return Event(out)["choices"][0]["logprobs"];
 }
 
 TEST(Logprobs, ChatEntries) {
-  LogprobText logprobs(ResponseKind::kChat);
+  const auto encoder = MakeChatEncoder(Spec(/*stream=*/true));
   const AlternativeView top[] = {{"a", -0.5F}, {"b", -1e30F}};
-  logprobs.Add("\xC3", -std::numeric_limits<float>::infinity(), top);
-  logprobs.Add("b", -0.25F, {});
-  const Json json = Json::parse(logprobs.Take());
+  const Json json = Logprobs(
+      *encoder, {{"\xC3", -std::numeric_limits<float>::infinity(), top}, {"b", -0.25F, {}}});
   ASSERT_EQ(json["content"].size(), 2U);
   EXPECT_EQ(json["content"][0]["token"], "\xEF\xBF\xBD");
   EXPECT_EQ(json["content"][0]["bytes"], Json::array({195}));
   EXPECT_EQ(json["content"][0]["logprob"], -9999.0);
   EXPECT_EQ(json["content"][0]["top_logprobs"][1]["logprob"], -9999.0);
   EXPECT_EQ(json["content"][1]["top_logprobs"], Json::array());
-  EXPECT_TRUE(logprobs.empty());
+  EXPECT_EQ(Logprobs(*encoder, {{"c", -1, {}}})["content"].size(), 1U);
 }
 
-TEST(Logprobs, LegacyArraysKeepCountingOffsets) {
-  LogprobText logprobs(ResponseKind::kText);
+TEST(Logprobs, LegacyArraysKeepCountingOffsetsByChoice) {
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true, 2));
   const AlternativeView top[] = {{"x", -1.0F}};
-  logprobs.Add("h\xC3\xA9", -0.5F, top);
-  logprobs.Add("y", -0.5F, top);
   EXPECT_EQ(
-      Json::parse(logprobs.Take()).dump(),
+      Logprobs(*encoder, {{"h\xC3\xA9", -0.5F, top}, {"y", -0.5F, top}}).dump(),
       "{\"text_offset\":[0,2],\"token_logprobs\":[-0.5,-0.5],\"tokens\":[\"h\xC3\xA9\",\"y\"],"
       "\"top_logprobs\":[{\"x\":-1,\"h\xC3\xA9\":-0.5},{\"x\":-1,\"y\":-0.5}]}");
-  logprobs.Add("z", -0.5F, {});
-  EXPECT_EQ(Json::parse(logprobs.Take())["text_offset"], Json::array({3}));
+  EXPECT_EQ(Logprobs(*encoder, {{"z", -0.5F, {}}}, /*choice=*/1)["text_offset"], Json::array({0}));
+  EXPECT_EQ(Logprobs(*encoder, {{"z", -0.5F, {}}})["text_offset"], Json::array({3}));
 }
 
 TEST(Logprobs, LegacyTopHasTheSampledTokenOnce) {
-  LogprobText logprobs(ResponseKind::kText);
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true));
   const AlternativeView top[] = {{"a", -0.5F}, {"b", -1.0F}, {"b", -2.0F}};
-  logprobs.Add("a", -0.5F, top);
-  logprobs.Add("c", -3.0F, top);
-  logprobs.Add("c", -3.0F, {});
-  EXPECT_EQ(Json::parse(logprobs.Take())["top_logprobs"].dump(),
-            R"([{"a":-0.5,"b":-1},{"a":-0.5,"b":-1,"c":-3},{"c":-3}])");
+  EXPECT_EQ(
+      Logprobs(*encoder, {{"a", -0.5F, top}, {"c", -3.0F, top}, {"c", -3.0F, {}}})["top_logprobs"]
+          .dump(),
+      R"([{"a":-0.5,"b":-1},{"a":-0.5,"b":-1,"c":-3},{"c":-3}])");
 }
 
 TEST(Logprobs, LegacyTokensThatArePartsOfCharactersAreWrittenAsBytes) {
-  LogprobText logprobs(ResponseKind::kText);
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true));
   const AlternativeView top[] = {{"\x98", -0.5F}, {"\x99", -1.0F}};
-  logprobs.Add("\xF0\x9F", -0.5F, {});
-  logprobs.Add("\x98\x80", -0.5F, top);
-  logprobs.Add("z", -0.5F, {});
-  const Json json = Json::parse(logprobs.Take());
+  const Json json =
+      Logprobs(*encoder, {{"\xF0\x9F", -0.5F, {}}, {"\x98\x80", -0.5F, top}, {"z", -0.5F, {}}});
   EXPECT_EQ(json["tokens"].dump(), R"(["bytes:\\xf0\\x9f","bytes:\\x98\\x80","z"])");
   EXPECT_EQ(json["top_logprobs"][1].dump(),
             R"({"bytes:\\x98":-0.5,"bytes:\\x99":-1,"bytes:\\x98\\x80":-0.5})");
@@ -169,11 +267,11 @@ TEST(Logprobs, LegacyTokensThatArePartsOfCharactersAreWrittenAsBytes) {
 }
 
 TEST(Logprobs, HiddenTokensDoNotMoveTheText) {
-  LogprobText logprobs(ResponseKind::kText);
-  logprobs.Add("ab", -0.5F, {});
-  logprobs.Add("<|special|>", -0.5F, {}, /*shown=*/false);
-  logprobs.Add("c", -0.5F, {});
-  EXPECT_EQ(Json::parse(logprobs.Take())["text_offset"], Json::array({0, 2, 2}));
+  const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true));
+  EXPECT_EQ(Logprobs(*encoder, {{"ab", -0.5F, {}},
+                                {"<|special|>", -0.5F, {}, /*shown=*/false},
+                                {"c", -0.5F, {}}})["text_offset"],
+            Json::array({0, 2, 2}));
 }
 
 }  // namespace

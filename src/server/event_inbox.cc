@@ -71,7 +71,8 @@ EventInbox::Pushed EventInbox::Push(AnswerEvent event) {
 
 bool EventInbox::Fits() {
   const uint64_t needed = event_bytes_ + encoded_bytes_;
-  return needed <= hold_.bytes() || hold_.Resize(needed + needed / 8 + kStepBytes);
+  return needed <= hold_.bytes() || hold_.Resize(needed + needed / 8 + kStepBytes) ||
+         hold_.Resize(needed);
 }
 
 void EventInbox::Overflow(bool slow_client) {

@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const mach::api::RequestLimits limits;
   const auto attempt = [&](auto parse) {
     try {
-      parse(body, limits);
+      parse(std::string(body), limits);
     } catch (const mach::api::RequestError& e) {
       MACH_CHECK(e.info().status == 400);
       MACH_CHECK(nlohmann::json::accept(mach::api::ErrorBody(e.info())));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "api/common_fields.h"
 #include "api/json_text.h"
@@ -92,21 +93,17 @@ Json TemplateVariables(const Fields& fields) {
 
 }  // namespace
 
-ChatRequest ParseChatRequest(std::string_view body, const RequestLimits& limits) {
-  const Json document = ParseJson(body);
-  if (!document.is_object()) {
-    Reject(
-        "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",
-        "");
-  }
+ChatRequest ParseChatRequest(std::string body, const RequestLimits& limits) {
+  Json document = ParseObject(std::move(body));
   const Fields fields(document, "");
   ChatRequest request;
   request.common = ParseCommonFields(fields, limits);
   RefuseTools(fields);
   CheckResponseFormat(fields);
   ParseLogprobs(fields, limits, request.common);
-  request.template_variables = std::make_shared<const Json>(TemplateVariables(fields));
-  request.messages = std::make_shared<const Json>(NormaliseMessages(fields.Array("messages")));
+  request.template_variables = std::make_shared<Json>(TemplateVariables(fields));
+  Json messages = fields.Array("messages") != nullptr ? std::move(document["messages"]) : Json();
+  request.messages = std::make_shared<Json>(NormaliseMessages(std::move(messages)));
   return request;
 }
 

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "api/common_fields.h"
 #include "api/json_text.h"
 #include "api/request.h"
@@ -19,33 +21,33 @@ std::vector<int32_t> ReadTokens(const Json& list, const std::string& path) {
   return tokens;
 }
 
-std::vector<Prompt> ReadPrompts(const Fields& fields, const RequestLimits& limits) {
-  const Json* prompt = fields.Find("prompt");
-  if (prompt == nullptr) {
+// `prompt` is the request's field, whose texts are moved.
+std::vector<Prompt> ReadPrompts(Json prompt, const RequestLimits& limits) {
+  if (prompt.is_null()) {
     Reject("'prompt' is required.", "prompt");
   }
   std::vector<Prompt> prompts;
-  if (prompt->is_string()) {
-    prompts.emplace_back(prompt->get<std::string>());
+  if (prompt.is_string()) {
+    prompts.emplace_back(std::move(prompt.get_ref<std::string&>()));
     return prompts;
   }
-  if (!prompt->is_array() || prompt->empty()) {
+  if (!prompt.is_array() || prompt.empty()) {
     Reject("'prompt' must be a string, a non-empty array of strings, or token ids.", "prompt");
   }
-  if (prompt->front().is_number()) {
-    prompts.emplace_back(ReadTokens(*prompt, "prompt"));
+  if (prompt.front().is_number()) {
+    prompts.emplace_back(ReadTokens(prompt, "prompt"));
     return prompts;
   }
-  if (prompt->size() > static_cast<size_t>(limits.max_prompts)) {
-    Reject("'prompt' has " + std::to_string(prompt->size()) + " prompts; the maximum is " +
+  if (prompt.size() > static_cast<size_t>(limits.max_prompts)) {
+    Reject("'prompt' has " + std::to_string(prompt.size()) + " prompts; the maximum is " +
                std::to_string(limits.max_prompts) + ".",
            "prompt");
   }
-  for (size_t i = 0; i < prompt->size(); ++i) {
-    const Json& item = (*prompt)[i];
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    Json& item = prompt[i];
     const std::string path = "prompt[" + std::to_string(i) + "]";
     if (item.is_string()) {
-      prompts.emplace_back(item.get<std::string>());
+      prompts.emplace_back(std::move(item.get_ref<std::string&>()));
     } else if (item.is_array() && !item.empty()) {
       prompts.emplace_back(ReadTokens(item, path));
     } else {
@@ -57,13 +59,8 @@ std::vector<Prompt> ReadPrompts(const Fields& fields, const RequestLimits& limit
 
 }  // namespace
 
-CompletionRequest ParseCompletionRequest(std::string_view body, const RequestLimits& limits) {
-  const Json document = ParseJson(body);
-  if (!document.is_object()) {
-    Reject(
-        "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",
-        "");
-  }
+CompletionRequest ParseCompletionRequest(std::string body, const RequestLimits& limits) {
+  Json document = ParseObject(std::move(body));
   const Fields fields(document, "");
   CompletionRequest request;
   request.common = ParseCommonFields(fields, limits);
@@ -75,7 +72,8 @@ CompletionRequest ParseCompletionRequest(std::string_view body, const RequestLim
   const auto logprobs = fields.Integer("logprobs", 0, limits.max_top_logprobs);
   request.common.logprobs = logprobs.has_value();
   request.common.top_logprobs = static_cast<int32_t>(logprobs.value_or(0));
-  request.prompts = ReadPrompts(fields, limits);
+  const bool has_prompt = fields.Find("prompt") != nullptr;
+  request.prompts = ReadPrompts(has_prompt ? std::move(document["prompt"]) : Json(), limits);
   return request;
 }
 

@@ -37,7 +37,7 @@ ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int
 }
 
 ErrorInfo OutOfMemory(std::string message) {
-  return Make(400, std::move(message), kInvalidRequestType, "", "context_length_exceeded");
+  return Make(400, std::move(message), kInvalidRequestType, "", "out_of_memory");
 }
 
 ErrorInfo InvalidApiKey() {
@@ -88,29 +88,34 @@ ErrorInfo ModelLoading(std::string message) {
   return info;
 }
 
-ErrorInfo Internal(std::string message) {
-  return Make(500, std::move(message), kServerErrorType, "", "internal_error");
+ErrorInfo Internal(std::string_view reference, std::string cause) {
+  ErrorInfo info = Make(500,
+                        "The server failed to answer this request. Its log has the cause under the "
+                        "id " +
+                            std::string(reference) + ".",
+                        kServerErrorType, "", "internal_error");
+  info.cause = std::move(cause);
+  return info;
 }
 
-ErrorInfo FromError(const Error& error) {
+ErrorInfo FromRefusal(const Error& error, std::string_view reference) {
+  if (error.code() == ErrorCode::kInvalidArgument) {
+    return InvalidRequest(error.Describe());
+  }
+  return FromFailure(error, reference);
+}
+
+ErrorInfo FromFailure(const Error& error, std::string_view reference) {
   switch (error.code()) {
-    case ErrorCode::kInvalidArgument:
-    case ErrorCode::kUnsupported:
-      return InvalidRequest(error.Describe());
-    case ErrorCode::kNotFound:
-      return Make(404, error.Describe(), kInvalidRequestType, "", "");
     case ErrorCode::kResourceLimit:
       return OutOfMemory(error.Describe());
     case ErrorCode::kUnavailable:
       return ServerBusy(error.Describe());
     case ErrorCode::kCancelled:
       return ServerBusy("The request was cancelled: the server is shutting down.");
-    case ErrorCode::kCorruptFile:
-    case ErrorCode::kIo:
-    case ErrorCode::kInternal:
-      break;
+    default:
+      return Internal(reference, error.Describe());
   }
-  return Internal(error.Describe());
 }
 
 std::string ErrorBody(const ErrorInfo& info) {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "api/json_text.h"
+
 namespace mach::api {
 namespace {
 
@@ -25,6 +27,16 @@ bool IsHugeInteger(const Json& value) {
 
 void Reject(std::string message, std::string param) {
   throw RequestError(InvalidRequest(std::move(message), std::move(param)));
+}
+
+Json ParseObject(std::string body) {
+  Json document = ParseJson(body);
+  if (!document.is_object()) {
+    Reject(
+        "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",
+        "");
+  }
+  return document;
 }
 
 std::string_view JsonTypeName(const Json& value) {

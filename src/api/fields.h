@@ -19,6 +19,10 @@ using Json = nlohmann::ordered_json;
 
 [[noreturn]] void Reject(std::string message, std::string param);
 
+// A request's body as JSON; it is given up once it is read. Throws RequestError as ParseJson does,
+// and for what is no object.
+Json ParseObject(std::string body);
+
 // "a boolean", "a string"… for messages.
 std::string_view JsonTypeName(const Json& value);
 

@@ -11,9 +11,12 @@
 namespace mach::api {
 namespace {
 
-// One linear pass before the real parser, which has no limits of its own. It only counts: whether
-// the document is well-formed is left to the parser.
-void CheckLimits(std::string_view text, const JsonLimits& limits) {
+// Of a value beside its text: as the member of an object whose vector has just grown.
+constexpr uint64_t kValueBytes = 96;
+
+// One linear pass before the real parser, which has no limits of its own. It only counts the
+// document's values: whether it is well-formed is left to the parser.
+size_t CheckLimits(std::string_view text, const JsonLimits& limits) {
   struct Level {
     bool object;
     size_t commas;
@@ -61,6 +64,7 @@ void CheckLimits(std::string_view text, const JsonLimits& limits) {
                                         std::to_string(limits.max_values) + " values."));
     }
   }
+  return values;
 }
 
 // The value of the escape \uXXXX at `at`, -1 if there is none.
@@ -132,6 +136,10 @@ nlohmann::ordered_json ParseJson(std::string_view text, const JsonLimits& limits
     throw RequestError(
         InvalidRequest("The request body is not valid JSON: a number is out of range."));
   }
+}
+
+uint64_t ParsedBytes(std::string_view text, const JsonLimits& limits) {
+  return kBodyCopies * text.size() + kValueBytes * CheckLimits(text, limits);
 }
 
 }  // namespace mach::api

@@ -26,7 +26,7 @@ std::string ReadRole(const Json& message, const std::string& path) {
   return role;
 }
 
-std::string ReadTextPart(const Json& part, const std::string& path) {
+const std::string& ReadTextPart(const Json& part, const std::string& path) {
   if (!part.is_object()) {
     Reject("'" + path + "' must be an object.", path);
   }
@@ -45,16 +45,16 @@ std::string ReadTextPart(const Json& part, const std::string& path) {
   if (text == part.end() || !text->is_string()) {
     Reject("'" + path + "." + key + "' is required and must be a string.", path + "." + key);
   }
-  return text->get<std::string>();
+  return text->get_ref<const std::string&>();
 }
 
-std::string ReadContent(const Json& message, const std::string& path) {
+std::string ReadContent(Json& message, const std::string& path) {
   const auto it = message.find("content");
   if (it == message.end() || it->is_null()) {
     return "";
   }
   if (it->is_string()) {
-    return it->get<std::string>();
+    return std::move(it->get_ref<std::string&>());
   }
   if (!it->is_array()) {
     Reject("'" + path + ".content' must be a string, null or an array of text parts, not " +
@@ -73,13 +73,13 @@ std::string ReadContent(const Json& message, const std::string& path) {
 
 // Templates iterate over the arguments of past calls, so they are objects where they can be; text
 // that is no JSON object stays as it came.
-Json ReadArguments(const Json& function, const std::string& path) {
+Json ReadArguments(Json& function, const std::string& path) {
   const auto it = function.find("arguments");
   if (it == function.end() || it->is_null()) {
     return Json::object();
   }
   if (it->is_object()) {
-    return *it;
+    return std::move(*it);
   }
   if (!it->is_string()) {
     Reject("'" + path + ".arguments' must be a string of JSON.", path + ".arguments");
@@ -90,19 +90,22 @@ Json ReadArguments(const Json& function, const std::string& path) {
   }
   try {
     Json parsed = ParseJson(text);
-    return parsed.is_object() ? parsed : parsed.is_null() ? Json::object() : *it;
+    if (parsed.is_object()) {
+      return parsed;
+    }
+    return parsed.is_null() ? Json::object() : std::move(*it);
   } catch (const RequestError&) {
-    return *it;
+    return std::move(*it);
   }
 }
 
-Json ReadToolCalls(const Json& calls, const std::string& path) {
+Json ReadToolCalls(Json& calls, const std::string& path) {
   if (!calls.is_array()) {
     Reject("'" + path + "' must be an array.", path);
   }
   Json out = Json::array();
   for (size_t i = 0; i < calls.size(); ++i) {
-    const Json& call = calls[i];
+    Json& call = calls[i];
     const std::string item_path = path + "[" + std::to_string(i) + "]";
     if (!call.is_object()) {
       Reject("'" + item_path + "' must be an object.", item_path);
@@ -120,11 +123,11 @@ Json ReadToolCalls(const Json& calls, const std::string& path) {
     Json normal = Json::object();
     const auto id = call.find("id");
     if (id != call.end() && id->is_string()) {
-      normal["id"] = *id;
+      normal["id"] = std::move(*id);
     }
     normal["type"] = "function";
     normal["function"] = Json::object();
-    normal["function"]["name"] = *name;
+    normal["function"]["name"] = std::move(*name);
     normal["function"]["arguments"] = ReadArguments(*function, function_path);
     out.push_back(std::move(normal));
   }
@@ -132,7 +135,7 @@ Json ReadToolCalls(const Json& calls, const std::string& path) {
 }
 
 // Strings that templates may read beside role and content.
-void CopyString(const Json& message, const char* key, const std::string& path, Json& out,
+void MoveString(Json& message, const char* key, const std::string& path, Json& out,
                 const char* out_key) {
   const auto it = message.find(key);
   if (it == message.end() || it->is_null()) {
@@ -141,10 +144,10 @@ void CopyString(const Json& message, const char* key, const std::string& path, J
   if (!it->is_string()) {
     Reject("'" + path + "." + key + "' must be a string.", path + "." + key);
   }
-  out[out_key] = *it;
+  out[out_key] = std::move(*it);
 }
 
-Json NormaliseMessage(const Json& message, const std::string& path) {
+Json NormaliseMessage(Json& message, const std::string& path) {
   if (!message.is_object()) {
     Reject("'" + path + "' must be an object, not " + std::string(JsonTypeName(message)) + ".",
            path);
@@ -153,10 +156,10 @@ Json NormaliseMessage(const Json& message, const std::string& path) {
   const std::string role = ReadRole(message, path);
   out["role"] = role;
   out["content"] = ReadContent(message, path);
-  CopyString(message, "name", path, out, "name");
+  MoveString(message, "name", path, out, "name");
   if (role == "assistant") {
-    CopyString(message, "reasoning", path, out, "reasoning_content");
-    CopyString(message, "reasoning_content", path, out, "reasoning_content");
+    MoveString(message, "reasoning", path, out, "reasoning_content");
+    MoveString(message, "reasoning_content", path, out, "reasoning_content");
     const auto calls = message.find("tool_calls");
     if (calls != message.end() && !calls->is_null()) {
       Json normal = ReadToolCalls(*calls, path + ".tool_calls");
@@ -170,21 +173,21 @@ Json NormaliseMessage(const Json& message, const std::string& path) {
              path + ".function_call");
     }
   } else if (role == "tool") {
-    CopyString(message, "tool_call_id", path, out, "tool_call_id");
+    MoveString(message, "tool_call_id", path, out, "tool_call_id");
   }
   return out;
 }
 
 }  // namespace
 
-Json NormaliseMessages(const Json* messages) {
-  if (messages == nullptr || messages->empty()) {
+Json NormaliseMessages(Json messages) {
+  if (messages.empty()) {
     Reject("'messages' is required and must have at least one message.", "messages");
   }
   Json out = Json::array();
   bool leading = true;
-  for (size_t i = 0; i < messages->size(); ++i) {
-    Json message = NormaliseMessage((*messages)[i], "messages[" + std::to_string(i) + "]");
+  for (size_t i = 0; i < messages.size(); ++i) {
+    Json message = NormaliseMessage(messages[i], "messages[" + std::to_string(i) + "]");
     leading = leading && message["role"] == "system";
     if (leading && !out.empty()) {
       // Some templates refuse a second system message.

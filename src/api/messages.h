@@ -5,7 +5,8 @@
 
 namespace mach::api {
 
-// `messages` is the request's field (may be null pointer: it is required). Throws RequestError.
-Json NormaliseMessages(const Json* messages);
+// `messages` is the request's field, an array or null (it is required). Its texts, which may be
+// large, are moved. Throws RequestError.
+Json NormaliseMessages(Json messages);
 
 }  // namespace mach::api

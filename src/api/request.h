@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -65,9 +64,9 @@ struct ChatRequest {
   CommonFields common;
   // The array `messages` as the template gets it (openai-api.md section 2, Messages): leading
   // system messages merged, parts joined, arguments of past calls as objects.
-  std::shared_ptr<const nlohmann::ordered_json> messages;
+  std::shared_ptr<nlohmann::ordered_json> messages;
   // Further template variables: chat_template_kwargs, enable_thinking, reasoning_effort. An object.
-  std::shared_ptr<const nlohmann::ordered_json> template_variables;
+  std::shared_ptr<nlohmann::ordered_json> template_variables;
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
@@ -78,8 +77,8 @@ struct CompletionRequest {
 };
 
 // Both throw RequestError (400) naming the field, and check everything that can be known without
-// the model.
-ChatRequest ParseChatRequest(std::string_view body, const RequestLimits& limits);
-CompletionRequest ParseCompletionRequest(std::string_view body, const RequestLimits& limits);
+// the model. The body is given up as soon as it is parsed, and its texts are moved from there.
+ChatRequest ParseChatRequest(std::string body, const RequestLimits& limits);
+CompletionRequest ParseCompletionRequest(std::string body, const RequestLimits& limits);
 
 }  // namespace mach::api

@@ -280,7 +280,8 @@ void PrintJson(const Report& report) {
       {"accounted_bytes", runnable.budget->TotalBytes()},
       {"predicted_bytes", runnable.plan.total_bytes},
       {"peak_rss_bytes", report.peak_rss_bytes}};
-  std::printf("%s\n", json.dump(2).c_str());
+  std::printf("%s\n",
+              json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
 void PrintHeader(const Report& report) {

@@ -104,7 +104,7 @@ void PrintJson(const CheckOptions& options, const loading::Preflight& report) {
                     {"memory_ceiling_bytes", options.load.ceiling_bytes},
                     {"verdict", verdict ? Json(loading::VerdictName(*verdict)) : Json()},
                     {"paths", std::move(paths)}};
-  std::printf("%s\n", out.dump(2).c_str());
+  std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
 void PrintPath(const loading::PathReport& path) {
@@ -199,6 +199,7 @@ int RunCheck(CheckOptions& options) {
   if (options.expert_cache_gb) {
     options.load.experts.cache_bytes = GigabytesToBytes(*options.expert_cache_gb);
   }
+  options.load.serves = true;
   if (options.verify) {
     Verify(options.load.checkpoint);
   }

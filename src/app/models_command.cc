@@ -32,7 +32,8 @@ int RunModels(const ModelsOptions& options) {
                       {"tokenizer", entry.has_tokenizer},
                       {"problem", entry.problem}});
     }
-    std::printf("%s\n", list.dump(2).c_str());
+    std::printf("%s\n",
+                list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
     return kExitOk;
   }
   if (found.empty()) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "api/json_text.h"
 #include "app/command.h"
 #include "app/common_flags.h"
 #include "app/load_watch.h"
@@ -19,7 +20,6 @@ namespace {
 constexpr int kProductionPort = 8080;
 constexpr int kGenericPort = 8000;
 constexpr double kLoadingLogSeconds = 5;
-constexpr uint64_t kBodiesShare = 64;
 
 struct ServeFlags {
   std::string checkpoint;
@@ -37,6 +37,16 @@ struct ServeFlags {
 // Both production aliases mean the same path.
 bool IsGeneric(const ServeFlags& flags) {
   return flags.backend == "openai";
+}
+
+// A body that its request would have no memory to be parsed in need not be read.
+void LimitBodies(uint64_t request_bytes, http::ServerOptions& options) {
+  const uint64_t most = request_bytes / api::kBodyCopies;
+  if (request_bytes > 0 && most < options.max_body_bytes) {
+    LogInfo("request bodies are limited to what memory has room for",
+            {{"max_body_bytes", most}, {"requests_bytes", request_bytes}});
+    options.max_body_bytes = most;
+  }
 }
 
 int RunServe(ServeFlags& flags) {
@@ -67,7 +77,9 @@ int RunServe(ServeFlags& flags) {
     flags.serving.served_name = flags.checkpoint;
   }
   // What cannot be served as asked is refused before a port is taken.
+  load.serves = true;
   auto plan = std::make_shared<loading::ServePlan>(loading::PlanServing(load));
+  const uint64_t request_bytes = plan->load.memory.request_bytes;
   options.checkpoint = load.checkpoint;
   options.loader = [plan, serving = flags.serving](loading::LoadProgress* progress) {
     const LoadWatch watch(*progress, kLoadingLogSeconds, LoadingLog());
@@ -75,12 +87,7 @@ int RunServe(ServeFlags& flags) {
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
-  if (load.ceiling_bytes > 0) {
-    // Bodies are not in the plan, so they may not become a large part of the ceiling.
-    options.http.max_bodies_bytes =
-        std::min(options.http.max_bodies_bytes,
-                 std::max(options.http.max_body_bytes, load.ceiling_bytes / kBodiesShare));
-  }
+  LimitBodies(request_bytes, options.http);
   return server::Serve(std::move(options));
 }
 
@@ -113,14 +120,16 @@ Command AddServe(CLI::App& root) {
   AddThreads(*app, load.threads)->group(model);
 
   const auto* network = "Network";
-  app->add_option("--host", options.http.host, "Address to listen on; 0.0.0.0 = all")
+  app->add_option(
+         "--host", options.http.host,
+         "Address to listen on, or a name: all of its addresses; 0.0.0.0 = every IPv4 address")
       ->capture_default_str()
       ->group(network);
   app->add_option("--port", flags->port,
                   "Port; 0 picks a free one (default: 8080, with --backend openai 8000)")
       ->check(CLI::Range(0, 65535))
       ->group(network);
-  app->add_option("--api-key", options.app.api_key,
+  app->add_option("--api-key", options.app.gate.api_key,
                   "Key that /v1 requests must carry (default: none is checked)")
       ->envname("MACH_API_KEY")
       // An unset variable of a script must not turn the check off.
@@ -128,7 +137,7 @@ Command AddServe(CLI::App& root) {
         return key.empty() ? std::string("it is empty; leave it out to serve without a key") : "";
       })
       ->group(network);
-  app->add_option("--cors-origin", options.app.cors_origins,
+  app->add_option("--cors-origin", options.app.gate.cors_origins,
                   "Web origin that browsers may call from, beside this machine's; * = any")
       ->group(network);
 

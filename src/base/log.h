@@ -1,7 +1,8 @@
-// Structured logging to stderr: a message and key=value fields, as text or as JSON lines.
-// Thread-safe; each call writes one whole line, and none waits for whoever reads stderr: lines that
-// a full pipe does not take are dropped and counted in a later one. stdout belongs to results
-// (start-up signals, generated text, tables), never to the log.
+// Structured logging to stderr: a message and key=value fields, as text or as JSON lines. Bytes
+// that are not UTF-8 become U+FFFD, so that every JSON line parses. Thread-safe; each call writes
+// one whole line, and none waits for whoever reads stderr: lines that a full pipe does not take are
+// dropped and counted in a later one. stdout belongs to results (start-up signals, generated text,
+// tables), never to the log.
 #pragma once
 
 #include <concepts>
@@ -27,7 +28,7 @@ struct LogField {
 
   std::string_view key;
   std::string value;
-  bool quoted;  // a string in JSON; in text, quoted only where it holds spaces
+  bool quoted;  // a string in JSON; in text, quoted only where it is not plain ASCII in one word
 
  private:
   static std::string FormatNumber(double v);

@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "http/message.h"
 
@@ -20,6 +22,9 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   virtual ~Exchange() = default;
 
   virtual Request& request() = 0;
+
+  // The request's body, once. What it takes is no longer counted by the server, but by the caller.
+  virtual std::string TakeBody() { return std::move(request().body); }
 
   // Runs `work` on the I/O thread, soon. Never runs it inline. The server's Stop waits until every
   // exchange has been let go, so what is posted always runs.

@@ -3,6 +3,19 @@
 #include "base/check.h"
 
 namespace mach::http {
+namespace {
+
+// As much of a body goes out in one write with its head.
+constexpr size_t kShortBodyBytes = 64 << 10;
+
+}  // namespace
+
+std::string ExchangeImpl::TakeBody() {
+  if (session_ != nullptr) {
+    session_->CountBody(0);
+  }
+  return std::move(request_.body);
+}
 
 void ExchangeImpl::Respond(Response response) {
   if (closed_) {
@@ -12,13 +25,17 @@ void ExchangeImpl::Respond(Response response) {
   started_ = true;
   keep_alive_ = request_.keep_alive && !response.close && !shared_.draining;
   const bool no_body = response.status == 204;
-  std::string text =
-      FormatHead(response, no_body ? "" : "Content-Length: " + std::to_string(response.body.size()),
-                 request_.id, keep_alive_);
-  if (!Head()) {
-    text += response.body;
+  std::string text = FormatHead(
+      response, no_body ? "" : "Content-Length: " + std::to_string(response.body.size_bytes()),
+      request_.id, keep_alive_);
+  const bool long_body = response.body.size_bytes() > kShortBodyBytes;
+  if (!Head() && !long_body) {
+    text += response.body.Join();
   }
   session_->Send(text);
+  if (!Head() && long_body) {
+    session_->SendBody(std::move(response.body), std::move(response.holds));
+  }
   End();
 }
 
@@ -75,7 +92,7 @@ void ExchangeImpl::End() {
 }
 
 size_t ExchangeImpl::backlog_bytes() const {
-  return session_ == nullptr ? 0 : session_->out_.size() + session_->in_flight_.size();
+  return session_ == nullptr ? 0 : session_->out_.size_bytes() + session_->in_flight_.size();
 }
 
 void ExchangeImpl::OnClose(std::function<void()> callback) {

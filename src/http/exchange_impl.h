@@ -24,6 +24,7 @@ class ExchangeImpl : public Exchange {
         request_(std::move(request)) {}
 
   Request& request() override { return request_; }
+  std::string TakeBody() override;
 
   void Post(std::function<void()> work) override { boost::asio::post(shared_.io, std::move(work)); }
 

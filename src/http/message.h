@@ -1,10 +1,13 @@
 // One HTTP request and one response as plain data. Not a parser (request_reader.h) and no sockets.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/pieces.h"
 
 namespace mach::http {
 
@@ -27,9 +30,10 @@ struct Request {
 struct Response {
   int status = 200;
   std::string content_type = "application/json";
-  std::string body;
+  Pieces body;
   HeaderList headers;
-  bool close = false;  // end the connection after this response
+  bool close = false;           // end the connection after this response
+  std::shared_ptr<void> holds;  // let go once the whole response has left, or its client
 };
 
 // "OK" for 200.

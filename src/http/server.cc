@@ -12,8 +12,8 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/log.h"
+#include "http/listeners.h"
 #include "http/session.h"
 
 namespace mach::http {
@@ -30,7 +30,7 @@ constexpr size_t kRefusedConnections = 64;
 }  // namespace
 
 struct Server::Impl {
-  Impl(ServerOptions options, Handler handler) : acceptor(shared.io), ticker(shared.io) {
+  Impl(ServerOptions options, Handler handler) : ticker(shared.io) {
     shared.options = std::move(options);
     shared.handler = std::move(handler);
     shared.scratch.resize(kScratchBytes);
@@ -38,14 +38,16 @@ struct Server::Impl {
   }
 
   void Listen();
-  asio::awaitable<void> Accept();
+  void StopListening();
+  asio::awaitable<void> Accept(asio::ip::tcp::acceptor& acceptor);
   asio::awaitable<void> Ticks();
   void PublishCount();
 
   ServerShared shared;
-  asio::ip::tcp::acceptor acceptor;
+  Acceptors acceptors;
   asio::steady_timer ticker;
   int port = 0;
+  std::string addresses;
   bool stopping = false;  // I/O thread
   std::thread thread;
   std::atomic<int> count{0};
@@ -55,31 +57,19 @@ struct Server::Impl {
 
 void Server::Impl::Listen() {
   const ServerOptions& options = shared.options;
-  const std::string where = options.host + ":" + std::to_string(options.port);
-  error_code ec;
-  asio::ip::tcp::resolver resolver(shared.io);
-  const auto found = resolver.resolve(options.host, std::to_string(options.port),
-                                      asio::ip::tcp::resolver::passive, ec);
-  if (ec || found.empty()) {
-    throw Error(ErrorCode::kIo, "cannot listen on " + where + ": " + ec.message(),
-                "--host must be an address of this machine");
+  acceptors =
+      ListenOnAll(shared.io, options.host, ResolveHost(shared.io, options.host), options.port);
+  port = acceptors.front().local_endpoint().port();
+  for (const asio::ip::tcp::acceptor& acceptor : acceptors) {
+    addresses += (addresses.empty() ? "" : " ") + acceptor.local_endpoint().address().to_string();
   }
-  const asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor.open(endpoint.protocol(), ec);
-  if (!ec) {
-    acceptor.set_option(asio::socket_base::reuse_address(true), ec);
+}
+
+void Server::Impl::StopListening() {
+  for (asio::ip::tcp::acceptor& acceptor : acceptors) {
+    error_code ec;
+    acceptor.close(ec);
   }
-  if (!ec) {
-    acceptor.bind(endpoint, ec);
-  }
-  if (!ec) {
-    acceptor.listen(asio::socket_base::max_listen_connections, ec);
-  }
-  if (ec) {
-    throw Error(ErrorCode::kIo, "cannot listen on " + where + ": " + ec.message(),
-                "choose another --port, or stop the program that uses it");
-  }
-  port = acceptor.local_endpoint().port();
 }
 
 void Server::Impl::PublishCount() {
@@ -91,7 +81,7 @@ void Server::Impl::PublishCount() {
   idle.notify_all();
 }
 
-asio::awaitable<void> Server::Impl::Accept() {
+asio::awaitable<void> Server::Impl::Accept(asio::ip::tcp::acceptor& acceptor) {
   asio::steady_timer pause(shared.io);
   while (acceptor.is_open()) {
     error_code ec;
@@ -153,14 +143,20 @@ int Server::port() const {
   return impl_->port;
 }
 
+std::string Server::addresses() const {
+  return impl_->addresses;
+}
+
 int Server::connections() const {
   return impl_->count.load(std::memory_order_relaxed);
 }
 
 void Server::Start() {
   Impl* impl = impl_.get();
-  asio::co_spawn(
-      impl->shared.io, [impl] { return impl->Accept(); }, asio::detached);
+  for (asio::ip::tcp::acceptor& acceptor : impl->acceptors) {
+    asio::co_spawn(
+        impl->shared.io, [impl, &acceptor] { return impl->Accept(acceptor); }, asio::detached);
+  }
   asio::co_spawn(
       impl->shared.io, [impl] { return impl->Ticks(); }, asio::detached);
   impl->thread = std::thread([impl] { impl->shared.io.run(); });
@@ -168,8 +164,7 @@ void Server::Start() {
 
 void Server::Drain() {
   asio::post(impl_->shared.io, [impl = impl_.get()] {
-    error_code ec;
-    impl->acceptor.close(ec);
+    impl->StopListening();
     impl->shared.draining = true;
     std::vector<std::shared_ptr<Session>> alive;
     for (Session* session : impl->shared.sessions) {
@@ -193,8 +188,7 @@ void Server::Stop() {
     return;
   }
   asio::post(impl_->shared.io, [impl = impl_.get()] {
-    error_code ec;
-    impl->acceptor.close(ec);
+    impl->StopListening();
     impl->stopping = true;
     impl->ticker.cancel();
     impl->shared.draining = true;

@@ -18,12 +18,12 @@
 namespace mach::http {
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";
-  int port = 8080;  // 0 = one that is free
+  std::string host = "127.0.0.1";  // an address, or a name: every address of this machine it has
+  int port = 8080;                 // 0 = one that is free on all of them
   int max_connections = 1024;
   size_t max_head_bytes = 32 << 10;
   uint64_t max_body_bytes = 64ULL << 20;
-  uint64_t max_bodies_bytes = 512ULL << 20;  // of all requests being read or answered together
+  uint64_t max_bodies_bytes = 512ULL << 20;  // of all requests together, until they are taken
   size_t max_pipelined_bytes = 64 << 10;     // read ahead while a request is being answered
   size_t max_backlog_bytes = 1 << 20;        // written by the handler, not yet taken by the client
   double idle_timeout_s = 75;                // between requests
@@ -37,6 +37,9 @@ struct ServerOptions {
   // The response of an error that the HTTP layer itself answers with. `head` is as much of the
   // request as was read; its id is there in any case.
   std::function<Response(const Request& head, int status, std::string_view message)> make_error;
+  // Told of all bytes of bodies that are held, each time they change. False: there is no memory for
+  // more, and the request that brought them is refused. None: only max_bodies_bytes counts.
+  std::function<bool(uint64_t bytes)> book_bodies;
   // Looks at a head whose body has not been sent yet (Expect: 100-continue, or a large one). A
   // response refuses it without reading the body; the handler is not asked then.
   std::function<std::optional<Response>(const Request& head)> check_head;
@@ -50,7 +53,8 @@ class Server {
   Server& operator=(const Server&) = delete;
   ~Server();  // Stop()
 
-  int port() const;  // the real one
+  int port() const;               // the real one
+  std::string addresses() const;  // that are listened on, with spaces between them
 
   void Start();
 

@@ -155,17 +155,24 @@ void Session::Close() {
   closed_ = true;
   error_code ec;
   socket_.close(ec);
-  out_.clear();
+  out_ = Pieces();
+  holds_.reset();
   Wake();
   if (const auto exchange = current_) {
     exchange->ConnectionGone();
   }
 }
 
-void Session::CountBody(uint64_t bytes) {
+bool Session::CountBody(uint64_t bytes) {
+  if (bytes == counted_body_bytes_) {
+    return true;
+  }
   shared_.body_bytes -= counted_body_bytes_;
   counted_body_bytes_ = bytes;
   shared_.body_bytes += bytes;
+  const ServerOptions& options = shared_.options;
+  const bool booked = !options.book_bodies || options.book_bodies(shared_.body_bytes);
+  return booked && shared_.body_bytes <= options.max_bodies_bytes;
 }
 
 // --- writing ----------------------------------------------------------------------------------
@@ -190,20 +197,28 @@ void Session::Send(std::string_view data) {
       return;
     }
   }
-  out_ += data;
-  if (out_.size() > shared_.options.max_backlog_bytes && current_ != nullptr &&
+  out_.Append(data);
+  if (out_.size_bytes() > shared_.options.max_backlog_bytes && current_ != nullptr &&
       current_->event_stream()) {
-    LogWarning("client does not read: connection closed", {{"backlog_bytes", out_.size()}});
+    LogWarning("client does not read: connection closed", {{"backlog_bytes", out_.size_bytes()}});
     asio::post(shared_.io, [self = shared_from_this()] { self->Close(); });
     return;
   }
   Wake();
 }
 
+void Session::SendBody(Pieces body, std::shared_ptr<void> holds) {
+  if (closed_) {
+    return;
+  }
+  out_.Append(std::move(body));
+  holds_ = std::move(holds);
+  Wake();
+}
+
 asio::awaitable<void> Session::WriteAll() {
   while (!out_.empty() && !closed_) {
-    in_flight_.clear();
-    in_flight_.swap(out_);
+    in_flight_ = out_.TakeFront();
     writing_now_ = true;
     size_t done = 0;
     while (done < in_flight_.size() && !closed_) {
@@ -219,14 +234,12 @@ asio::awaitable<void> Session::WriteAll() {
         co_return;
       }
     }
-    in_flight_.clear();
+    std::string().swap(in_flight_);
     writing_now_ = false;
     write_deadline_s_ = kNever;
     last_write_s_ = NowSeconds();
-    if (in_flight_.capacity() > kSmallBodyBytes) {
-      std::string().swap(in_flight_);
-    }
   }
+  holds_.reset();
 }
 
 // --- one request after another -----------------------------------------------------------------
@@ -277,8 +290,9 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
         deadline_s_ = NowSeconds() + options.head_timeout_s;
       }
       in_.erase(0, reader.Feed(in_, &status));
-      if (reader.head_done()) {
-        CountBody(reader.body_bytes_read());
+      if (reader.head_done() && !CountBody(reader.body_bytes_read())) {
+        co_await Refuse(503, "Too many large requests at once.", reader.Head());
+        co_return Outcome::kRefused;
       }
       switch (status) {
         case Reader::Status::kDone:
@@ -334,10 +348,6 @@ asio::awaitable<Session::Outcome> Session::ReadRequest(Request* request) {
       if (phase_ == Phase::kBody) {
         deadline_s_ = body_start_s + options.body_timeout_s +
                       static_cast<double>(reader.body_bytes_read()) / options.min_body_rate_bytes_s;
-        if (shared_.body_bytes > options.max_bodies_bytes) {
-          co_await Refuse(503, "Too many large requests at once.", reader.Head());
-          co_return Outcome::kRefused;
-        }
       }
     }
     if (closed_ || eof_) {
@@ -389,10 +399,11 @@ asio::awaitable<void> Session::Refuse(int status, std::string message, Request h
 
 asio::awaitable<void> Session::SendRefusal(Response response, const Request& head) {
   response.close = true;
-  std::string text = FormatHead(response, "Content-Length: " + std::to_string(response.body.size()),
-                                head.id, /*keep_alive=*/false);
+  std::string text =
+      FormatHead(response, "Content-Length: " + std::to_string(response.body.size_bytes()), head.id,
+                 /*keep_alive=*/false);
   if (head.method != "HEAD") {
-    text += response.body;
+    text += response.body.Join();
   }
   deadline_s_ = kNever;
   Send(text);

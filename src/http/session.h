@@ -69,7 +69,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnReadable(const boost::system::error_code& ec);
   void Wake();
   void Send(std::string_view data);  // now if possible, else into out_
-  void CountBody(uint64_t bytes);
+  void SendBody(Pieces body, std::shared_ptr<void> holds);
+  // What the request takes that is being read or answered. False if there is no room for it.
+  bool CountBody(uint64_t bytes);
   void Close();
   void NotifyGone();
 
@@ -87,8 +89,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool closed_ = false;
   bool writing_now_ = false;  // the coroutine is inside a write of in_flight_
   std::string in_;
-  std::string out_;
+  Pieces out_;
   std::string in_flight_;
+  std::shared_ptr<void> holds_;  // of the response in out_
   uint64_t counted_body_bytes_ = 0;
   std::shared_ptr<ExchangeImpl> current_;
 };

@@ -23,6 +23,11 @@ constexpr int64_t kContextStep = 256;  // what a context that was chosen is a mu
 constexpr uint64_t kProcessBytes = 24ULL << 20;
 constexpr double kTokenizerFactor = 3.0;
 
+// What the bodies and answers of a server's requests get at least, of all memory.
+constexpr uint64_t kRequestShare = 64;
+constexpr uint64_t kLeastRequestBytes = 8ULL << 20;
+constexpr uint64_t kMostRequestBytes = 256ULL << 20;
+
 uint64_t ProcessBytes(const formats::Checkpoint& checkpoint) {
   std::error_code error;
   const auto tokenizer_bytes =
@@ -127,6 +132,9 @@ class Planner {
     if (options_.max_context == 0 && plan_.limit_bytes > 0) {
       LimitContext();
     }
+    if (options_.serves && plan_.limit_bytes > 0) {
+      plan_.request_bytes = plan_.Of("requests") + Left();
+    }
     return plan_;
   }
 
@@ -152,6 +160,10 @@ class Planner {
     auto bytes = model_.Bytes(plan_.context, Rows(chunk));
     bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
     bytes["process"] = process_bytes_;
+    if (options_.serves) {
+      bytes["requests"] =
+          std::clamp(plan_.limit_bytes / kRequestShare, kLeastRequestBytes, kMostRequestBytes);
+    }
     if (inventory_) {
       bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.streaming));
     }
@@ -255,6 +267,12 @@ class Planner {
       context -= kContextStep;
     }
     plan_.max_context = std::min(own, std::max(context, kLeastContext));
+  }
+
+  // Of what was planned for, beside the longest request.
+  uint64_t Left() {
+    const uint64_t taken = TotalWithContext(std::max(plan_.context, plan_.max_context));
+    return plan_.target_bytes > taken ? plan_.target_bytes - taken : 0;
   }
 
   uint64_t TotalWithContext(int64_t context) {

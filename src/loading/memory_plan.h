@@ -20,8 +20,9 @@ inline constexpr int64_t kLeastContext = 2048;
 enum class Verdict { kFits, kTight, kWontFit };
 
 struct MemoryPlan {
-  // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; and
-  // "process": the program itself, its tokenizer and its threads.
+  // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; "process":
+  // the program itself, its tokenizer and its threads; and of a model that is served "requests": a
+  // share for what clients send and get.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
   uint64_t least_bytes = 0;   // total_bytes with at most kLeastContext tokens in use
@@ -34,8 +35,10 @@ struct MemoryPlan {
   int64_t context = 0;            // tokens that were planned for
   int64_t prefill_chunk = 0;      // tokens of one forward
   uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
-  uint64_t weight_bytes = 0;      // that loading reads, as LoadContext::on_bytes counts them
-  StreamMemory streaming;         // of whole records; only where experts are streamed
+  // What requests may take: their share, and what is left beside max_context tokens. 0 = not known.
+  uint64_t request_bytes = 0;
+  uint64_t weight_bytes = 0;  // that loading reads, as LoadContext::on_bytes counts them
+  StreamMemory streaming;     // of whole records; only where experts are streamed
 
   uint64_t Of(const std::string& owner) const {
     const auto it = bytes.find(owner);

@@ -14,6 +14,7 @@ struct RunnableOptions {
   int64_t max_context = 0;           // tokens; 0 = the model's own limit
   int64_t prefill_chunk = 0;         // tokens; 0 = chosen (memory_plan.h)
   uint64_t ceiling_bytes = 0;        // of the whole process: --memory-gb; 0 = none
+  bool serves = false;               // clients come: what their requests take is planned for
   ExpertOptions experts;
 };
 

@@ -39,6 +39,7 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& opt
       .id = options.served_name.empty() ? DirectoryName(checkpoint.dir()) : options.served_name,
       .arch = *models::FindArch(checkpoint.model_type()),  // registered: it was loaded
       .max_context = runnable.plan.max_context,
+      .request_bytes = runnable.plan.request_bytes,
       .layers = shape.layers,
       .experts = shape.experts,
       .vocab_size = shape.vocab_size,

@@ -32,7 +32,8 @@ struct ServingOptions {
 struct ModelInfo {
   std::string id;
   models::ArchInfo arch;
-  int64_t max_context = 0;  // tokens
+  int64_t max_context = 0;     // tokens
+  uint64_t request_bytes = 0;  // that requests may take beside the model; 0 = no limit
   int32_t layers = 0;
   int32_t experts = 0;
   int32_t vocab_size = 0;

@@ -1,8 +1,9 @@
-// The HTTP application: route table, checks that every request passes, and the handlers. Owns the
-// worker pool; does not own sockets (http::Server calls Handle) nor the model (ModelHost).
-// Handle, RefuseHead and HttpError run on the I/O thread.
+// The HTTP application: route table, checks that every request passes, and what answers. Does not
+// own sockets (http::Server calls Handle) nor the model (ModelHost). Handle, RefuseHead, HttpError
+// and BookBodies run on the I/O thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,20 +14,17 @@
 #include "api/request.h"
 #include "http/exchange.h"
 #include "http/router.h"
-#include "server/generation.h"
+#include "server/gate.h"
+#include "server/generate.h"
 #include "server/metrics.h"
 #include "server/model_host.h"
+#include "server/replies.h"
 #include "server/reports.h"
-#include "server/worker_pool.h"
 
 namespace mach::server {
 
 struct AppOptions {
-  std::string api_key;                    // empty = not checked
-  std::vector<std::string> cors_origins;  // beside those of this machine; "*" = any
-  // What is listened on. If that is a loopback address, or localhost, requests must name this
-  // machine as their Host: a web page whose own name was made to point here does not.
-  std::string host;
+  GateRules gate;
   api::RequestLimits limits;
   Profile profile = Profile::kOpenAi;
   int workers = 2;
@@ -46,12 +44,14 @@ class App {
   // the head alone decides. Both are logged and counted here, once, as they are about to be sent.
   http::Response HttpError(const http::Request& head, int status, std::string_view message);
   std::optional<http::Response> RefuseHead(const http::Request& head);
+  // Likewise: whether there is memory for the bodies that are being read, all of them together.
+  bool BookBodies(uint64_t bytes);
 
   // Number of open connections, for /metrics.
   void SetConnectionCounter(std::function<int()> counter) { connections_ = std::move(counter); }
 
   // Waits for running jobs; later requests get a 503.
-  void Stop() { workers_.Stop(); }
+  void Stop() { generate_.Stop(); }
 
  private:
   using ExchangePtr = std::shared_ptr<http::Exchange>;
@@ -59,31 +59,19 @@ class App {
   std::vector<http::Route> MakeRoutes();
   // Host, origin, key, route, method, encoding, still loading: what the head alone decides.
   std::optional<http::Response> CheckHead(const http::Request& head) const;
-  std::optional<api::ErrorInfo> CheckSender(const http::Request& head) const;
-  bool KeyMatches(const http::Request& request) const;
-  bool OriginNames(std::string_view host) const;
-  std::string AllowedOrigin(const http::Request& request) const;
-  void AddCors(const http::Request& request, http::Response& response) const;
-  static http::Response ErrorResponse(const api::ErrorInfo& info);
-  // What every whole response passes: the CORS headers are added and it is counted.
-  http::Response Account(const http::Request& request, http::Response response);
-  static void LogRefusal(const http::Request& request, int status, std::string_view cause);
-  // Sends what a handler answers. An error is logged, with its cause where that says more than the
-  // client is told or is no fault of the client's.
-  void Reply(http::Exchange& exchange, http::Response response, std::string_view cause = "");
-  void ReplyJson(http::Exchange& exchange, std::string body);
   void Options(const ExchangePtr& exchange, const http::Router::Match& match);
-  void Generate(const ExchangePtr& exchange, api::ResponseKind kind);
-  void RunGeneration(const ExchangePtr& exchange, api::ResponseKind kind, double arrived_s);
-  // The one line that a generation leaves in the log.
-  void LogEnd(const http::Request& request, const GenerationRecord& record, int status) const;
+  void ReplyModel(http::Exchange& exchange, const std::string& id);
+  void ReplyMetrics(http::Exchange& exchange);
 
   const AppOptions options_;
   ModelHost& host_;
   Metrics metrics_;
   std::function<int()> connections_;
-  http::Router router_;
-  WorkerPool workers_;
+  const Gate gate_;
+  const http::Router router_;
+  const Replies replies_;
+  Generate generate_;
+  std::optional<RequestMemory::Hold> bodies_;  // none until the model is ready
 };
 
 }  // namespace mach::server

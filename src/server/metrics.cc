@@ -81,7 +81,7 @@ void Metrics::CountResponse(const std::string& route, int status) {
   ++responses_[{route, status}];
 }
 
-void Metrics::CountGeneration(const GenerationRecord& record) {
+void Metrics::CountAnswer(const AnswerRecord& record) {
   const std::lock_guard lock(mutex_);
   prompt_tokens_ += static_cast<uint64_t>(record.prefilled_tokens);
   completion_tokens_ += static_cast<uint64_t>(record.completion_tokens);

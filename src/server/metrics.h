@@ -28,8 +28,8 @@ class Histogram {
   double sum_ = 0;
 };
 
-// What is known when a generation ends, however it ends. Times are 0 for what it did not begin.
-struct GenerationRecord {
+// What is known when an answer ends, however it ends. Times are 0 for what it did not begin.
+struct AnswerRecord {
   int64_t prompt_tokens = 0;
   int64_t prefilled_tokens = 0;  // of prompts that were run to their end
   int64_t completion_tokens = 0;
@@ -51,7 +51,7 @@ struct GenerationRecord {
 class Metrics {
  public:
   void CountResponse(const std::string& route, int status);
-  void CountGeneration(const GenerationRecord& record);
+  void CountAnswer(const AnswerRecord& record);
 
   // `stats` is null while the model loads.
   std::string PrometheusText(const engine::EngineStats* stats, int connections) const;

@@ -6,6 +6,8 @@ namespace mach::server {
 
 void ModelHost::SetReady(std::unique_ptr<loading::ServedModel> model) {
   model_ = std::move(model);
+  request_memory_ =
+      std::make_unique<RequestMemory>(model_->budget.get(), model_->info.request_bytes);
   ready_.store(model_.get(), std::memory_order_release);
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "loading/served_model.h"
+#include "server/request_memory.h"
 
 namespace mach::server {
 
@@ -24,6 +25,9 @@ class ModelHost {
   // Null while loading. The model lives as long as the host.
   const loading::ServedModel* ready() const { return ready_.load(std::memory_order_acquire); }
 
+  // Of a host that is ready.
+  RequestMemory& request_memory() const { return *request_memory_; }
+
   // Whether a request that names `name` means the loaded model. An empty name does, and so does a
   // hub id without its @revision.
   bool Answers(std::string_view name) const;
@@ -36,6 +40,7 @@ class ModelHost {
   std::string alias_;
   loading::LoadProgress progress_;
   std::unique_ptr<loading::ServedModel> model_;
+  std::unique_ptr<RequestMemory> request_memory_;
   std::atomic<const loading::ServedModel*> ready_{nullptr};
   mutable std::atomic<size_t> longest_token_bytes_{0};
 };

@@ -42,6 +42,11 @@ void AddFreshness(Json& out, bool stale, double age_s) {
   out["snapshot_age_s"] = age_s;
 }
 
+// A directory's name, and so a model's id, may be no UTF-8.
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 Json DirectPreadJson(bool active, const std::string& io) {
   return Json{{"active", active}, {"mode", io}};
 }
@@ -114,7 +119,7 @@ std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig
   out["arch"] = ArchJson(info.arch);
   out["serving"] = std::move(serving);
   out["grammar"] = Json{{"xgrammar", false}, {"lm_format_enforcer", false}};
-  return out.dump();
+  return Dump(out);
 }
 
 std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& config) {
@@ -153,7 +158,7 @@ std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& con
                         {"peak_rss_bytes", memory.peak_rss_bytes},
                         {"accounted_bytes", std::move(accounted)}};
   AddFreshness(out, stats.requests_active > 0, std::max(0.0, NowSeconds() - stats.taken_at_s));
-  return out.dump();
+  return Dump(out);
 }
 
 namespace {
@@ -209,29 +214,28 @@ std::string CacheStatsJson(const engine::EngineStats& stats, bool detail) {
                                  ? StreamingSummaryJson(*stats.experts, detail)
                                  : Json();
   AddFreshness(out, /*stale=*/false, kLiveAgeS);
-  return out.dump();
+  return Dump(out);
 }
 
 std::string WarmPrefixStatusJson() {
-  return Json{{"enabled", false},
-              {"reason", "this server has no prefix cache yet"},
-              {"entries", Json::array()}}
-      .dump();
+  return Dump(Json{{"enabled", false},
+                   {"reason", "this server has no prefix cache yet"},
+                   {"entries", Json::array()}});
 }
 
 std::string ModelJson(const loading::ModelInfo& info) {
-  return ModelObject(info).dump();
+  return Dump(ModelObject(info));
 }
 
 std::string ModelListJson(const loading::ModelInfo& info) {
-  return Json{{"object", "list"}, {"data", Json::array({ModelObject(info)})}}.dump();
+  return Dump(Json{{"object", "list"}, {"data", Json::array({ModelObject(info)})}});
 }
 
 std::string HealthJson(bool ready, const loading::LoadProgress& progress) {
   if (ready) {
     return R"({"status":"ok"})";
   }
-  return Json{{"status", "loading"}, {"progress", ProgressJson(progress)}}.dump();
+  return Dump(Json{{"status", "loading"}, {"progress", ProgressJson(progress)}});
 }
 
 std::string LoadingErrorJson(const loading::LoadProgress& progress) {
@@ -241,7 +245,7 @@ std::string LoadingErrorJson(const loading::LoadProgress& progress) {
       "The model is still loading: " + std::to_string(percent) + " % of its weights are read.");
   std::string body = api::ErrorBody(info);
   body.pop_back();
-  return body + ",\"progress\":" + numbers.dump() + "}";
+  return body + ",\"progress\":" + Dump(numbers) + "}";
 }
 
 }  // namespace mach::server

@@ -26,6 +26,8 @@ void PrintLine(const std::string& line) {
 constexpr double kSecondSignalSeconds = 1.0;
 // For the last words of streams that a second signal ends.
 constexpr double kLastWordsSeconds = 0.5;
+// For clients to close their side after the last response.
+constexpr double kClosingSeconds = 1.0;
 // For what cancelled requests and closed connections leave to be done.
 constexpr double kHardEndSeconds = 5;
 
@@ -59,7 +61,8 @@ class HardEnd {
   std::thread thread_;
 };
 
-// Lets running requests end within the grace period; a second signal ends the wait.
+// Lets running requests end within the grace period; a second signal ends the wait. What cannot be
+// ended then does not keep the process alive.
 void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server, App& app,
               SignalWaiter& signals) {
   const Stopwatch since_first;
@@ -70,12 +73,13 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
   std::future<void> done = finished.get_future();
   std::thread stopper([&] {
     engine.Shutdown(options.grace_s);
-    // The last responses leave, and clients close their side.
-    server.WaitUntilIdle(1.0);
+    server.WaitUntilIdle(kClosingSeconds);
     finished.set_value();
   });
+  const double patience_s = options.grace_s + kLastWordsSeconds + kClosingSeconds;
   bool second = false;
-  while (!second && done.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+  while (!second && since_first.ElapsedSeconds() < patience_s &&
+         done.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
     second = signals.Wait(0.05) && since_first.ElapsedSeconds() >= kSecondSignalSeconds;
   }
   const HardEnd hard_end(kHardEndSeconds);
@@ -98,7 +102,7 @@ void ShutDown(const ServeOptions& options, ModelHost& host, http::Server& server
 
 int Serve(ServeOptions options) {
   SignalWaiter signals;
-  options.app.host = options.http.host;
+  options.app.gate.host = options.http.host;
   ModelHost host(loading::DirectoryName(options.checkpoint));
   App app(options.app, host);
   http::ServerOptions http_options = options.http;
@@ -106,6 +110,7 @@ int Serve(ServeOptions options) {
     return app.HttpError(head, status, text);
   };
   http_options.check_head = [&app](const http::Request& head) { return app.RefuseHead(head); };
+  http_options.book_bodies = [&app](uint64_t bytes) { return app.BookBodies(bytes); };
   std::unique_ptr<http::Server> server;
   try {
     server = std::make_unique<http::Server>(
@@ -116,7 +121,9 @@ int Serve(ServeOptions options) {
   }
   app.SetConnectionCounter([&server] { return server->connections(); });
   server->Start();
-  LogInfo("listening", {{"host", options.http.host}, {"port", server->port()}});
+  LogInfo(
+      "listening",
+      {{"host", options.http.host}, {"addresses", server->addresses()}, {"port", server->port()}});
 
   const Stopwatch load_time;
   std::atomic<bool> loaded{false};

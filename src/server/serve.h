@@ -24,7 +24,8 @@ struct ServeOptions {
   // api_key, cors_origins, request limits, what the process says about itself.
   AppOptions app;
   // For running requests after the first SIGTERM or SIGINT. One that comes at least a second later
-  // ends them: their clients are told so, and five seconds later the process ends in any case.
+  // ends them, as the end of this time does: their clients are told so, and some five seconds later
+  // the process ends in any case, with exit code 1 if something would not end by itself.
   double grace_s = 30;
 };
 

@@ -77,10 +77,24 @@ TEST(Log, JsonLinesEscape) {
   LogWarning("a \"quoted\"\nline {}", {{"path", "C:\\x"}, {"seconds", 0.25}});
   const std::string out = testing::internal::GetCapturedStderr();
   ConfigureLog(LogLevel::kInfo, LogFormat::kText);
-  EXPECT_NE(out.find("\"level\":\"warning\",\"message\":\"a \\\"quoted\\\"\\u000aline {}\","
+  EXPECT_NE(out.find("\"level\":\"warning\",\"message\":\"a \\\"quoted\\\"\\nline {}\","
                      "\"path\":\"C:\\\\x\",\"seconds\":0.25}"),
             std::string::npos)
       << out;
+}
+
+TEST(Log, LinesAreUtf8WhateverTheirFieldsHold) {
+  for (const LogFormat format : {LogFormat::kJson, LogFormat::kText}) {
+    ConfigureLog(LogLevel::kInfo, format);
+    testing::internal::CaptureStderr();
+    LogInfo("request refused", {{"path", "/\xC3\xA4\xFF\xC3"}, {"error", "\xF0\x9F\x98"}});
+    const std::string out = testing::internal::GetCapturedStderr();
+    ConfigureLog(LogLevel::kInfo, LogFormat::kText);
+    constexpr char kMark[] = "\xEF\xBF\xBD";
+    EXPECT_NE(out.find(std::string("\"/\xC3\xA4") + kMark + kMark + "\""), std::string::npos)
+        << out;
+    EXPECT_NE(out.find(std::string("\"") + kMark + kMark + kMark + "\""), std::string::npos) << out;
+  }
 }
 
 // stderr as a pipe that nobody reads, for as long as this lives.

@@ -207,8 +207,11 @@ def refusals(checkpoint, directory):
             client.completions.create(model="", prompt="hello", max_tokens=4)
             check("a corrupt record fails its request", False)
         except openai.InternalServerError as error:
+            reference = error.response.headers["x-request-id"]
             check("a corrupt record fails its request", error.code == "internal_error" and
-                  "layer_" in error.message, error)
+                  reference in error.message and "layer_" not in error.message, error)
+            lines = server.wait_for_log(reference)
+            check("the log has the cause", any("layer_" in line for line in lines), lines)
         check("the server lives on", client.models.list().data)
     outcome = run("check", "--verify", checkpoint)
     check("--verify of a sound checkpoint", outcome.returncode in (0, 3), outcome)

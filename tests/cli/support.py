@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import subprocess
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "golden"
@@ -63,6 +64,16 @@ class Server:
             if line.startswith("serving on "):
                 self.url = line.split()[2]
                 break
+
+    def wait_for_log(self, text, seconds=20):
+        """The lines of the log that hold `text`, once there are any; none if that takes too long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            lines = [line for line in list(self.errors) if text in line]
+            if lines:
+                return lines
+            time.sleep(0.02)
+        return []
 
     def __enter__(self):
         if self.url is None:

@@ -30,8 +30,9 @@ bool WaitFor(const std::function<bool()>& check, double seconds = 20) {
   return false;
 }
 
-// /echo answers with the body; /hang never answers; /stream writes what the test tells it to;
-// /flood writes without end; /held gives the exchange to the test.
+// /echo answers with the body; /long with pieces of a long one, held by held_; /hang never answers;
+// /stream writes what the test tells it to; /flood writes without end; /held gives the exchange to
+// the test.
 class ServerTest : public ::testing::Test {
  protected:
   ServerTest() {
@@ -41,7 +42,7 @@ class ServerTest : public ::testing::Test {
     options_.make_error = [](const Request& /*head*/, int status, std::string_view message) {
       Response response;
       response.status = status;
-      response.body = "{\"error\":\"" + std::string(message) + "\"}";
+      response.body = Pieces("{\"error\":\"" + std::string(message) + "\"}");
       return response;
     };
     options_.check_head = [](const Request& head) -> std::optional<Response> {
@@ -66,14 +67,21 @@ class ServerTest : public ::testing::Test {
     exchange->OnClose([this] { ++closed_; });
     if (path == "/echo") {
       Response response;
-      response.body = exchange->request().body;
+      response.body = Pieces(exchange->request().body);
+      exchange->Respond(std::move(response));
+    } else if (path == "/long") {
+      Response response;
+      for (int i = 0; i < 200; ++i) {
+        response.body.Append(std::string(100'000, static_cast<char>('a' + i % 26)));
+      }
+      response.holds = std::shared_ptr<void>(nullptr, [this](void*) { ++released_; });
       exchange->Respond(std::move(response));
     } else if (path == "/held") {
       held_.set_value(exchange);
     } else if (path == "/stream" || path == "/flood") {
       Response head;
       head.content_type = "text/event-stream";
-      exchange->StartStream(head, /*event_stream=*/true);
+      exchange->StartStream(std::move(head), /*event_stream=*/true);
       exchange->Write("data: 1\n\n");
       if (path == "/flood") {
         Flood(exchange);
@@ -97,6 +105,7 @@ class ServerTest : public ::testing::Test {
   ServerOptions options_;
   std::atomic<int> handled_{0};
   std::atomic<int> closed_{0};
+  std::atomic<int> released_{0};  // of what responses held
   std::atomic<size_t> most_backlog_{0};
   std::promise<std::shared_ptr<Exchange>> held_;
   std::unique_ptr<Server> server_;
@@ -109,6 +118,50 @@ std::string Get(const std::string& path) {
 std::string Post(const std::string& path, const std::string& body) {
   return "POST " + path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(body.size()) +
          "\r\n\r\n" + body;
+}
+
+TEST_F(ServerTest, LongBodiesLeaveInPiecesAndHoldWhatTheyHoldUntilThen) {
+  Start();
+  RawClient client(server_->port(), 4096);
+  client.Send("GET /long HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  const std::string head = client.ReadUntil("\r\n\r\n");
+  EXPECT_NE(head.find("Content-Length: 20000000\r\n"), std::string::npos) << head;
+  EXPECT_EQ(released_, 0) << "most of it has not left";
+  const std::string body = client.ReadAll();
+  ASSERT_EQ(body.size(), 20'000'000U);
+  for (size_t i = 0; i + 1 < 200; ++i) {
+    ASSERT_EQ(body.find_first_not_of(static_cast<char>('a' + i % 26), i * 100'000),
+              (i + 1) * 100'000);
+  }
+  EXPECT_TRUE(WaitFor([this] { return released_ == 1; }));
+  RawClient quitter(server_->port(), 4096);
+  quitter.Send(Get("/long"));
+  quitter.ReadUntil("\r\n\r\n");
+  quitter.Close();
+  EXPECT_TRUE(WaitFor([this] { return released_ == 2; }));
+}
+
+TEST_F(ServerTest, BodiesAreBookedUntilTheyAreTaken) {
+  std::atomic<uint64_t> booked{0};
+  options_.book_bodies = [&booked](uint64_t bytes) {
+    booked = bytes;
+    return bytes <= 500'000;
+  };
+  Start();
+  RawClient one(server_->port());
+  one.Send(Post("/held", std::string(400'000, 'x')));
+  const auto exchange = held_.get_future().get();
+  EXPECT_EQ(booked, 400'000U);
+  RawClient two(server_->port());
+  two.Send(Post("/echo", std::string(200'000, 'x')));
+  EXPECT_EQ(two.ReadResponse().substr(9, 3), "503");
+  EXPECT_TRUE(WaitFor([&] { return booked == 400'000; }));
+  exchange->Post([exchange] { EXPECT_EQ(exchange->TakeBody().size(), 400'000U); });
+  EXPECT_TRUE(WaitFor([&] { return booked == 0; }));
+  RawClient three(server_->port());
+  three.Send(Post("/echo", std::string(200'000, 'x')));
+  EXPECT_EQ(three.ReadResponse().substr(9, 3), "200");
+  EXPECT_TRUE(WaitFor([&] { return booked == 0; }));
 }
 
 TEST_F(ServerTest, KeepsConnectionsAlive) {

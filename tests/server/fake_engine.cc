@@ -454,6 +454,8 @@ std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options) 
   arch.continuous_batching = "ok";
   model->info.arch = arch;
   model->info.max_context = options.max_context;
+  model->info.request_bytes = options.request_bytes;
+  model->budget = std::make_unique<MemoryBudget>();
   model->info.layers = 2;
   model->info.vocab_size = kVocabSize;
   if (options.streaming) {

@@ -37,8 +37,9 @@ struct FakeOptions {
   int max_queue = 256;
   double load_s = 0;  // how long loading takes
   bool with_template = true;
-  bool streaming = false;  // a Mixture-of-Experts model whose experts are on disk
-  bool buffered = false;   // and come through the page cache
+  bool streaming = false;      // a Mixture-of-Experts model whose experts are on disk
+  bool buffered = false;       // and come through the page cache
+  uint64_t request_bytes = 0;  // that requests may take beside the model; 0 = any
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
 };

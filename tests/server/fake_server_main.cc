@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   CLI::App cli("scripted server");
   options.http.port = 0;
   cli.add_option("--port", options.http.port);
-  cli.add_option("--api-key", options.app.api_key);
+  cli.add_option("--api-key", options.app.gate.api_key);
   cli.add_option("--step-ms", step_ms);
   cli.add_option("--eos-after", fake.eos_after_tokens);
   cli.add_option("--max-context", fake.max_context);

@@ -59,6 +59,26 @@ TEST_F(RequestLog, AFailureIsOneErrorWithItsCauseAndWhatItCost) {
   ExpectOneLine(log);
 }
 
+TEST_F(RequestLog, TheClientOfAnInternalFaultLearnsUnderWhichIdTheLogHasIt) {
+  Start();
+  for (const bool stream : {false, true}) {
+    std::string error;
+    const std::string log =
+        LogUntil("mach_generations_failed_total " + std::to_string(stream ? 2 : 1), [&] {
+          const auto events =
+              stream ? Stream(kChat, ChatBody("[[disk]]", R"({"stream":true})"))
+                     : std::vector{Call("POST", kChat, ChatBody("[[disk]]")).body, std::string()};
+          error = events.at(events.size() - 2);
+        });
+    const std::string message = Json::parse(error)["error"]["message"];
+    const size_t at = log.find(" id=") + 4;
+    const std::string id = log.substr(at, log.find(' ', at) - at);
+    EXPECT_NE(message.find(id), std::string::npos) << message << log;
+    EXPECT_EQ(error.find("layer_0001.bin"), std::string::npos) << error;
+    ExpectParts(log, {"layer_0001.bin"});
+  }
+}
+
 TEST_F(RequestLog, WhatIsTheClientsFaultIsNoError) {
   Start();
   const std::string log = LogUntil("mach_generations_failed_total 1", [this] {

@@ -66,6 +66,25 @@ class Process {
   int port() const { return port_; }
   void Signal() const { kill(pid_, SIGTERM); }
 
+  // Until the log has `text`; false if it ends before.
+  bool WaitForLog(const std::string& text) {
+    std::string log;
+    for (char c = 0; log.find(text) == std::string::npos;) {
+      if (read(log_[0], &c, 1) != 1) {
+        return false;
+      }
+      log += c;
+    }
+    return true;
+  }
+  // The first signal, and a second one that is late enough to be another wish.
+  void SignalTwice() {
+    Signal();
+    ASSERT_TRUE(WaitForLog("shutting down"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+    Signal();
+  }
+
   // The exit status; none if it goes on running, -1 if it was killed.
   std::optional<int> Wait(double seconds) {
     const double deadline_s = NowSeconds() + seconds;
@@ -135,9 +154,7 @@ TEST(Serve, ASecondSignalEndsStreamsWithTheirLastWords) {
   ASSERT_NE(running.ReadUntil(kFirstText), "");
   waiting.Send(Chat("hi"));
   ASSERT_NE(waiting.ReadUntil("\"role\""), "");
-  server.Signal();
-  Sleep(1.2);
-  server.Signal();
+  server.SignalTwice();
   const Stopwatch watch;
   for (RawClient* client : {&running, &waiting}) {
     const std::string rest = client->ReadUntil("data: [DONE]");
@@ -147,17 +164,37 @@ TEST(Serve, ASecondSignalEndsStreamsWithTheirLastWords) {
   EXPECT_LT(watch.ElapsedSeconds(), 20);  // of the grace period's 30
 }
 
+// The role chunk comes as soon as a request is queued.
+void WaitUntilOneRuns(const Process& server) {
+  RawClient client(server.port());
+  std::string stats;
+  for (int i = 0; i < 10000 && stats.find(R"("active":1)") == std::string::npos; ++i) {
+    client.Send("GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stats = client.ReadResponse();
+  }
+  EXPECT_NE(stats.find(R"("active":1)"), std::string::npos);
+}
+
 TEST(Serve, EndsEvenIfTheEngineDoesNot) {
   Process server({});
   RawClient client(server.port());
   client.Send(Chat("[[stuck]]"));
-  ASSERT_NE(client.ReadUntil("\"role\""), "");
-  server.Signal();
-  Sleep(1.2);
-  server.Signal();
+  WaitUntilOneRuns(server);
+  server.SignalTwice();
   const Stopwatch watch;
   EXPECT_EQ(server.Wait(kPatienceS), 1);
   EXPECT_LT(watch.ElapsedSeconds(), 40);  // of the minute that it is stuck
+}
+
+TEST(Serve, TheEndOfTheGracePeriodIsTheEnd) {
+  Process server({"--grace-s", "0.2"});
+  RawClient client(server.port());
+  client.Send(Chat("[[stuck]]"));
+  WaitUntilOneRuns(server);
+  const Stopwatch watch;
+  server.Signal();
+  EXPECT_EQ(server.Wait(kPatienceS), 1);
+  EXPECT_LT(watch.ElapsedSeconds(), 40);
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ TEST_F(ServerAppTest, SaysHowFarLoadingIs) {
 }
 
 TEST_F(ServerAppTest, ChecksKeys) {
-  app_options_.api_key = "secret";
+  app_options_.gate.api_key = "secret";
   Start();
   EXPECT_EQ(Call("GET", "/v1/models").status, 401);
   EXPECT_EQ(Call("GET", "/v1/models", "", "Authorization: Bearer secre\r\n").status, 401);
@@ -99,7 +99,7 @@ TEST_F(ServerAppTest, AnswersPreflightOfLocalPages) {
 }
 
 TEST_F(ServerAppTest, PagesOfOthersCannotCall) {
-  app_options_.cors_origins = {"https://friend.example"};
+  app_options_.gate.cors_origins = {"https://friend.example"};
   Start();
   const auto status = [this](const std::string& origin, const std::string& path) {
     const std::string headers = "Origin: " + origin + "\r\nContent-Type: text/plain\r\n";
@@ -124,15 +124,15 @@ TEST_F(ServerAppTest, PagesOfOthersCannotCall) {
 }
 
 TEST_F(ServerAppTest, AnyPageMayCallIfTheUserSaysSo) {
-  app_options_.cors_origins = {"*"};
-  app_options_.host = "127.0.0.1";
+  app_options_.gate.cors_origins = {"*"};
+  app_options_.gate.host = "127.0.0.1";
   Start();
   EXPECT_EQ(Call("GET", "/v1/models", "", "Origin: https://any.example\r\n").status, 200);
 }
 
 TEST_F(ServerAppTest, NamesMadeToPointHereAreRefused) {
-  app_options_.host = "localhost";
-  app_options_.cors_origins = {"https://proxy.example"};
+  app_options_.gate.host = "localhost";
+  app_options_.gate.cors_origins = {"https://proxy.example"};
   Start();
   const auto status = [this](const std::string& host) {
     RawClient client(server_->port());
@@ -153,7 +153,7 @@ TEST_F(ServerAppTest, NamesMadeToPointHereAreRefused) {
 }
 
 TEST_F(ServerAppTest, EveryRefusalIsAccounted) {
-  app_options_.api_key = "secret";
+  app_options_.gate.api_key = "secret";
   http_.max_body_bytes = 1000;
   http_.max_head_bytes = 4000;
   http_.head_timeout_s = 0.2;
@@ -354,7 +354,7 @@ TEST_F(ServerAppTest, EngineErrorsEndStreamsProperly) {
   EXPECT_EQ(Json::parse(events[events.size() - 2])["error"]["code"], "internal_error");
   const Reply whole = Call("POST", kChat, ChatBody("[[fail]]"));
   EXPECT_EQ(whole.status, 500);
-  EXPECT_EQ(whole.json()["error"]["message"], "scripted failure");
+  EXPECT_EQ(whole.body.find("scripted failure"), std::string::npos) << "no business of clients";
 }
 
 TEST_F(ServerAppTest, BadInputIsTheClientsFault) {
@@ -687,8 +687,7 @@ TEST_F(ServerAppTest, AnUnreadableRecordFailsItsRequestAlone) {
   const Reply reply = Call("POST", kChat, ChatBody("[[disk]]"));
   EXPECT_EQ(reply.status, 500);
   EXPECT_EQ(reply.json()["error"]["code"], "internal_error");
-  EXPECT_EQ(reply.json()["error"]["message"],
-            "cannot read layer_0001.bin, expert 3 at offset 49152");
+  EXPECT_EQ(reply.body.find("layer_0001.bin"), std::string::npos) << "no business of clients";
   EXPECT_EQ(Call("POST", kChat, ChatBody("hi")).status, 200);
 }
 
@@ -700,7 +699,8 @@ TEST_F(ServerAppTest, WhatDoesNotFitIsNotToBeTriedAgain) {
   EXPECT_EQ(whole.head.find("Retry-After"), std::string::npos);
   const Json error = whole.json()["error"];
   EXPECT_EQ(error["type"], "invalid_request_error");
-  EXPECT_EQ(error["code"], "context_length_exceeded");
+  // Not context_length_exceeded, on which agents throw their history away.
+  EXPECT_EQ(error["code"], "out_of_memory");
   EXPECT_EQ(error["message"], "there is memory for 64 tokens (raise the server's --memory-gb)");
   const auto events = Stream(kChat, ChatBody("[[memory]]", R"({"stream":true})"));
   EXPECT_EQ(Json::parse(events.at(events.size() - 2))["error"], error);

@@ -1,8 +1,10 @@
-#include "server/prepare.h"
+#include "server/protocol.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -150,14 +152,14 @@ bool WrapArguments(Json& messages) {
   return found;
 }
 
-std::string Render(const api::ChatRequest& request, const loading::ServedModel& model) {
+std::string Render(api::ChatRequest& request, const loading::ServedModel& model) {
   if (model.chat_template == nullptr) {
     Reject("The model '" + model.info.id +
                "' has no chat template. Use /v1/completions with a whole prompt.",
            "messages");
   }
   Json variables = Json::object();
-  variables["messages"] = *request.messages;
+  variables["messages"] = std::move(*request.messages);
   variables["add_generation_prompt"] = true;
   variables["bos_token"] = model.bos_token;
   variables["eos_token"] = model.eos_token;
@@ -187,7 +189,7 @@ std::string Render(const api::ChatRequest& request, const loading::ServedModel& 
   }
 }
 
-std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::CommonFields& common,
+std::vector<int32_t> TokenizePrompt(api::Prompt prompt, const api::CommonFields& common,
                                     const ModelHost& host, const std::string& path) {
   const loading::ServedModel& model = *host.ready();
   if (const auto* text = std::get_if<std::string>(&prompt)) {
@@ -198,7 +200,7 @@ std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::Common
     }
     return tokens;
   }
-  const auto& tokens = std::get<std::vector<int32_t>>(prompt);
+  auto& tokens = std::get<std::vector<int32_t>>(prompt);
   const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](int32_t id) {
     return id < 0 || id >= model.info.vocab_size;
   });
@@ -208,12 +210,12 @@ std::vector<int32_t> TokenizePrompt(const api::Prompt& prompt, const api::Common
                std::to_string(model.info.vocab_size) + ").",
            item);
   }
-  return tokens;
+  return std::move(tokens);
 }
 
-}  // namespace
-
-engine::GenerationRequest PrepareChat(const api::ChatRequest& request, const ModelHost& host) {
+PreparedRequest PrepareChat(std::string body, const api::RequestLimits& limits,
+                            const ModelHost& host) {
+  api::ChatRequest request = api::ParseChatRequest(std::move(body), limits);
   CheckModelName(request.common, host);
   const loading::ServedModel& model = *host.ready();
   const std::string text = Render(request, model);
@@ -223,21 +225,37 @@ engine::GenerationRequest PrepareChat(const api::ChatRequest& request, const Mod
   if (tokens.empty()) {
     Reject("The rendered conversation has no tokens.", "messages");
   }
-  return MakeRequest(request.common, host, std::move(tokens), "messages");
+  PreparedRequest prepared;
+  prepared.requests.push_back(MakeRequest(request.common, host, std::move(tokens), "messages"));
+  prepared.common = std::move(request.common);
+  return prepared;
 }
 
-std::vector<engine::GenerationRequest> PrepareCompletion(const api::CompletionRequest& request,
-                                                         const ModelHost& host) {
+PreparedRequest PrepareCompletion(std::string body, const api::RequestLimits& limits,
+                                  const ModelHost& host) {
+  api::CompletionRequest request = api::ParseCompletionRequest(std::move(body), limits);
   CheckModelName(request.common, host);
-  std::vector<engine::GenerationRequest> out;
+  PreparedRequest prepared;
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     const std::string path =
         request.prompts.size() == 1 ? "prompt" : "prompt[" + std::to_string(i) + "]";
-    out.push_back(MakeRequest(request.common, host,
-                              TokenizePrompt(request.prompts[i], request.common, host, path),
-                              path));
+    std::vector<int32_t> tokens =
+        TokenizePrompt(std::move(request.prompts[i]), request.common, host, path);
+    prepared.requests.push_back(MakeRequest(request.common, host, std::move(tokens), path));
   }
-  return out;
+  prepared.common = std::move(request.common);
+  return prepared;
+}
+
+constexpr std::array<Protocol, 2> kProtocols = {{
+    {"/v1/chat/completions", "chatcmpl-", PrepareChat, api::MakeChatEncoder},
+    {"/v1/completions", "cmpl-", PrepareCompletion, api::MakeCompletionEncoder},
+}};
+
+}  // namespace
+
+std::span<const Protocol> Protocols() {
+  return kProtocols;
 }
 
 }  // namespace mach::server

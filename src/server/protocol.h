@@ -1,0 +1,36 @@
+// The protocols in which text can be asked for. One is a row of Protocols(): its path, a codec that
+// turns bodies into engine requests, and an encoder that writes their answers.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api/answer_encoder.h"
+#include "api/request.h"
+#include "engine/engine.h"
+#include "server/model_host.h"
+
+namespace mach::server {
+
+// A request that was found good.
+struct PreparedRequest {
+  api::CommonFields common;
+  std::vector<engine::GenerationRequest> requests;  // one for each prompt; their ids are empty
+};
+
+struct Protocol {
+  const char* path;       // of its POST route
+  const char* id_prefix;  // of its answers' ids
+  // Checks everything, also what needs the model, which must be ready: applies its defaults,
+  // renders its template, tokenises. Takes long for long prompts, so not on the I/O thread. Throws
+  // api::RequestError.
+  PreparedRequest (*prepare)(std::string body, const api::RequestLimits& limits,
+                             const ModelHost& host);
+  std::unique_ptr<api::AnswerEncoder> (*make_encoder)(api::AnswerSpec spec);
+};
+
+std::span<const Protocol> Protocols();
+
+}  // namespace mach::server

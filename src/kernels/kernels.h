@@ -18,6 +18,12 @@
 
 namespace mach::kernels {
 
+// Raised with every change of what a model computes from the same weights and tokens: a definition
+// below, the portable functions (base/portable_math.h), how models use them. Logits, keys, values
+// and recurrent states of one version have the same bits everywhere, and whatever is kept of them
+// is valid for that version only. tests/golden/bits.txt records which checkpoints each changed.
+inline constexpr int kArithmeticVersion = 1;
+
 // Activations quantised for one group size. Memory belongs to the caller.
 //   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
 //   code = round_to_nearest_even(x * inverse), |code| <= 127

@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/hash.h"
 #include "golden_runner.h"
+#include "kernels/kernels.h"
 
 namespace mach::models {
 namespace {
@@ -124,6 +129,49 @@ TEST(Golden, MostRowsOfQuantisedModelsAreTight) {
   EXPECT_GE(total, 400U);
   EXPECT_GT(static_cast<double>(tight) / static_cast<double>(total), 0.6)
       << tight << " of " << total;
+}
+
+// The bits of all logits, against tests/golden/bits.txt: a line for each checkpoint and each
+// arithmetic version that changed it. Lines are added, never edited.
+TEST(Golden, LogitsKeepTheirBitsWithinAnArithmeticVersion) {
+  struct Line {
+    int version = 0;
+    std::string hash;
+  };
+  std::map<std::string, Line> known;  // the latest of each checkpoint
+  std::ifstream file(GoldenDir() / "bits.txt");
+  int latest = 0;
+  for (std::string text; std::getline(file, text);) {
+    std::istringstream words(text);
+    int version = 0;
+    std::string name;
+    std::string hash;
+    ASSERT_TRUE(words >> version >> name >> hash) << text;
+    ASSERT_GE(version, latest) << text;
+    ASSERT_GT(version, known[name].version) << "a checkpoint changes once in a version: " << text;
+    known[name] = {version, hash};
+    latest = version;
+  }
+  EXPECT_EQ(kernels::kArithmeticVersion, latest);
+  std::string wanted;
+  for (const std::string& name : Names()) {
+    const auto golden = formats::SafetensorsFile::Open(GoldenDir() / name / "golden.safetensors");
+    Runner runner(GoldenDir() / name, 2);
+    const auto state = runner.NewSequence();
+    Hasher128 hasher;
+    for (const char* tokens : {"prompt", "decode_tokens"}) {
+      const auto logits = runner.Forward(*state, ReadGolden<int32_t>(*golden, tokens));
+      hasher.Update(std::as_bytes(std::span(logits)));
+    }
+    if (known[name].hash != hasher.Hex()) {
+      const bool is_new = known[name].version == 0;
+      wanted += std::to_string(is_new ? std::max(latest, 1) : latest + 1);
+      wanted += " " + name + " " + hasher.Hex() + "\n";
+    }
+  }
+  EXPECT_EQ(wanted, "") << "these logits have other bits. If that is meant, add these lines to "
+                           "tests/golden/bits.txt, and raise kArithmeticVersion "
+                           "(kernels/kernels.h) to their number.";
 }
 
 TEST_P(GoldenTest, StaysNearTheUnroundedModel) {

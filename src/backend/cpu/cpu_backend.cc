@@ -13,6 +13,7 @@
 #include "backend/cpu/linear_ops.h"
 #include "backend/cpu/routing.h"
 #include "base/check.h"
+#include "base/portable_math.h"
 #include "kernels/kernels.h"
 #include "tensor/packed_linear.h"
 #include "tensor/quant.h"
@@ -228,8 +229,9 @@ class CpuBackend final : public Backend {
     for (size_t row = 0; row < positions.size(); ++row) {
       for (size_t pair = 0; pair < pairs; ++pair) {
         const double angle = static_cast<double>(positions[row]) * spec.inv_freq[pair];
-        angles_.cos[row * pairs + pair] = static_cast<float>(std::cos(angle) * spec.amplitude);
-        angles_.sin[row * pairs + pair] = static_cast<float>(std::sin(angle) * spec.amplitude);
+        const SinCos at = PortableSinCos(angle);
+        angles_.cos[row * pairs + pair] = static_cast<float>(at.cos * spec.amplitude);
+        angles_.sin[row * pairs + pair] = static_cast<float>(at.sin * spec.amplitude);
       }
     }
     angles_.positions = std::move(positions);

@@ -24,6 +24,7 @@ from golden_forward import Decoder
 
 PROMPT_TOKENS = 40
 DECODE_STEPS = 8
+WINDOW_TOKENS, WINDOW_STRIDE = 6, 2
 LOGIT_STD = 2.0  # the aim; the checks below accept 1 to 4
 MIN_ROUTER_MARGIN = 3e-4  # between the logits of an expert taken and one left out, float32 safe
 
@@ -290,6 +291,15 @@ def make(name, spec, out):
                 lambda weights, groups: Decoder(config, weights, groups))
 
 
+def window_logits(int8_decoder, prompt):
+    """The last logits of windows of the prompt, each a sequence of its own: a code that hangs by a
+    rounding error spoils one window, not all rows after it."""
+    starts = range(0, PROMPT_TOKENS - WINDOW_TOKENS + 1, WINDOW_STRIDE)
+    rows = [int8_decoder.logits(np.array(prompt[start:start + WINDOW_TOKENS]))[-1]
+            for start in starts]
+    return np.stack(rows).astype(np.float32)
+
+
 def make_logits(name, directory, quantization, tensors, prompt, decoder):
     """Writes golden.safetensors beside a stored checkpoint. `decoder` makes the numpy decoder from
     float weights and group sizes. Returns the bytes of the directory."""
@@ -319,6 +329,7 @@ def make_logits(name, directory, quantization, tensors, prompt, decoder):
         margin = min(margin, int8_decoder.margin)
         golden["int8_prefill_logits"] = mx.array(rounded[:PROMPT_TOKENS])
         golden["int8_decode_logits"] = mx.array(rounded[PROMPT_TOKENS:])
+        golden["int8_window_logits"] = mx.array(window_logits(int8_decoder, prompt))
         error = rounded - unrounded
         note += f", int8 activations by {np.abs(error).max():.3f} (rms {error.std():.4f})"
     if np.isfinite(margin):

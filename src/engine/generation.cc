@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "decode/logprob.h"
 #include "text/unicode.h"
 
 namespace mach::engine {

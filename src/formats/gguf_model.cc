@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/portable_math.h"
 #include "formats/gguf.h"
 
 namespace mach::formats {
@@ -84,7 +85,7 @@ std::vector<double> Llama3Factors(int64_t head_dim, double theta, double factor,
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const double wavelength =
         2 * std::numbers::pi *
-        std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+        PortablePow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     if (wavelength < original / high) {
       factors.push_back(1);
     } else if (wavelength > original / low) {

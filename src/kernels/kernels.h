@@ -18,6 +18,12 @@
 
 namespace mach::kernels {
 
+// Raised with every change of what a model computes from the same weights and tokens: a definition
+// below, the portable functions (base/portable_math.h), how models use them. Logits, keys, values
+// and recurrent states of one version have the same bits everywhere, and whatever is kept of them
+// is valid for that version only. tests/golden/bits.txt records which checkpoints each changed.
+inline constexpr int kArithmeticVersion = 1;
+
 // Activations quantised for one group size. Memory belongs to the caller.
 //   d = max|x| over the group;  scale = d * (1/127);  inverse = d == 0 ? 0 : 127 / d
 //   code = round_to_nearest_even(x * inverse), |code| <= 127
@@ -92,6 +98,26 @@ struct DeltaReplay {
   int64_t gate_stride = 0;
   const float* state = nullptr;
   float* new_state = nullptr;  // may be `state`
+};
+
+// Choosing a token looks at a row of logits in blocks of this many tokens.
+inline constexpr int64_t kTokenBlock = 64;
+
+// The 32 random bits of a token: the finaliser of MurmurHash3 with two keys, modulo 2^32.
+//   x = token ^ first;   x ^= x >> 16;  x *= 0x85ebca6b
+//   x = x ^ second;      x ^= x >> 13;  x *= 0xc2b2ae35;  x ^= x >> 16
+struct NoiseKey {
+  uint32_t first = 0;
+  uint32_t second = 0;
+};
+
+// How logits are looked at: relative to the best, times 1 / temperature.
+struct TokenScale {
+  float best = 0;   // finite
+  float scale = 1;  // positive, finite
+  float least = 0;  // logits below this are left out; may be -infinity
+  float buckets_per_nat = 0;
+  float last_bucket = 0;  // below 2^24
 };
 
 struct KernelTable {
@@ -182,6 +208,30 @@ struct KernelTable {
   void (*gated_delta)(const DeltaCall& call);
   // What the rule did to the state, done again from recorded deltas. See DeltaReplay.
   void (*delta_replay)(const DeltaReplay& replay);
+
+  // maxima[b] = the largest of block b of x; NaN counts as -infinity. In 16 lanes; the sign of a
+  // zero is that of whichever came first.
+  void (*block_maxima)(const float* x, int64_t n, float* maxima);
+
+  // Writes the indices i with low <= x[i] <= high, ascending, and returns how many there are.
+  int64_t (*tokens_between)(const float* x, int64_t n, float low, float high, uint32_t* tokens);
+
+  // With t = (x - best) * scale:
+  //   weights = Exp(t) * 2^40;  0 where x is NaN or below `least`
+  //   buckets = trunc(min(t * -buckets_per_nat, last_bucket));  last_bucket for a NaN
+  // `best` is no less than any x. Buckets never decrease as x falls.
+  void (*token_weights)(const float* x, int64_t n, const TokenScale& by, float* weights,
+                        uint32_t* buckets);
+
+  // bounds[b] = for block b of the tokens, the largest of
+  //   (x - best) * scale + 109.519 - float(bits of float(~noise >> 1)) * (2^-23 ln 2)
+  // over those with x at least `least`; -infinity if maxima[b] is below that. noise is the token's
+  // under `key`. This is no less than the x' - log(-log u) of any token there, where x' is exact
+  // and u = (noise + f) / 2^32 for any 0 < f < 1: -log u > 1 - u >= ~noise / 2^32, the bits of a
+  // float v are at most 2^23 (127 + log2 v), and 0.001 is room for all rounding, of x - best down
+  // to -1,000.
+  void (*noise_bounds)(const float* x, int64_t n, const TokenScale& by, const NoiseKey& key,
+                       const float* maxima, float* bounds);
 };
 
 // Scratch that one call on one thread needs; 0 where null is enough. A larger one does no harm.

@@ -9,7 +9,11 @@
 //   correctly rounded, subnormals kept; Max(a, b) = a > b ? a : b; SelectLess(a, b, yes, no) = a <
 //   b ? yes : no; SelectNan; SelectRange (lanes in [begin, end), bounds within 0..16);
 //   AddBitsShifted23 (integer bits(a) + (bits(b) << 23)); Reduce16 and Max16: lanes i and i + 8,
-//   then 4, 2, 1.
+//   then 4, 2, 1;
+//   MaskBetween (bit i where low <= a <= high in lane i);
+//   and for U32x16, sixteen unsigned integers: SetInteger, LaneNumbers (0 to 15), Add, Mul (both
+//   modulo 2^32), Xor, ShiftRight<bits>, Bits (of an F32x16), ToFloat (of integers below 2^31, to
+//   nearest), Truncate (to integers, from 0 to below 2^31), Store, StorePartial.
 // NaN results are NaN in every set, their payloads are not defined.
 //
 // For the same reason nothing here or in the files above may call inline functions of the standard

@@ -99,6 +99,59 @@ MACH_INLINE F32x16 AddBitsShifted23(F32x16 a, F32x16 b) {
   return {AddBitsShifted23(a.lo, b.lo), AddBitsShifted23(a.hi, b.hi)};
 }
 
+MACH_INLINE uint32_t MaskBetween(__m256 a, __m256 low, __m256 high) {
+  const __m256 inside =
+      _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
+  return static_cast<uint32_t>(_mm256_movemask_ps(inside));
+}
+MACH_INLINE uint32_t MaskBetween(F32x16 a, F32x16 low, F32x16 high) {
+  return MaskBetween(a.lo, low.lo, high.lo) | MaskBetween(a.hi, low.hi, high.hi) << 8;
+}
+
+struct U32x16 {
+  __m256i lo;
+  __m256i hi;
+};
+
+MACH_INLINE U32x16 SetInteger(uint32_t x) {
+  const __m256i v = _mm256_set1_epi32(static_cast<int32_t>(x));
+  return {v, v};
+}
+MACH_INLINE U32x16 LaneNumbers() {
+  return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+          _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
+MACH_INLINE U32x16 Add(U32x16 a, U32x16 b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+MACH_INLINE U32x16 Mul(U32x16 a, U32x16 b) {
+  return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+}
+MACH_INLINE U32x16 Xor(U32x16 a, U32x16 b) {
+  return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)};
+}
+template <int kBits>
+MACH_INLINE U32x16 ShiftRight(U32x16 a) {
+  return {_mm256_srli_epi32(a.lo, kBits), _mm256_srli_epi32(a.hi, kBits)};
+}
+MACH_INLINE U32x16 Bits(F32x16 a) {
+  return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
+}
+MACH_INLINE F32x16 ToFloat(U32x16 a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+MACH_INLINE U32x16 Truncate(F32x16 a) {
+  return {_mm256_cvttps_epi32(a.lo), _mm256_cvttps_epi32(a.hi)};
+}
+MACH_INLINE void Store(U32x16 a, uint32_t* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), a.hi);
+}
+MACH_INLINE void StorePartial(U32x16 a, uint32_t* p, int64_t count) {
+  _mm256_maskstore_epi32(reinterpret_cast<int*>(p), FirstLanes(count), a.lo);
+  _mm256_maskstore_epi32(reinterpret_cast<int*>(p) + 8, FirstLanes(count - 8), a.hi);
+}
+
 MACH_INLINE __m256 LoadBf16x8(const Bf16* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));

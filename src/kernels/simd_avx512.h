@@ -85,6 +85,50 @@ MACH_INLINE F32x16 AddBitsShifted23(F32x16 a, F32x16 b) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), shifted))};
 }
 
+MACH_INLINE uint32_t MaskBetween(F32x16 a, F32x16 low, F32x16 high) {
+  const __mmask16 above = _mm512_cmp_ps_mask(a.v, low.v, _CMP_GE_OQ);
+  return _mm512_mask_cmp_ps_mask(above, a.v, high.v, _CMP_LE_OQ);
+}
+
+struct U32x16 {
+  __m512i v;
+};
+
+MACH_INLINE U32x16 SetInteger(uint32_t x) {
+  return {_mm512_set1_epi32(static_cast<int32_t>(x))};
+}
+MACH_INLINE U32x16 LaneNumbers() {
+  return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
+}
+MACH_INLINE U32x16 Add(U32x16 a, U32x16 b) {
+  return {_mm512_add_epi32(a.v, b.v)};
+}
+MACH_INLINE U32x16 Mul(U32x16 a, U32x16 b) {
+  return {_mm512_mullo_epi32(a.v, b.v)};
+}
+MACH_INLINE U32x16 Xor(U32x16 a, U32x16 b) {
+  return {_mm512_xor_si512(a.v, b.v)};
+}
+template <int kBits>
+MACH_INLINE U32x16 ShiftRight(U32x16 a) {
+  return {_mm512_srli_epi32(a.v, kBits)};
+}
+MACH_INLINE U32x16 Bits(F32x16 a) {
+  return {_mm512_castps_si512(a.v)};
+}
+MACH_INLINE F32x16 ToFloat(U32x16 a) {
+  return {_mm512_cvtepi32_ps(a.v)};
+}
+MACH_INLINE U32x16 Truncate(F32x16 a) {
+  return {_mm512_cvttps_epi32(a.v)};
+}
+MACH_INLINE void Store(U32x16 a, uint32_t* p) {
+  _mm512_storeu_si512(p, a.v);
+}
+MACH_INLINE void StorePartial(U32x16 a, uint32_t* p, int64_t count) {
+  _mm512_mask_storeu_epi32(p, FirstLanes(count), a.v);
+}
+
 MACH_INLINE F32x16 Load(const Bf16* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};

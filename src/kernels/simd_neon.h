@@ -119,6 +119,75 @@ MACH_INLINE F32x16 AddBitsShifted23(F32x16 x, F32x16 y) {
           AddBitsShifted23(x.d, y.d)};
 }
 
+MACH_INLINE uint32_t MaskBetween(float32x4_t x, float32x4_t low, float32x4_t high) {
+  const uint32_t bits[4] = {1, 2, 4, 8};
+  const uint32x4_t inside = vandq_u32(vcgeq_f32(x, low), vcleq_f32(x, high));
+  return vaddvq_u32(vandq_u32(inside, vld1q_u32(bits)));
+}
+MACH_INLINE uint32_t MaskBetween(F32x16 x, F32x16 low, F32x16 high) {
+  return MaskBetween(x.a, low.a, high.a) | MaskBetween(x.b, low.b, high.b) << 4 |
+         MaskBetween(x.c, low.c, high.c) << 8 | MaskBetween(x.d, low.d, high.d) << 12;
+}
+
+struct U32x16 {
+  uint32x4_t a;  // lanes 0..3
+  uint32x4_t b;
+  uint32x4_t c;
+  uint32x4_t d;
+};
+
+MACH_INLINE U32x16 SetInteger(uint32_t x) {
+  const uint32x4_t v = vdupq_n_u32(x);
+  return {v, v, v, v};
+}
+MACH_INLINE U32x16 LaneNumbers() {
+  const uint32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return {vld1q_u32(lanes), vld1q_u32(lanes + 4), vld1q_u32(lanes + 8), vld1q_u32(lanes + 12)};
+}
+MACH_INLINE U32x16 Add(U32x16 x, U32x16 y) {
+  return {vaddq_u32(x.a, y.a), vaddq_u32(x.b, y.b), vaddq_u32(x.c, y.c), vaddq_u32(x.d, y.d)};
+}
+MACH_INLINE U32x16 Mul(U32x16 x, U32x16 y) {
+  return {vmulq_u32(x.a, y.a), vmulq_u32(x.b, y.b), vmulq_u32(x.c, y.c), vmulq_u32(x.d, y.d)};
+}
+MACH_INLINE U32x16 Xor(U32x16 x, U32x16 y) {
+  return {veorq_u32(x.a, y.a), veorq_u32(x.b, y.b), veorq_u32(x.c, y.c), veorq_u32(x.d, y.d)};
+}
+template <int kBits>
+MACH_INLINE U32x16 ShiftRight(U32x16 x) {
+  return {vshrq_n_u32(x.a, kBits), vshrq_n_u32(x.b, kBits), vshrq_n_u32(x.c, kBits),
+          vshrq_n_u32(x.d, kBits)};
+}
+MACH_INLINE U32x16 Bits(F32x16 x) {
+  return {vreinterpretq_u32_f32(x.a), vreinterpretq_u32_f32(x.b), vreinterpretq_u32_f32(x.c),
+          vreinterpretq_u32_f32(x.d)};
+}
+MACH_INLINE float32x4_t ToFloat(uint32x4_t x) {
+  return vcvtq_f32_s32(vreinterpretq_s32_u32(x));
+}
+MACH_INLINE F32x16 ToFloat(U32x16 x) {
+  return {ToFloat(x.a), ToFloat(x.b), ToFloat(x.c), ToFloat(x.d)};
+}
+MACH_INLINE uint32x4_t Truncate(float32x4_t x) {
+  return vreinterpretq_u32_s32(vcvtq_s32_f32(x));
+}
+MACH_INLINE U32x16 Truncate(F32x16 x) {
+  return {Truncate(x.a), Truncate(x.b), Truncate(x.c), Truncate(x.d)};
+}
+MACH_INLINE void Store(U32x16 x, uint32_t* p) {
+  vst1q_u32(p, x.a);
+  vst1q_u32(p + 4, x.b);
+  vst1q_u32(p + 8, x.c);
+  vst1q_u32(p + 12, x.d);
+}
+MACH_INLINE void StorePartial(U32x16 x, uint32_t* p, int64_t count) {
+  uint32_t lanes[16];
+  Store(x, lanes);
+  for (int64_t i = 0; i < count; ++i) {
+    p[i] = lanes[i];
+  }
+}
+
 MACH_INLINE float32x4_t LoadBf16x4(const Bf16* p) {
   const uint16x4_t bits = vld1_u16(reinterpret_cast<const uint16_t*>(p));
   return vreinterpretq_f32_u32(vshll_n_u16(bits, 16));

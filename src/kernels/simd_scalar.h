@@ -96,6 +96,65 @@ inline F32x16 AddBitsShifted23(F32x16 a, F32x16 b) {
   });
 }
 
+inline uint32_t MaskBetween(F32x16 a, F32x16 low, F32x16 high) {
+  uint32_t mask = 0;
+  for (int lane = 0; lane < 16; ++lane) {
+    mask |= (a.v[lane] >= low.v[lane] && a.v[lane] <= high.v[lane] ? 1U : 0U) << lane;
+  }
+  return mask;
+}
+
+struct U32x16 {
+  uint32_t v[16];
+};
+
+template <class F>
+inline U32x16 EachInteger(const F& f) {
+  U32x16 out;
+  for (int lane = 0; lane < 16; ++lane) {
+    out.v[lane] = f(lane);
+  }
+  return out;
+}
+
+inline U32x16 SetInteger(uint32_t x) {
+  return EachInteger([&](int /*lane*/) { return x; });
+}
+inline U32x16 LaneNumbers() {
+  return EachInteger([](int lane) { return static_cast<uint32_t>(lane); });
+}
+inline U32x16 Add(U32x16 a, U32x16 b) {
+  return EachInteger([&](int lane) { return a.v[lane] + b.v[lane]; });
+}
+inline U32x16 Mul(U32x16 a, U32x16 b) {
+  return EachInteger([&](int lane) { return a.v[lane] * b.v[lane]; });
+}
+inline U32x16 Xor(U32x16 a, U32x16 b) {
+  return EachInteger([&](int lane) { return a.v[lane] ^ b.v[lane]; });
+}
+template <int kBits>
+inline U32x16 ShiftRight(U32x16 a) {
+  return EachInteger([&](int lane) { return a.v[lane] >> kBits; });
+}
+inline U32x16 Bits(F32x16 a) {
+  return EachInteger([&](int lane) { return std::bit_cast<uint32_t>(a.v[lane]); });
+}
+inline F32x16 ToFloat(U32x16 a) {
+  return EachLane([&](int lane) { return static_cast<float>(static_cast<int32_t>(a.v[lane])); });
+}
+inline U32x16 Truncate(F32x16 a) {
+  return EachInteger(
+      [&](int lane) { return static_cast<uint32_t>(static_cast<int32_t>(a.v[lane])); });
+}
+inline void StorePartial(U32x16 a, uint32_t* p, int64_t count) {
+  for (int64_t lane = 0; lane < count; ++lane) {
+    p[lane] = a.v[lane];
+  }
+}
+inline void Store(U32x16 a, uint32_t* p) {
+  StorePartial(a, p, 16);
+}
+
 inline F32x16 Load(const Bf16* p) {
   return EachLane([&](int lane) { return Bf16ToFloat(p[lane].bits); });
 }

@@ -36,6 +36,10 @@ void FillVectorEntries(Isa isa, KernelTable& table) {
   table.delta_gates = vector.delta_gates;
   table.gated_delta = vector.gated_delta;
   table.delta_replay = vector.delta_replay;
+  table.block_maxima = vector.block_maxima;
+  table.tokens_between = vector.tokens_between;
+  table.token_weights = vector.token_weights;
+  table.noise_bounds = vector.noise_bounds;
 }
 
 uint64_t AttentionScratchBytes(const AttentionShape& /*shape*/, int32_t head_dim) {

@@ -36,6 +36,10 @@ struct VectorTable {
   decltype(KernelTable::delta_gates) delta_gates;
   decltype(KernelTable::gated_delta) gated_delta;
   decltype(KernelTable::delta_replay) delta_replay;
+  decltype(KernelTable::block_maxima) block_maxima;
+  decltype(KernelTable::tokens_between) tokens_between;
+  decltype(KernelTable::token_weights) token_weights;
+  decltype(KernelTable::noise_bounds) noise_bounds;
   void (*exp)(const float* x, int64_t n, float* out);       // Exp itself, for tests
   void (*softplus)(const float* x, int64_t n, float* out);  // Softplus itself, for tests
 };

@@ -10,6 +10,7 @@
 #include "kernels/attention_tile-inl.h"
 #include "kernels/attention-inl.h"
 #include "kernels/gated_delta-inl.h"
+#include "kernels/choice-inl.h"
 #include "kernels/vector_table-inl.h"
 // clang-format on
 

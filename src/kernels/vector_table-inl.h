@@ -18,6 +18,10 @@ inline constexpr VectorTable kTable = {
     .delta_gates = DeltaGates,
     .gated_delta = GatedDelta,
     .delta_replay = ReplayDelta,
+    .block_maxima = BlockMaxima,
+    .tokens_between = TokensBetween,
+    .token_weights = TokenWeights,
+    .noise_bounds = NoiseBounds,
     .exp = ExpRow,
     .softplus = SoftplusRow,
 };

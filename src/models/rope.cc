@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/portable_math.h"
+
 namespace mach::models {
 namespace {
 
@@ -88,7 +90,8 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
   const double dims = 2 * pairs;
   // The dimension whose wavelength makes `rotations` turns within the original context.
   const auto dimension = [&](double rotations) {
-    return dims * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(theta));
+    const double turns = original / (rotations * 2 * std::numbers::pi);
+    return dims * PortableLog(turns) / (2 * PortableLog(theta));
   };
   double low = dimension(beta_fast);
   double high = dimension(beta_slow);
@@ -106,7 +109,7 @@ double ApplyYarn(const formats::ConfigReader& scaling, const formats::ConfigRead
     inv_freq[i] = inv_freq[i] / factor * ramp + inv_freq[i] * (1 - ramp);
   }
   const auto mscale = [&](double m) {
-    return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0;
+    return factor <= 1 ? 1.0 : 0.1 * m * PortableLog(factor) + 1.0;
   };
   if (const auto given = scaling.OptionalFloat("attention_factor", 1e-3, 1e3)) {
     return *given;
@@ -130,7 +133,7 @@ backend::RopeSpec ReadRope(const formats::ConfigReader& config, int32_t head_dim
   const auto rotated = static_cast<int32_t>(head_dim * partial) / 2 * 2;
   backend::RopeSpec spec;
   for (int32_t i = 0; i < rotated; i += 2) {
-    spec.inv_freq.push_back(std::pow(theta, -static_cast<double>(i) / rotated));
+    spec.inv_freq.push_back(PortablePow(theta, -static_cast<double>(i) / rotated));
   }
   if (type == "linear") {
     const double factor = scaling.RequireFloat("factor", 1e-3, 1e6);

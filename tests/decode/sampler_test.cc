@@ -1,12 +1,15 @@
 #include "decode/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "decode/logprob.h"
 
 namespace mach::decode {
 namespace {
@@ -113,6 +116,109 @@ TEST(Sampler, PenaltiesAndBias) {
   EXPECT_EQ(Draw({.temperature = 0}, {1, 2, 0}, 1, 0, {1, 99}), 0);
 }
 
+// Draws over positions against the softmax of what the filters keep: chi-square with a seed that is
+// fixed, so the result is too. Rows are longer than a block of the kernels.
+TEST(Sampler, DrawsFollowTheSoftmaxOfWhatIsKept) {
+  constexpr int kDraws = 30000;
+  constexpr int kTokens = 150;
+  std::vector<float> logits(kTokens);
+  for (int i = 0; i < kTokens; ++i) {
+    logits[static_cast<size_t>(i)] = 0.05F * static_cast<float>((i * 67) % kTokens);
+  }
+  logits[30] = logits[97];  // equal ones share
+  std::vector<size_t> order(kTokens);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t x, size_t y) { return logits[x] > logits[y]; });
+  const std::vector<SamplingParams> cases = {
+      {.temperature = 1},
+      {.temperature = 0.5F},
+      {.temperature = 2},
+      {.temperature = 1, .top_k = 40},
+      {.temperature = 1.5F, .top_k = 100, .top_p = 0.8F},
+      {.temperature = 1, .top_p = 0.7F},
+      {.temperature = 0.7F, .min_p = 0.1F},
+      {.temperature = 1, .top_k = 60, .top_p = 0.9F, .min_p = 0.2F},
+  };
+  for (size_t n = 0; n < cases.size(); ++n) {
+    SCOPED_TRACE(n);
+    const SamplingParams& params = cases[n];
+    // Probabilities of what is kept, in the order of the ranking, in double.
+    std::vector<double> weights;
+    for (const size_t token : order) {
+      weights.push_back(std::exp((logits[token] - logits[order[0]]) / params.temperature));
+    }
+    if (params.top_k > 0) {
+      weights.resize(static_cast<size_t>(params.top_k));
+    }
+    if (params.top_p < 1) {
+      double left = params.top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
+      size_t kept = 0;
+      for (; left > 0; ++kept) {
+        left -= weights[kept];
+      }
+      weights.resize(kept);
+    }
+    std::erase_if(weights, [&](double weight) { return weight < params.min_p; });
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+
+    Sampler sampler(params, 2026, {});
+    std::vector<double> counts(kTokens);
+    for (int position = 0; position < kDraws; ++position) {
+      std::vector<float> scratch = logits;
+      ++counts[static_cast<size_t>(sampler.Sample(scratch, position, {}))];
+    }
+    double chi_square = 0;
+    double freedom = -1;
+    double rare = 0;  // tokens of few expected draws are one bin
+    double rare_count = 0;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const double count = counts[order[i]];
+      const double expected = i < weights.size() ? kDraws * weights[i] / total : 0;
+      if (expected == 0) {
+        EXPECT_EQ(count, 0) << "token " << order[i] << " is not kept";
+      } else if (expected < 10) {
+        rare += expected;
+        rare_count += count;
+      } else {
+        chi_square += (count - expected) * (count - expected) / expected;
+        ++freedom;
+      }
+    }
+    if (rare > 0) {
+      chi_square += (rare_count - rare) * (rare_count - rare) / rare;
+      ++freedom;
+    }
+    ASSERT_GT(freedom, 15);
+    EXPECT_NEAR(chi_square, freedom, 4 * std::sqrt(2 * freedom));
+  }
+}
+
+// What speculation rests on: a drafter with nearly the same distribution and the same noise mostly
+// draws the same token, one with noise of its own as often as chance has it.
+TEST(Sampler, SharedNoiseCouplesNearDistributions) {
+  constexpr int kDraws = 4000;
+  int shared = 0;
+  int independent = 0;
+  Sampler target({}, 1, {});
+  Sampler drafter({}, 1, {});
+  Sampler stranger({}, 2, {});
+  for (int position = 0; position < kDraws; ++position) {
+    std::vector<float> logits(200);
+    std::vector<float> near(200);
+    for (size_t i = 0; i < logits.size(); ++i) {
+      logits[i] = 0.01F * static_cast<float>((i * 37) % 300);
+      near[i] = logits[i] + ((i + static_cast<size_t>(position)) % 2 == 0 ? 0.05F : -0.05F);
+    }
+    std::vector<float> copy = near;
+    const int32_t token = target.Sample(logits, position, {});
+    shared += drafter.Sample(near, position, {}) == token ? 1 : 0;
+    independent += stranger.Sample(copy, position, {}) == token ? 1 : 0;
+  }
+  EXPECT_GT(shared, kDraws * 9 / 10);
+  EXPECT_LT(independent, kDraws / 10);
+}
+
 TEST(Logprob, IsLogSoftmaxWithSortedAlternatives) {
   const std::vector<float> logits = {1, 2, 2, -kInf};
   std::vector<TokenLogprob> top;
@@ -123,6 +229,17 @@ TEST(Logprob, IsLogSoftmaxWithSortedAlternatives) {
   EXPECT_EQ(top[1].token, 2);
   EXPECT_NEAR(top[1].logprob, 2 - std::log(z), 1e-6);
   EXPECT_EQ(top[2].token, 0);
+}
+
+TEST(Logprob, IsDefinedForBrokenLogitsToo) {
+  std::vector<TokenLogprob> top;
+  EXPECT_EQ(Logprob(std::vector<float>{1, kInf, NAN}, 1, 3, &top).logprob, 0);
+  ASSERT_EQ(top.size(), 2U);
+  EXPECT_EQ(top[1].token, 0);
+  EXPECT_EQ(top[1].logprob, -kInf);
+  EXPECT_EQ(Logprob(std::vector<float>{1, NAN}, 1, 0, nullptr).logprob, -kInf);
+  EXPECT_EQ(Logprob(std::vector<float>{1, NAN}, 0, 0, nullptr).logprob, 0);
+  EXPECT_EQ(Logprob(std::vector<float>{-kInf}, 0, 1, &top).logprob, 0);
 }
 
 }  // namespace

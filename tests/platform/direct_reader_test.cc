@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 #include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -179,11 +180,27 @@ TEST_P(DirectReading, CancelledReadsGiveNoResult) {
   EXPECT_EQ(WaitFor(*reader, 1)[0].tag, kBlocks);
 }
 
+// Once the reader is gone, nothing writes to the memory any more.
 TEST_P(DirectReading, EndsWithReadsUnderWay) {
-  const auto reader = OpenDirectReader(options_);
+  auto reader = OpenDirectReader(options_);
   for (uint64_t tag = 0; tag < 2 * kBlocks; ++tag) {
     reader->Submit({{Block(tag)}});
   }
+  reader.reset();
+  const std::vector<std::byte> pattern(2 * kBlocks * kBlock, std::byte{0x5a});
+  std::memcpy(memory_, pattern.data(), pattern.size());
+  // Long enough for reads that were left behind: as many again, elsewhere.
+  std::byte* const before = memory_;
+  memory_ = static_cast<std::byte*>(std::aligned_alloc(kBlock, 2 * kBlocks * kBlock));
+  options_.buffers.clear();
+  reader = OpenDirectReader(options_);
+  for (uint64_t tag = 0; tag < 2 * kBlocks; ++tag) {
+    reader->Submit({{Block(tag)}});
+  }
+  WaitFor(*reader, 2 * kBlocks);
+  EXPECT_EQ(std::memcmp(before, pattern.data(), pattern.size()), 0);
+  reader.reset();
+  std::free(before);
 }
 
 TEST_P(DirectReading, RefusesWhatMakesNoSense) {

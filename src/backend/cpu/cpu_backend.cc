@@ -14,6 +14,7 @@
 #include "backend/cpu/linear_ops.h"
 #include "backend/cpu/routing.h"
 #include "base/check.h"
+#include "base/portable_math.h"
 #include "kernels/kernels.h"
 #include "tensor/packed_linear.h"
 #include "tensor/quant.h"
@@ -109,8 +110,9 @@ class CpuBackend final : public Backend {
       float* sin = cos + pairs;
       for (size_t pair = 0; pair < pairs; ++pair) {
         const double angle = positions[static_cast<size_t>(row)] * spec.inv_freq[pair];
-        cos[pair] = static_cast<float>(std::cos(angle) * spec.amplitude);
-        sin[pair] = static_cast<float>(std::sin(angle) * spec.amplitude);
+        const SinCos at = PortableSinCos(angle);
+        cos[pair] = static_cast<float>(at.cos * spec.amplitude);
+        sin[pair] = static_cast<float>(at.sin * spec.amplitude);
       }
     });
     return angles;

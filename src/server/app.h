@@ -28,7 +28,6 @@ struct AppOptions {
   // machine as their Host: a web page whose own name was made to point here does not.
   std::string host;
   api::RequestLimits limits;
-  Profile profile = Profile::kOpenAi;
   int workers = 2;
   size_t max_queued_jobs = 1024;
 };

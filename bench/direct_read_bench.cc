@@ -120,8 +120,8 @@ int Run(const std::filesystem::path& dir, int32_t layers, int depth, int rounds,
   experts::StreamOptions options;
   options.bank_bytes = static_cast<uint64_t>(depth) * kRecordBytes;
   options.top_k = depth;
-  options.queue_depth = depth;
-  options.io = engine;
+  options.read.queue_depth = depth;
+  options.read.engine = engine;
   const auto store = experts::MakeStreamedStore(files.sidecar(), options, budget, {});
 
   std::mt19937 random(3);

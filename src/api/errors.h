@@ -34,7 +34,7 @@ class RequestError : public std::runtime_error {
   ErrorInfo info_;
 };
 
-// The rows of the contract's error table (openai-api.md section 7).
+// One function for each kind of error that clients see, with its status, type and code.
 ErrorInfo InvalidRequest(std::string message, std::string param = "");
 // `output_tokens`: as asked for, 0 if the request did not say; `param`: the prompt's field.
 ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens,

@@ -62,8 +62,8 @@ struct CommonFields {
 
 struct ChatRequest {
   CommonFields common;
-  // The array `messages` as the template gets it (openai-api.md section 2, Messages): leading
-  // system messages merged, parts joined, arguments of past calls as objects.
+  // The array `messages` as the template gets it: leading system messages merged, parts joined,
+  // arguments of past calls as objects.
   std::shared_ptr<nlohmann::ordered_json> messages;
   // Further template variables: chat_template_kwargs, enable_thinking, reasoning_effort. An object.
   std::shared_ptr<nlohmann::ordered_json> template_variables;

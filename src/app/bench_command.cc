@@ -29,7 +29,7 @@ struct BenchOptions {
   int64_t generate_tokens = 128;
   int64_t depth_tokens = 0;
   int repeat = 5;
-  loading::RunnableOptions load;
+  loading::ModelOptions load;
   ResidencyFlags residency;
   bool json = false;
   bool probe = true;
@@ -72,7 +72,7 @@ class Bench {
   Bench(const loading::RunnableModel& runnable, const BenchOptions& options)
       : model_(*runnable.model),
         experts_(runnable.experts.get()),
-        chunk_(static_cast<size_t>(runnable.plan.prefill_chunk)),
+        chunk_(static_cast<size_t>(runnable.plan.prefill_chunk())),
         options_(options),
         state_(model_.NewSequence()) {}
 
@@ -215,7 +215,7 @@ void PrintRouting(const experts::RoutingSummary& routing) {
       routing.effective, "", 100 * routing.top, 100 * routing.repeated);
 }
 
-loading::RunnableModel Load(const loading::RunnableOptions& options) {
+loading::RunnableModel Load(const loading::ModelOptions& options) {
   loading::LoadPlan plan = loading::PlanLoading(options);
   loading::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
@@ -264,9 +264,9 @@ void PrintJson(const Report& report) {
       {"prompt_tokens", options.prompt_tokens},
       {"generate_tokens", options.generate_tokens},
       {"depth_tokens", options.depth_tokens},
-      {"prefill_chunk", runnable.plan.prefill_chunk},
+      {"prefill_chunk", runnable.plan.prefill_chunk()},
       {"expert_residency", report.residency()},
-      {"expert_cache_bytes", runnable.plan.streaming.bank_bytes},
+      {"expert_cache_bytes", runnable.plan.bank_bytes()},
       {"load_s", report.load_s},
       {"prefill_tok_s", SpreadJson(report.result.prefill_tok_s)},
       {"decode_tok_s", SpreadJson(report.result.decode_tok_s)},
@@ -294,7 +294,7 @@ void PrintHeader(const Report& report) {
     std::printf("  experts %s", report.residency());
     if (runnable.serving->streaming) {
       std::printf(" (bank %.2f GB, %s, %s%s)",
-                  static_cast<double>(runnable.plan.streaming.bank_bytes) / 1e9,
+                  static_cast<double>(runnable.plan.bank_bytes()) / 1e9,
                   runnable.serving->policy.c_str(), runnable.serving->io.c_str(),
                   runnable.serving->prefetch ? ", prefetch" : "");
     }
@@ -338,12 +338,12 @@ void PrintText(const Report& report) {
 
 int RunBench(BenchOptions& options) {
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
-  options.load.max_context =
+  options.load.engine.max_context =
       std::max(options.prompt_tokens, options.depth_tokens + options.generate_tokens);
-  options.residency.Apply(options.load);
+  options.load.residency = options.residency.Resolve();
   // A measurement neither profits from what served before nor decides what is served next.
-  options.load.experts.keep_heat = false;
-  options.load.experts.observe_routing = true;
+  options.load.keep_heat = false;
+  options.load.observe_routing = true;
   const Stopwatch load_watch;
   const loading::RunnableModel runnable = Load(options.load);
   const double load_s = load_watch.ElapsedSeconds();
@@ -381,9 +381,9 @@ Command AddBench(CLI::App& root) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory, loading::Residency::kFitting);
+  options->residency.Register(*app, memory, loading::Residency::kFitting, options->load);
   AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
-  AddThreads(*app, options->load.threads);
+  AddThreads(*app, options->load.cpu.threads);
   app->add_flag("--probe,!--no-probe", options->probe,
                 "Measure memory bandwidth afterwards, to give decode as a share of it (default)");
   app->add_flag("--json", options->json, "Print JSON");

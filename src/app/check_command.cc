@@ -22,8 +22,7 @@ using Json = nlohmann::ordered_json;
 
 struct CheckOptions {
   std::string checkpoint;
-  loading::RunnableOptions load;
-  std::optional<double> expert_cache_gb;
+  loading::ModelOptions load;
   bool verify = false;
   bool json = false;
 };
@@ -41,22 +40,23 @@ Json PlanJson(const loading::MemoryPlan& plan) {
   return bytes;
 }
 
-Json PathJson(const loading::PathReport& path, const server::ServingConfig& serving) {
+Json PathJson(const loading::PathReport& path) {
+  const loading::DecodePath decode = loading::DecodePathOf(path.path);
   Json out = {{"path", loading::ServingPathName(path.path)},
               {"runnable", path.runnable},
               {"reason", path.reason.empty() ? Json() : Json(path.reason)},
               {"missing", path.missing},
-              {"decode_path", serving.decode_path},
-              {"effective_decode_path", serving.effective_decode_path},
-              {"effective_decode_path_reason", serving.effective_decode_path_reason},
+              {"decode_path", decode.configured},
+              {"effective_decode_path", decode.effective},
+              {"effective_decode_path_reason", decode.reason},
               {"verdict", path.runnable ? Json(loading::VerdictName(path.verdict)) : Json()}};
   if (path.runnable) {
     out["least_bytes"] = path.plan.least_bytes;
     out["predicted_bytes"] = PlanJson(path.plan);
     out["context_tokens"] = path.plan.context;
-    out["max_context_tokens"] = path.plan.max_context;
-    out["prefill_chunk_tokens"] = path.plan.prefill_chunk;
-    out["expert_cache_bytes"] = path.plan.streaming.bank_bytes;
+    out["max_context_tokens"] = path.plan.max_context();
+    out["prefill_chunk_tokens"] = path.plan.prefill_chunk();
+    out["expert_cache_bytes"] = path.plan.bank_bytes();
     out["advice"] = path.advice.empty()
                         ? Json()
                         : Json{{"command", path.advice},
@@ -66,18 +66,11 @@ Json PathJson(const loading::PathReport& path, const server::ServingConfig& serv
   return out;
 }
 
-// The path as the server would describe it, so that both say the same.
-server::ServingConfig Serving(const loading::PathReport& path) {
-  return server::DescribeServing({}, path.path == loading::ServingPath::kOpenAi
-                                         ? server::Profile::kOpenAi
-                                         : server::Profile::kProduction);
-}
-
 // With --expert-cache-gb the verdict is that of the streaming path, otherwise the best of all
 // runnable paths.
 std::optional<loading::Verdict> Judged(const CheckOptions& options,
                                        const loading::Preflight& report) {
-  if (!options.expert_cache_gb) {
+  if (options.load.streaming.bank_bytes == 0) {
     return report.Best();
   }
   const loading::PathReport& streaming = report.Of(loading::ServingPath::kStreaming);
@@ -87,7 +80,7 @@ std::optional<loading::Verdict> Judged(const CheckOptions& options,
 void PrintJson(const CheckOptions& options, const loading::Preflight& report) {
   Json paths = Json::array();
   for (const loading::PathReport& path : report.paths) {
-    paths.push_back(PathJson(path, Serving(path)));
+    paths.push_back(PathJson(path));
   }
   const auto verdict = Judged(options, report);
   const Json out = {{"checkpoint", options.load.checkpoint.string()},
@@ -117,20 +110,19 @@ void PrintPath(const loading::PathReport& path) {
     return;
   }
   const loading::MemoryPlan& plan = path.plan;
-  const server::ServingConfig serving = Serving(path);
+  const loading::DecodePath decode = loading::DecodePathOf(path.path);
   std::printf("\n%-10s %s: %.2f of %.2f GB; decode %s (%s)\n", name.c_str(),
               loading::VerdictName(path.verdict).c_str(), Gb(plan.total_bytes),
-              Gb(plan.limit_bytes), serving.effective_decode_path.c_str(),
-              serving.effective_decode_path_reason.c_str());
+              Gb(plan.limit_bytes), decode.effective.c_str(), decode.reason.c_str());
   for (const auto& [owner, bytes] : plan.bytes) {
     std::printf("  %-14s %8.3f GB", owner.c_str(), Gb(bytes));
     if (owner == "kv") {
       std::printf("  for %lld tokens", static_cast<long long>(plan.context));
-      if (plan.max_context > plan.context) {
-        std::printf("; requests may have up to %lld", static_cast<long long>(plan.max_context));
+      if (plan.max_context() > plan.context) {
+        std::printf("; requests may have up to %lld", static_cast<long long>(plan.max_context()));
       }
     } else if (owner == "activations") {
-      std::printf("  for chunks of %lld tokens", static_cast<long long>(plan.prefill_chunk));
+      std::printf("  for chunks of %lld tokens", static_cast<long long>(plan.prefill_chunk()));
     }
     std::printf("\n");
   }
@@ -196,9 +188,6 @@ void Verify(const std::filesystem::path& dir) {
 
 int RunCheck(CheckOptions& options) {
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
-  if (options.expert_cache_gb) {
-    options.load.experts.cache_bytes = GigabytesToBytes(*options.expert_cache_gb);
-  }
   options.load.serves = true;
   if (options.verify) {
     Verify(options.load.checkpoint);
@@ -229,20 +218,19 @@ Command AddCheck(CLI::App& root) {
       "said of streaming alone.");
   app->add_option("checkpoint", options->checkpoint, "Checkpoint directory or cached hub id")
       ->required();
-  app->add_option("--expert-cache-gb", options->expert_cache_gb,
-                  "Bank of streamed experts in GB (1e9 bytes); default: what memory has room for")
-      ->check(GigabytesRange());
-  app->add_flag("--allow-buffered-io", options->load.experts.allow_buffered,
+  AddGigabytes(*app, "--expert-cache-gb", options->load.streaming.bank_bytes,
+               "Bank of streamed experts in GB (1e9 bytes); 0 = what memory has room for");
+  app->add_flag("--allow-buffered-io", options->load.streaming.read.allow_buffered,
                 "Count streaming as possible where direct reads are refused");
   AddMemoryGb(*app, options->load.ceiling_bytes)
       ->description("Ceiling of the process in GB (1e9 bytes); 0 = what is available");
-  AddMaxContext(*app, options->load.max_context)
+  AddMaxContext(*app, options->load.engine.max_context)
       ->description("Tokens of prompt and answer together; 0 = the model's own limit, up to 32768");
-  app->add_option("--prefill-chunk", options->load.prefill_chunk,
+  app->add_option("--prefill-chunk", options->load.engine.prefill_chunk,
                   "Tokens of one forward of prefill; 0 = chosen")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
-  AddThreads(*app, options->load.threads);
+  AddThreads(*app, options->load.cpu.threads);
   app->add_flag("--verify", options->verify, "Read everything and compare checksums first");
   app->add_flag("--json", options->json, "Print JSON");
   return {app, [options] { return RunCheck(*options); }};

@@ -1,4 +1,5 @@
-// What every subcommand of `mach` has in common: it registers its flags and returns an exit code.
+// What every subcommand of `mach` has in common: it registers its flags with the command line, and
+// main calls its function, which returns an exit code, if it was the one chosen.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,7 @@
 #include "app/common_flags.h"
 
 #include <cmath>
+#include <utility>
 
 namespace mach::app {
 
@@ -11,13 +12,8 @@ CLI::Option* AddThreads(CLI::App& app, int& threads) {
 }
 
 CLI::Option* AddMemoryGb(CLI::App& app, uint64_t& ceiling_bytes) {
-  return app
-      .add_option_function<double>(
-          "--memory-gb",
-          [&ceiling_bytes](double gigabytes) { ceiling_bytes = GigabytesToBytes(gigabytes); },
-          "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none")
-      ->check(GigabytesRange())
-      ->default_str("0");
+  return AddGigabytes(app, "--memory-gb", ceiling_bytes,
+                      "Hard ceiling of this process's memory in GB (1e9 bytes); 0 = none");
 }
 
 CLI::Option* AddMaxContext(CLI::App& app, int64_t& max_context) {
@@ -29,12 +25,16 @@ CLI::Option* AddMaxContext(CLI::App& app, int64_t& max_context) {
       ->capture_default_str();
 }
 
-CLI::Range GigabytesRange() {
-  return {0.0, 1e6, "GB"};
-}
-
-uint64_t GigabytesToBytes(double gigabytes) {
-  return static_cast<uint64_t>(std::llround(gigabytes * 1e9));
+CLI::Option* AddGigabytes(CLI::App& app, const char* flag, uint64_t& bytes, std::string help) {
+  return app
+      .add_option_function<double>(
+          flag,
+          [&bytes](double gigabytes) {
+            bytes = static_cast<uint64_t>(std::llround(gigabytes * 1e9));
+          },
+          std::move(help))
+      ->check(CLI::Range(0.0, 1e6, "GB"))
+      ->default_str("0");
 }
 
 }  // namespace mach::app

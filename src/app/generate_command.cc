@@ -39,7 +39,7 @@ struct GenerateOptions {
   std::optional<int32_t> top_k;
   std::optional<float> min_p;
   std::optional<int64_t> seed;
-  loading::RunnableOptions load;
+  loading::ModelOptions load;
   ResidencyFlags residency;
 };
 
@@ -67,7 +67,7 @@ class TerminalSink final : public engine::GenerationSink {
 std::unique_ptr<loading::ServedModel> Load(loading::ServePlan plan) {
   loading::LoadProgress progress;
   const LoadWatch watch(progress, kLoadingBarSeconds, LoadingBar());
-  return loading::LoadModel(std::move(plan), {}, &progress);
+  return loading::LoadModel(std::move(plan), &progress);
 }
 
 [[noreturn]] void RefuseSystem(const std::string& reason) {
@@ -112,12 +112,12 @@ std::vector<int32_t> PromptTokens(const GenerateOptions& options, const loading:
 
 // How many tokens the answer may have at most. Throws kInvalidArgument if that is none.
 int64_t RoomForAnswer(size_t prompt_tokens, const loading::MemoryPlan& memory) {
-  const int64_t room = memory.max_context - static_cast<int64_t>(prompt_tokens);
+  const int64_t room = memory.max_context() - static_cast<int64_t>(prompt_tokens);
   if (room < 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "the prompt has " + std::to_string(prompt_tokens) + " tokens, the context " +
-                    std::to_string(memory.max_context),
-                memory.max_context < memory.model_context
+                    std::to_string(memory.max_context()),
+                memory.max_context() < memory.model_context
                     ? "--max-context may be up to " + std::to_string(memory.model_context)
                     : "shorten it: --max-context cannot be more");
   }
@@ -164,7 +164,7 @@ int RunGenerate(GenerateOptions& options) {
   }
   ConfigureLog(LogLevel::kWarning, LogFormat::kText);
   options.load.checkpoint = formats::ResolveModelPath(options.checkpoint);
-  options.residency.Apply(options.load);
+  options.load.residency = options.residency.Resolve();
   loading::ServePlan plan = loading::PlanServing(options.load);
   engine::GenerationRequest request = MakeRequest(options, plan);
   const auto model = Load(std::move(plan));
@@ -221,10 +221,10 @@ Command AddGenerate(CLI::App& root) {
       ->group(sampling);
   app->add_option("--seed", options->seed, "Same seed, same text")->group(sampling);
   const auto* memory = "Memory";
-  options->residency.Register(*app, memory, loading::Residency::kFitting);
-  AddMaxContext(*app, options->load.max_context)->group(memory);
+  options->residency.Register(*app, memory, loading::Residency::kFitting, options->load);
+  AddMaxContext(*app, options->load.engine.max_context)->group(memory);
   AddMemoryGb(*app, options->load.ceiling_bytes)->group(memory);
-  AddThreads(*app, options->load.threads);
+  AddThreads(*app, options->load.cpu.threads);
   return {app, [options] { return RunGenerate(*options); }};
 }
 

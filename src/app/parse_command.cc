@@ -33,7 +33,7 @@ struct ParseOptions {
   std::string split = "whole";
 };
 
-// The model's own end tokens are never shown (openai-api.md section 3); here they are text.
+// The model's own end tokens are never shown; here they are text.
 std::string_view WithoutEndToken(std::string_view text) {
   for (const std::string_view token : {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"}) {
     if (text.ends_with(token)) {

@@ -1,34 +1,33 @@
 // The flags that say how experts are kept in memory, shared by the commands that load a model.
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include "loading/runnable_options.h"
+#include "loading/model_options.h"
 
 namespace mach::app {
 
-struct ResidencyFlags {
-  bool streaming = false;
-  bool no_streaming = false;
-  std::optional<double> expert_cache_gb;
-  std::optional<bool> expert_prefetch;
-  std::string expert_policy;
-  std::optional<std::string> io;
-  bool allow_buffered_io = false;
-  std::string expert_trace;
-  int64_t prefill_chunk = 0;
-  loading::Residency neither = loading::Residency::kAllInMemory;
+class ResidencyFlags {
+ public:
+  // Registers all of them; `group` is their heading in --help, `neither` what is done without
+  // --streaming and --no-streaming. `app` keeps references to this and to `options`.
+  void Register(CLI::App& app, const std::string& group, loading::Residency neither,
+                loading::ModelOptions& options);
 
-  // Registers all of them; `group` is their heading in --help, `when_neither` what is done without
-  // --streaming and --no-streaming. `app` keeps references to this.
-  void Register(CLI::App& app, const std::string& group, loading::Residency when_neither);
+  bool streaming() const { return streaming_; }
+  bool no_streaming() const { return no_streaming_; }
 
-  // Throws kInvalidArgument for flags that contradict each other.
-  void Apply(loading::RunnableOptions& options) const;
+  // Which residency was asked for. Throws kInvalidArgument for flags that contradict each other.
+  loading::Residency Resolve() const;
+
+ private:
+  bool streaming_ = false;
+  bool no_streaming_ = false;
+  loading::Residency neither_ = loading::Residency::kAllInMemory;
+  std::vector<const CLI::Option*> of_streaming_;  // mean nothing without it
 };
 
 }  // namespace mach::app

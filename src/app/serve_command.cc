@@ -29,8 +29,7 @@ struct ServeFlags {
   uint64_t max_body_mb = 64;
   std::string log_format = "text";
   std::string log_level = "info";
-  loading::RunnableOptions load;
-  loading::ServingOptions serving;
+  loading::ModelOptions load;
   server::ServeOptions options;
 };
 
@@ -50,13 +49,13 @@ void LimitBodies(uint64_t request_bytes, http::ServerOptions& options) {
 }
 
 int RunServe(ServeFlags& flags) {
-  if (!IsGeneric(flags) && flags.residency.streaming == flags.residency.no_streaming) {
+  if (!IsGeneric(flags) && flags.residency.streaming() == flags.residency.no_streaming()) {
     std::fprintf(stderr,
                  "mach serve: give exactly one of --streaming and --no-streaming (or --backend "
                  "openai for the generic path)\n");
     return kExitUsage;
   }
-  if (IsGeneric(flags) && (flags.residency.streaming || flags.residency.no_streaming)) {
+  if (IsGeneric(flags) && (flags.residency.streaming() || flags.residency.no_streaming())) {
     std::fprintf(stderr,
                  "mach serve: --streaming and --no-streaming belong to the production path; "
                  "--backend openai takes neither\n");
@@ -68,22 +67,21 @@ int RunServe(ServeFlags& flags) {
                                               : LogLevel::kInfo,
                flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   server::ServeOptions& options = flags.options;
-  loading::RunnableOptions& load = flags.load;
+  loading::ModelOptions& load = flags.load;
   load.checkpoint = formats::ResolveModelPath(flags.checkpoint);
-  flags.residency.Apply(load);
-  options.app.profile = IsGeneric(flags) ? server::Profile::kOpenAi : server::Profile::kProduction;
+  load.residency = flags.residency.Resolve();
   // A hub id is what clients know the model by; a path is known by its last part.
-  if (flags.serving.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
-    flags.serving.served_name = flags.checkpoint;
+  if (load.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
+    load.served_name = flags.checkpoint;
   }
   // What cannot be served as asked is refused before a port is taken.
   load.serves = true;
   auto plan = std::make_shared<loading::ServePlan>(loading::PlanServing(load));
   const uint64_t request_bytes = plan->load.memory.request_bytes;
   options.checkpoint = load.checkpoint;
-  options.loader = [plan, serving = flags.serving](loading::LoadProgress* progress) {
+  options.loader = [plan](loading::LoadProgress* progress) {
     const LoadWatch watch(*progress, kLoadingLogSeconds, LoadingLog());
-    return loading::LoadModel(std::move(*plan), serving, progress);
+    return loading::LoadModel(std::move(*plan), progress);
   };
   options.http.port = flags.port.value_or(IsGeneric(flags) ? kGenericPort : kProductionPort);
   options.http.max_body_bytes = flags.max_body_mb << 20;
@@ -96,7 +94,7 @@ int RunServe(ServeFlags& flags) {
 Command AddServe(CLI::App& root) {
   auto flags = std::make_shared<ServeFlags>();
   server::ServeOptions& options = flags->options;
-  loading::RunnableOptions& load = flags->load;
+  loading::ModelOptions& load = flags->load;
   CLI::App* app = root.add_subcommand("serve", "Serve a checkpoint over the OpenAI API");
   app->add_option("checkpoint", flags->checkpoint,
                   "Checkpoint directory, or a hub id in the local Hugging Face cache")
@@ -109,15 +107,15 @@ Command AddServe(CLI::App& root) {
       ->check(CLI::IsMember({"production", "dflash", "openai"}))
       ->capture_default_str()
       ->group(path);
-  flags->residency.Register(*app, path, loading::Residency::kAllInMemory);
+  flags->residency.Register(*app, path, loading::Residency::kAllInMemory, load);
 
   const auto* model = "Model";
-  app->add_option("--served-model-name", flags->serving.served_name,
+  app->add_option("--served-model-name", load.served_name,
                   "Model id that clients see (default: the hub id or the directory's name)")
       ->group(model);
-  AddMaxContext(*app, load.max_context)->group(model);
+  AddMaxContext(*app, load.engine.max_context)->group(model);
   AddMemoryGb(*app, load.ceiling_bytes)->group(model);
-  AddThreads(*app, load.threads)->group(model);
+  AddThreads(*app, load.cpu.threads)->group(model);
 
   const auto* network = "Network";
   app->add_option(
@@ -142,7 +140,7 @@ Command AddServe(CLI::App& root) {
       ->group(network);
 
   const auto* limits = "Limits";
-  app->add_option("--max-queue", flags->serving.max_queue,
+  app->add_option("--max-queue", load.engine.max_queue,
                   "Requests that may wait; more get 503 with Retry-After")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str()

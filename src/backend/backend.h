@@ -49,8 +49,8 @@ struct AttentionSpec {
   int32_t window = 0;  // 0 = all positions; else the last so many, for families that slide
 };
 
-// Gated DeltaNet (model-families: qwen3_5_moe, "GDN"; arXiv 2412.06464). Sizes are those of the
-// sequence's RecurrentShape.
+// Gated DeltaNet (arXiv 2412.06464), as in qwen3_5_moe. Sizes are those of the sequence's
+// RecurrentShape.
 struct GatedDeltaSpec {
   float norm_eps = 0;  // of the gated output norm
 };
@@ -89,6 +89,8 @@ class Backend {
   virtual std::string name() const = 0;  // "cpu"
   virtual std::string isa() const = 0;   // "avx512-vnni"
   virtual int threads() const = 0;
+  // Whether ExpertMixture reads the weights of an expert once for all rows of a step that use it.
+  virtual bool groups_expert_rows() const = 0;
 
   // Loading. `owner` is the account that the memory is booked on.
   virtual std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) = 0;

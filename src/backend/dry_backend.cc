@@ -193,6 +193,7 @@ class Dry final : public DryBackend {
   std::string name() const override { return "dry"; }
   std::string isa() const override { return std::string(IsaName(isa_)); }
   int threads() const override { return threads_; }
+  bool groups_expert_rows() const override { return true; }
   uint64_t TakePeakActivationBytes() override { return std::exchange(peak_, position_); }
 
   std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) override {

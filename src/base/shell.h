@@ -1,4 +1,4 @@
-// Commands that messages tell the user to type.
+// Quoting for the commands that messages tell the user to type. Nothing here runs a command.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// DeepSeek's DSML calls (openai-api.md section 10): tags like XML whose names carry a special
-// token, values verbatim between them. For V3.2 and V4, which differ in the name of the outer tag.
+// DeepSeek's DSML calls: tags like XML whose names carry a special token, values verbatim between
+// them. For V3.2 and V4, which differ in the name of the outer tag.
 #include <algorithm>
 #include <memory>
 #include <optional>

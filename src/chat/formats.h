@@ -1,4 +1,5 @@
-// The makers of the single formats, for OutputParser::Make only.
+// One function for each format of tool calls, which makes its parser. For OutputParser::Make, which
+// chooses among them; nobody else needs to know the formats apart.
 #pragma once
 
 #include <memory>

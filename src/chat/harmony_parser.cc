@@ -1,4 +1,4 @@
-// gpt-oss's harmony (openai-api.md section 10): messages with a header that says what they are.
+// gpt-oss's harmony: messages with a header that says what they are.
 //
 //   <|start|>assistant<|channel|>analysis<|message|>…<|end|>
 //   <|start|>assistant<|channel|>commentary to=functions.F <|constrain|>json<|message|>{…}<|call|>

@@ -1,6 +1,6 @@
-// Calls as JSON between <tool_call> tags (openai-api.md section 10, Hermes). The keys of the outer
-// object may come in any order; arguments wait for the name. The text of a block stays in the
-// buffer until it is complete, because a broken one is read again from its first closing tag.
+// Calls as JSON between <tool_call> tags (Hermes). The keys of the outer object may come in any
+// order; arguments wait for the name. The text of a block stays in the buffer until it is complete,
+// because a broken one is read again from its first closing tag.
 #include <algorithm>
 #include <memory>
 #include <optional>

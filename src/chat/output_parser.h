@@ -3,7 +3,7 @@
 // tokenizer and no socket. Whoever generates owns it; one thread at a time.
 //
 // The joined result does not depend on how the output was cut into pieces, and nothing that a model
-// writes is an error: what is no call is text. See openai-api.md sections 4, 9 and 10.
+// writes is an error: what is no call is text.
 //
 //   auto parser = OutputParser::Make({.format = CallFormat::kQwen3Coder, …});
 //   for (each token) parser->Push({.text = …}, deltas);

@@ -1,6 +1,6 @@
-// Calls as Qwen3 writes them (openai-api.md section 10, Qwen3 XML). Values are plain text between
-// tags without any escaping, so a file that holds such tags can only be told from the tags by what
-// stands around them; StepValue holds a candidate until that is known.
+// Calls as Qwen3 writes them, in XML. Values are plain text between tags without any escaping, so a
+// file that holds such tags can only be told from the tags by what stands around them; StepValue
+// holds a candidate until that is known.
 #include <algorithm>
 #include <string>
 #include <string_view>

@@ -1,6 +1,5 @@
-// Gives the text of a parameter the type that its schema asks for (openai-api.md section 9, Typing
-// by schema), and says early that a text can only be a string. Pure functions and a small
-// automaton; for use inside chat/ only.
+// Gives the text of a parameter the type that its schema asks for, and says early that a text can
+// only be a string. Pure functions and a small automaton; for use inside chat/ only.
 #pragma once
 
 #include <array>

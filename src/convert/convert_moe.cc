@@ -199,7 +199,7 @@ class ExpertPacker {
   }
 
   void Fill(int32_t layer, int32_t expert, std::span<std::byte> record) {
-    const formats::ExpertSource source = tensors_.at(layer).Source(expert);
+    const formats::ExpertMatrices source = tensors_.at(layer).Source(expert);
     if (context_.options.bits) {
       std::array<Quantised, 3> owned;
       formats::PackExpert({Quantise(source.gate, owned[0]), Quantise(source.up, owned[1]),

@@ -15,7 +15,7 @@ namespace mach::engine {
 
 struct LocalEngineOptions {
   int64_t max_context = 0;          // tokens of prompt and output together
-  int64_t prefill_chunk = 512;      // tokens of one forward; bounds activation memory
+  int64_t prefill_chunk = 0;        // tokens of one forward; bounds activation memory
   int32_t max_queue = 256;          // requests waiting
   std::vector<int32_t> end_tokens;  // the model's own: generation ends, nothing is shown
 };

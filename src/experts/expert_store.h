@@ -43,8 +43,9 @@ struct LayerStats {
 struct ExpertStats {
   bool streaming = false;
   int64_t experts_resident = 0;
-  int64_t capacity = 0;  // slots of the bank; all experts if resident
-  int64_t hits = 0;      // of decoding
+  int64_t capacity = 0;        // slots of the bank; all experts if resident
+  int64_t arena_capacity = 0;  // slots that prefill streams through; 0: it does not
+  int64_t hits = 0;            // of decoding
   int64_t misses = 0;
   int64_t prefill_hits = 0;
   int64_t prefill_misses = 0;
@@ -56,6 +57,7 @@ struct ExpertStats {
   double read_seconds = 0;         // time with at least one read in flight
   double stall_seconds = 0;        // time the inference thread waited for a record
   int64_t read_errors = 0;         // failed reads and checksums, retried or not
+  int64_t records_checked = 0;     // of a sidecar, that were read and matched their checksum
   bool direct = false;             // reads bypass the page cache
   std::string io;                  // "io_uring", "pread", "none"
   std::string policy;              // "lru", "lfu", ...
@@ -79,16 +81,16 @@ class ExpertStore : public backend::ExpertSource {
   virtual void SaveHeat() = 0;
 };
 
+// What the user may choose, and below it what follows from the checkpoint.
 struct StreamOptions {
   // Of the decode bank. At least one layer's top_k records, or kInvalidArgument says how much.
   uint64_t bank_bytes = 0;
-  int32_t top_k = 0;         // experts that one token uses in a layer
   uint64_t arena_bytes = 0;  // of the transient prefill arena, see ArenaRecords; 0 = its default
   std::string policy = "next_use";  // CachePolicyNames names the choices
   bool prefetch = false;
-  bool allow_buffered = false;      // else a file system that refuses direct reads is an error
-  std::string io = "auto";          // "io_uring", "pread"
-  int32_t queue_depth = 16;         // reads in flight at most
+  ReadOptions read;
+
+  int32_t top_k = 0;                // experts that one token uses in a layer
   std::filesystem::path heat_file;  // empty: nothing is loaded or saved
   OpenReader open_reader = OpenDirectReader;
 };

@@ -209,6 +209,8 @@ std::optional<Error> RecordReader::Check(const RecordRead& read, const ReadResul
                    where() + ": checksum " + found + ", but the manifest says " + expected, Cure());
     }
     verified_[key] = true;
+    const std::lock_guard lock(mutex_);
+    ++stats_.records_checked;
   }
   return std::nullopt;
 }

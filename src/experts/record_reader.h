@@ -37,8 +37,9 @@ struct RecordResult {
 
 struct RecordReaderStats {
   uint64_t bytes_read = 0;
-  double read_seconds = 0;  // with at least one read in flight
-  int64_t read_errors = 0;  // failed reads and checksums, retried or not
+  double read_seconds = 0;      // with at least one read in flight
+  int64_t read_errors = 0;      // failed reads and checksums, retried or not
+  int64_t records_checked = 0;  // different ones that matched their checksum
 };
 
 class RecordReader {

@@ -108,7 +108,7 @@ class SidecarLoader {
   void Load(const OpenReader& open_reader, const std::function<void(uint64_t)>& progress) {
     constexpr int64_t kWindow = 64;
     DirectReaderOptions options;
-    options.allow_buffered = true;  // read once; nothing slows down later
+    options.how.allow_buffered = true;  // read once; nothing slows down later
     RecordReader reader(sidecar_, options, static_cast<uint64_t>(kWindow), open_reader,
                         [this](std::span<RecordResult> results) { OnReadsDone(results); });
     std::vector<RecordRead> reads;
@@ -145,6 +145,7 @@ class SidecarLoader {
     store_.read_stats.bytes_read = stats.bytes_read;
     store_.read_stats.read_seconds = stats.read_seconds;
     store_.read_stats.read_errors = stats.read_errors;
+    store_.read_stats.records_checked = stats.records_checked;
     store_.read_stats.direct = reader.direct();
     store_.read_stats.io = reader.engine();
   }

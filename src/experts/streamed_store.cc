@@ -81,9 +81,7 @@ StreamedStore::StreamedStore(const formats::ExpertSidecar& sidecar, const Stream
   }
   DirectReaderOptions reading;
   reading.buffers = {bank_.table().memory(), arena_.memory()};
-  reading.queue_depth = options.queue_depth;
-  reading.engine = options.io;
-  reading.allow_buffered = options.allow_buffered;
+  reading.how = options.read;
   const auto places =
       static_cast<uint64_t>(bank_.table().size()) + static_cast<uint64_t>(arena_.size());
   queued_reads_.reserve(places);
@@ -170,12 +168,14 @@ ExpertStats StreamedStore::Stats() const {
   stats.bytes_read = read.bytes_read;
   stats.read_seconds = read.read_seconds;
   stats.read_errors = read.read_errors;
+  stats.records_checked = read.records_checked;
   stats.direct = reader_->direct();
   stats.io = reader_->engine();
   const std::lock_guard lock(mutex_);
   stats.policy = bank_.policy().name();
   stats.experts_resident = bank_.resident();
   stats.capacity = bank_.table().size();
+  stats.arena_capacity = arena_.size();
   stats.evictions = bank_.evictions();
   stats.prefetches = prefetches_;
   stats.prefetch_hits = prefetch_hits_;

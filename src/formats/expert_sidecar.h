@@ -6,8 +6,9 @@
 //                                   record, and one XXH3-128 for each record
 //   expert_sidecar/layer_0007.bin   experts x record_bytes
 //
-// Here: describing, opening and checking. Packing and writing: expert_writer.h. Reading records
-// while a model runs: experts/. A value; any thread.
+// Here: describing, opening and checking. Packing an expert: pack_expert.h. Writing a
+// sidecar: convert/expert_writer.h. Reading records while a model runs: experts/. A value; any
+// thread.
 #pragma once
 
 #include <cstdint>

@@ -61,7 +61,7 @@ std::optional<ExpertTensors> ExpertTensors::Find(const Checkpoint& checkpoint,
   const int32_t to_check = found->naming_ == Naming::kSplit ? shape.experts : 1;
   const ExpertLayout layout = found->Layout();
   for (int32_t expert = 1; expert < to_check; ++expert) {
-    const ExpertSource source = found->Source(expert);
+    const ExpertMatrices source = found->Source(expert);
     if (LayoutOf(source) != layout) {
       throw Error(ErrorCode::kUnsupported,
                   checkpoint.dir().string() + ": " + source.gate.module +
@@ -97,7 +97,7 @@ LinearSource ExpertTensors::Matrix(int32_t expert, ExpertMatrix matrix) const {
   return source;
 }
 
-ExpertSource ExpertTensors::Source(int32_t expert) const {
+ExpertMatrices ExpertTensors::Source(int32_t expert) const {
   return {Matrix(expert, ExpertMatrix::kGate), Matrix(expert, ExpertMatrix::kUp),
           Matrix(expert, ExpertMatrix::kDown)};
 }

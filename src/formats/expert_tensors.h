@@ -1,8 +1,8 @@
 // Where the experts of a Mixture-of-Experts checkpoint lie in its safetensors: the layouts of
 // Hugging Face and MLX behind one interface. Knows names and shapes, no arithmetic.
-//   MLX       P.switch_mlp.{gate,up,down}_proj             stacked [experts, out, in], perhaps
-//   affine HF fused  P.experts.gate_up_proj, P.experts.down_proj  stacked, gate rows before up rows
-//   HF split  P.experts.E.{gate,up,down}_proj.weight
+//   MLX: P.switch_mlp.{gate,up,down}_proj, each [experts, out, in], float or affine
+//   Hugging Face, fused: P.experts.gate_up_proj (gate rows before up rows) and P.experts.down_proj
+//   Hugging Face, split: P.experts.E.{gate,up,down}_proj.weight, one matrix for each expert E
 // with P = "<prefix>layers.N.mlp".
 #pragma once
 
@@ -22,7 +22,7 @@ struct ExpertShape {
 };
 
 // The three matrices of one expert, quantised or float.
-struct ExpertSource {
+struct ExpertMatrices {
   LinearSource gate;  // [intermediate, hidden]
   LinearSource up;    // [intermediate, hidden]
   LinearSource down;  // [hidden, intermediate]
@@ -41,7 +41,7 @@ class ExpertTensors {
   // [out, in] of one expert; a view into the mapped checkpoint.
   LinearSource Matrix(int32_t expert, ExpertMatrix matrix) const;
 
-  ExpertSource Source(int32_t expert) const;
+  ExpertMatrices Source(int32_t expert) const;
 
   // Whether a tensor is one of these, part of a matrix of some expert.
   bool Owns(const std::string& tensor_name) const;

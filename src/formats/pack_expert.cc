@@ -32,12 +32,12 @@ void PackPart(const LinearSource& source, const ExpertPart& part, std::span<std:
 
 }  // namespace
 
-ExpertLayout LayoutOf(const ExpertSource& source) {
+ExpertLayout LayoutOf(const ExpertMatrices& source) {
   return ExpertLayout::Make(SpecOf(source.gate), SpecOf(source.up), SpecOf(source.down));
 }
 
-void PackExpert(const ExpertSource& source, const ExpertLayout& layout, std::span<std::byte> record,
-                ThreadPool& pool) {
+void PackExpert(const ExpertMatrices& source, const ExpertLayout& layout,
+                std::span<std::byte> record, ThreadPool& pool) {
   PackPart(source.gate, layout.gate, record, pool);
   PackPart(source.up, layout.up, record, pool);
   PackPart(source.down, layout.down, record, pool);

@@ -14,11 +14,11 @@ namespace mach::formats {
 
 // The layout that the source packs to without loss. Throws kUnsupported naming the module for types
 // and schemes that cannot be packed, and for a bias, which a record has no place for.
-ExpertLayout LayoutOf(const ExpertSource& source);
+ExpertLayout LayoutOf(const ExpertMatrices& source);
 
 // Packs an expert into `record` (layout.record_bytes, zero). Throws kUnsupported naming the module
 // if the source packs to another layout.
-void PackExpert(const ExpertSource& source, const ExpertLayout& layout, std::span<std::byte> record,
-                ThreadPool& pool);
+void PackExpert(const ExpertMatrices& source, const ExpertLayout& layout,
+                std::span<std::byte> record, ThreadPool& pool);
 
 }  // namespace mach::formats

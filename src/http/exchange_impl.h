@@ -1,4 +1,5 @@
-// The Exchange of a Session. Private to http.
+// The Exchange that a Session hands to the handler: passes what the handler answers on to the
+// connection, as long as there is one. Private to http; the server's I/O thread, but for Post.
 #pragma once
 
 #include <array>

@@ -1,4 +1,5 @@
-// Binds the arguments of a call to parameter names as Python does.
+// The arguments of a call, bound to parameter names as Python does it: by position, then by
+// keyword. For filters, tests, methods and functions that are written in C++. Belongs to one call.
 #pragma once
 
 #include <initializer_list>

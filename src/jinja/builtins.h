@@ -1,5 +1,5 @@
 // Names that every template can use without anybody passing them: range, namespace, dict,
-// raise_exception, strftime_now, cycler, joiner.
+// raise_exception, strftime_now, cycler, joiner. Stateless; any thread.
 #pragma once
 
 #include <optional>

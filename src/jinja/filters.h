@@ -1,4 +1,5 @@
-// The filters: value | name(arguments).
+// Jinja's filters, the functions behind `value | name(arguments)`: a look-up by name, and what the
+// source files that hold them share. Stateless; any thread.
 #pragma once
 
 #include <string>

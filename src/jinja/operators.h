@@ -1,4 +1,5 @@
-// Python's arithmetic on values.
+// What + - * / // % **, comparisons and slices do in a template: what Python does, with Python's
+// words where types do not fit. Stateless; any thread.
 #pragma once
 
 #include "jinja/ast.h"

@@ -1,4 +1,5 @@
-// Builds the tree of a template from its tokens.
+// From the source of a template to its tree (ast.h): statements here, expressions in
+// expression_parser.h, tokens from lexer.h. Stateless; any thread.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,5 @@
-// The tests: value is name(arguments).
+// Jinja's tests, the functions behind `value is name(arguments)` (not tests of this code).
+// Stateless; any thread.
 #pragma once
 
 #include <string_view>

@@ -1,4 +1,5 @@
-// The table of one instruction set, filled with what the files above it compiled.
+// The table of one instruction set (VectorTable), filled with the functions of the -inl.h files
+// that its source file includes before this one.
 
 namespace mach::kernels::MACH_SIMD {
 

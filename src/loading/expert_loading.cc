@@ -44,7 +44,7 @@ formats::ExpertTensors RequireTensors(const formats::Checkpoint& checkpoint,
 // Packs an expert into its record and lets go of what was read.
 void WriteRecord(const formats::Checkpoint& checkpoint, const formats::ExpertTensors& tensors,
                  const ExpertLayout& layout, int32_t expert, std::span<std::byte> record) {
-  const formats::ExpertSource source = tensors.Source(expert);
+  const formats::ExpertMatrices source = tensors.Source(expert);
   ThreadPool alone(1);  // records are packed side by side
   formats::PackExpert(source, layout, record, alone);
   for (const formats::LinearSource* part : {&source.gate, &source.up, &source.down}) {
@@ -134,32 +134,21 @@ void RequireServable(const formats::Checkpoint& checkpoint,
   }
 }
 
-experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
-                                         const ExpertOptions& options, const StreamMemory& memory) {
-  experts::StreamOptions stream;
-  stream.bank_bytes = memory.bank_bytes;
-  stream.arena_bytes = memory.arena_bytes;
-  stream.top_k = inventory.top_k;
-  stream.policy = options.policy.empty() ? stream.policy : options.policy;
-  stream.prefetch = options.prefetch.value_or(stream.prefetch);
-  stream.allow_buffered = options.allow_buffered;
-  stream.io = options.io;
-  stream.heat_file = options.keep_heat ? inventory.HeatFile() : "";
-  stream.open_reader = options.open_reader;
-  return stream;
+void CompleteStreaming(const ExpertInventory& inventory, ModelOptions& options) {
+  options.streaming.top_k = inventory.top_k;
+  options.streaming.heat_file = options.keep_heat ? inventory.HeatFile() : "";
 }
 
 std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
-                                            const ExpertOptions& options,
-                                            const StreamMemory& memory) {
+                                            const ModelOptions& options) {
   const uint64_t record_bytes = inventory.layout.record_bytes;
   const auto booked = [record_bytes](int64_t records) {
     return Buffer::BookedBytes(static_cast<uint64_t>(records) * record_bytes);
   };
   if (options.residency == Residency::kStreaming) {
-    const experts::StreamOptions stream = MakeStreamOptions(inventory, options, memory);
-    return {{"expert_bank", booked(experts::BankRecords(*inventory.sidecar, stream))},
-            {"expert_arena", booked(experts::ArenaRecords(*inventory.sidecar, stream))}};
+    const experts::StreamOptions& streaming = options.streaming;
+    return {{"expert_bank", booked(experts::BankRecords(*inventory.sidecar, streaming))},
+            {"expert_arena", booked(experts::ArenaRecords(*inventory.sidecar, streaming))}};
   }
   return {
       {"experts", booked(static_cast<int64_t>(inventory.moe_layers.size()) * inventory.experts())}};
@@ -169,18 +158,16 @@ namespace {
 
 std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& checkpoint,
                                                 const ExpertInventory& inventory,
-                                                const ExpertOptions& options,
-                                                const StreamMemory& memory, int threads,
+                                                const ModelOptions& options, int threads,
                                                 MemoryBudget& budget,
                                                 const std::function<void(uint64_t)>& progress) {
   if (options.residency == Residency::kStreaming) {
-    return experts::MakeStreamedStore(*inventory.sidecar,
-                                      MakeStreamOptions(inventory, options, memory), budget,
+    return experts::MakeStreamedStore(*inventory.sidecar, options.streaming, budget,
                                       InSteps(progress));
   }
   if (inventory.sidecar) {
     return experts::MakeResidentStore(*inventory.sidecar, budget, InSteps(progress),
-                                      options.open_reader);
+                                      options.streaming.open_reader);
   }
   std::map<int32_t, formats::ExpertTensors> tensors;
   for (const int32_t layer : inventory.moe_layers) {
@@ -200,8 +187,7 @@ std::unique_ptr<experts::ExpertStore> MakeStore(const formats::Checkpoint& check
 
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
-                                                  const ExpertOptions& options,
-                                                  const StreamMemory& memory, int threads,
+                                                  const ModelOptions& options, int threads,
                                                   MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress) {
   std::optional<experts::TraceWriter> trace;  // first: a bad path shows itself before loading
@@ -210,7 +196,7 @@ std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& che
                   experts::CacheShape{static_cast<int32_t>(inventory.moe_layers.size()),
                                       inventory.experts()});
   }
-  auto store = MakeStore(checkpoint, inventory, options, memory, threads, budget, progress);
+  auto store = MakeStore(checkpoint, inventory, options, threads, budget, progress);
   if (options.observe_routing || trace) {
     return experts::MakeObservedStore(std::move(store), inventory.moe_layers, std::move(trace));
   }

@@ -1,5 +1,7 @@
-// The experts of a Mixture-of-Experts checkpoint: what its headers say about them, and the way from
-// there to an ExpertStore, resident or streamed.
+// The experts of a Mixture-of-Experts checkpoint, before there is a model: what its headers say
+// about them (ExpertInventory), whether they can be served as asked, what memory they will take,
+// and how an ExpertStore is made of them, resident or streamed. Called by whoever plans or loads;
+// one thread.
 #pragma once
 
 #include <cstdint>
@@ -15,29 +17,10 @@
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
 #include "formats/moe_layout.h"
+#include "loading/model_options.h"
 #include "tensor/memory.h"
 
 namespace mach::loading {
-
-enum class Residency {
-  kAllInMemory,  // whatever the checkpoint is made of; dense models too
-  kFitting,      // kAllInMemory where that fits; else kStreaming, if there is a sidecar
-  kStreaming,    // a bounded bank over the expert sidecar
-  kResident,     // all resident, Mixture-of-Experts checkpoints only
-};
-
-struct ExpertOptions {
-  Residency residency = Residency::kAllInMemory;
-  std::optional<uint64_t> cache_bytes;  // of the streamed bank; unset = chosen (memory_plan.h)
-  std::optional<bool> prefetch;         // unset = the store's default
-  std::string policy;                   // empty = the store's default
-  std::string io = "auto";              // "io_uring", "pread"
-  bool allow_buffered = false;          // where the file system refuses direct reads
-  bool keep_heat = true;                // load and save the heat map
-  bool observe_routing = false;         // count it (experts/routing_stats.h)
-  std::filesystem::path trace_file;     // gets the ids of every decode step; empty: none
-  OpenReader open_reader = OpenDirectReader;
-};
 
 // What a checkpoint's headers say about its experts.
 struct ExpertInventory {
@@ -63,26 +46,18 @@ std::optional<ExpertInventory> FindExperts(const formats::Checkpoint& checkpoint
 void RequireServable(const formats::Checkpoint& checkpoint,
                      const std::optional<ExpertInventory>& inventory, Residency residency);
 
-// What a streamed store may take (experts/expert_store.h).
-struct StreamMemory {
-  uint64_t bank_bytes = 0;
-  uint64_t arena_bytes = 0;  // 0 = by the size of the bank
-};
-
-experts::StreamOptions MakeStreamOptions(const ExpertInventory& inventory,
-                                         const ExpertOptions& options, const StreamMemory& memory);
+// Sets those of options.streaming that follow from the checkpoint.
+void CompleteStreaming(const ExpertInventory& inventory, ModelOptions& options);
 
 // What LoadExperts will book, by owner. Throws kInvalidArgument if the bank is too small.
 std::map<std::string, uint64_t> ExpertBytes(const ExpertInventory& inventory,
-                                            const ExpertOptions& options,
-                                            const StreamMemory& memory);
+                                            const ModelOptions& options);
 
-// `progress` gets the bytes of each step. `threads`: how many pack records when there is no
-// sidecar. Blocks; throws as the stores do (experts/expert_store.h).
+// `options` as planned. `progress` gets the bytes of each step. `threads`: how many pack records
+// when there is no sidecar. Blocks; throws as the stores do (experts/expert_store.h).
 std::unique_ptr<experts::ExpertStore> LoadExperts(const formats::Checkpoint& checkpoint,
                                                   const ExpertInventory& inventory,
-                                                  const ExpertOptions& options,
-                                                  const StreamMemory& memory, int threads,
+                                                  const ModelOptions& options, int threads,
                                                   MemoryBudget& budget,
                                                   const std::function<void(uint64_t)>& progress);
 

@@ -15,7 +15,8 @@ namespace {
 // Without a ceiling, what is available is the limit. With one, the user knows better: memory may
 // become free, or be swapped.
 void RequireRoom(const LoadPlan& plan, uint64_t available_bytes) {
-  const uint64_t ceiling_bytes = plan.options.ceiling_bytes;
+  const ModelOptions& options = plan.memory.options;
+  const uint64_t ceiling_bytes = options.ceiling_bytes;
   const uint64_t limit = ceiling_bytes > 0 ? ceiling_bytes : available_bytes;
   const uint64_t least = plan.memory.least_bytes;
   if (limit == 0 || least <= limit) {
@@ -27,9 +28,9 @@ void RequireRoom(const LoadPlan& plan, uint64_t available_bytes) {
                             "` prints what would fit";
   throw Error(ErrorCode::kResourceLimit,
               dir +
-                  (plan.options.experts.residency == Residency::kStreaming
+                  (options.residency == Residency::kStreaming
                        ? " with its experts streamed (a bank of " +
-                             GigabytesText(plan.memory.streaming.bank_bytes) + ")"
+                             GigabytesText(plan.memory.bank_bytes()) + ")"
                    : plan.inventory ? " with all experts resident"
                                     : "") +
                   " needs at least " + GigabytesText(least) + " of memory, and " +
@@ -40,49 +41,46 @@ void RequireRoom(const LoadPlan& plan, uint64_t available_bytes) {
                   : check + "; --memory-gb with a larger value loads it all the same");
 }
 
-void ReportContext(const LoadPlan& plan) {
-  const MemoryPlan& memory = plan.memory;
-  if (plan.options.max_context > 0) {
+void ReportContext(const MemoryPlan& memory, int64_t asked_tokens) {
+  if (asked_tokens > 0) {
     if (memory.Judge() == Verdict::kWontFit) {
       LogWarning("requests near --max-context need more memory than there is",
                  {{"predicted_mib", memory.total_bytes >> 20},
                   {"limit_mib", memory.limit_bytes >> 20},
-                  {"max_context", memory.max_context}});
+                  {"max_context", memory.max_context()}});
     }
-  } else if (memory.max_context < memory.model_context) {
+  } else if (memory.max_context() < memory.model_context) {
     LogInfo("requests are limited to the context that memory has room for; --max-context overrides",
-            {{"max_context", memory.max_context}, {"model_max_context", memory.model_context}});
+            {{"max_context", memory.max_context()}, {"model_max_context", memory.model_context}});
   }
 }
 
 }  // namespace
 
-LoadPlan PlanLoading(const RunnableOptions& options) {
+LoadPlan PlanLoading(ModelOptions options) {
   LoadPlan plan;
-  plan.options = options;
   plan.checkpoint = formats::Checkpoint::Open(options.checkpoint);
   plan.inventory = FindExperts(*plan.checkpoint);
-  Residency& residency = plan.options.experts.residency;
-  RequireServable(*plan.checkpoint, plan.inventory, residency);
-  if (!plan.inventory && !options.experts.trace_file.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "--expert-trace " +
-                                                 options.experts.trace_file.string() + ": " +
-                                                 options.checkpoint.string() + " has no experts");
+  RequireServable(*plan.checkpoint, plan.inventory, options.residency);
+  if (!plan.inventory && !options.trace_file.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "--expert-trace " + options.trace_file.string() +
+                                                 ": " + options.checkpoint.string() +
+                                                 " has no experts");
   }
   const uint64_t available_bytes = ReadMachineMemory().available_bytes;
   const auto plan_memory = [&] {
-    return PlanMemory(*plan.checkpoint, plan.inventory, plan.options, available_bytes);
+    return PlanMemory(*plan.checkpoint, plan.inventory, options, available_bytes);
   };
-  const bool if_fitting = residency == Residency::kFitting;
-  residency = if_fitting ? Residency::kAllInMemory : residency;
+  const bool if_fitting = options.residency == Residency::kFitting;
+  options.residency = if_fitting ? Residency::kAllInMemory : options.residency;
   plan.memory = plan_memory();
   if (if_fitting && plan.memory.Judge() != Verdict::kFits && plan.inventory &&
       plan.inventory->sidecar) {
-    residency = Residency::kStreaming;
+    options.residency = Residency::kStreaming;
     plan.memory = plan_memory();
   }
   RequireRoom(plan, available_bytes);
-  ReportContext(plan);
+  ReportContext(plan.memory, options.engine.max_context);
   for (const auto& [reason, tensors] : LeftOut(*plan.checkpoint)) {
     LogInfo("tensors left out", {{"reason", reason}, {"tensors", tensors}});
   }

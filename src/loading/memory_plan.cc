@@ -50,8 +50,8 @@ int64_t ContextLimit(int64_t wanted, int64_t limit) {
 class DryModel {
  public:
   DryModel(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
-           int threads)
-      : backend_(backend::MakeDryBackend(budget_, {.threads = threads})) {
+           const backend::CpuOptions& cpu)
+      : backend_(backend::MakeDryBackend(budget_, cpu)) {
     if (inventory) {
       experts_ =
           backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
@@ -107,32 +107,37 @@ uint64_t Sum(const std::map<std::string, uint64_t>& bytes) {
 class Planner {
  public:
   Planner(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
-          const RunnableOptions& options, uint64_t available_bytes)
+          const ModelOptions& options, uint64_t available_bytes)
       : inventory_(inventory),
-        options_(options),
+        asked_(options),
         available_bytes_(available_bytes),
         process_bytes_(ProcessBytes(checkpoint)),
-        model_(checkpoint, inventory, options.threads) {}
+        model_(checkpoint, inventory, options.cpu) {
+    plan_.options = options;
+  }
 
   MemoryPlan Run() {
     plan_.weight_bytes = model_.weight_bytes();
     plan_.model_context = model_.shape().max_context;
-    plan_.max_context = ContextLimit(options_.max_context, plan_.model_context);
+    int64_t& max_context = plan_.options.engine.max_context;
+    max_context = ContextLimit(asked_.engine.max_context, plan_.model_context);
     plan_.context =
-        options_.max_context > 0 ? plan_.max_context : std::min(plan_.max_context, kUsualContext);
+        asked_.engine.max_context > 0 ? max_context : std::min(max_context, kUsualContext);
     SetLimits();
-    if (inventory_ && options_.experts.residency == Residency::kStreaming) {
+    if (inventory_ && asked_.residency == Residency::kStreaming) {
+      CompleteStreaming(*inventory_, plan_.options);
       SizeBank();
-      plan_.streaming.bank_bytes = WholeRecords(plan_.streaming.bank_bytes);
       SizeArena();
+    } else {
+      streaming_.bank_bytes = 0;
     }
     SizeChunk();
     plan_.total_bytes = Sum(plan_.bytes);
     plan_.least_bytes = TotalWithContext(std::min(plan_.context, kLeastContext));
-    if (options_.max_context == 0 && plan_.limit_bytes > 0) {
+    if (asked_.engine.max_context == 0 && plan_.limit_bytes > 0) {
       LimitContext();
     }
-    if (options_.serves && plan_.limit_bytes > 0) {
+    if (asked_.serves && plan_.limit_bytes > 0) {
       plan_.request_bytes = plan_.Of("requests") + Left();
     }
     return plan_;
@@ -143,14 +148,18 @@ class Planner {
   void SetLimits() {
     plan_.limit_bytes = available_bytes_;
     plan_.target_bytes = available_bytes_ - available_bytes_ / 10;
-    if (options_.ceiling_bytes > 0) {
+    if (asked_.ceiling_bytes > 0) {
       const bool known = available_bytes_ > 0;
       const auto cap = [&](uint64_t& bytes) {
-        bytes = known ? std::min(bytes, options_.ceiling_bytes) : options_.ceiling_bytes;
+        bytes = known ? std::min(bytes, asked_.ceiling_bytes) : asked_.ceiling_bytes;
       };
       cap(plan_.limit_bytes);
       cap(plan_.target_bytes);
     }
+  }
+
+  int64_t UsualChunk() const {
+    return asked_.engine.prefill_chunk > 0 ? asked_.engine.prefill_chunk : kUsualChunk;
   }
 
   // Chunks longer than the context are never seen.
@@ -160,32 +169,31 @@ class Planner {
     auto bytes = model_.Bytes(plan_.context, Rows(chunk));
     bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
     bytes["process"] = process_bytes_;
-    if (options_.serves) {
+    if (asked_.serves) {
       bytes["requests"] =
           std::clamp(plan_.limit_bytes / kRequestShare, kLeastRequestBytes, kMostRequestBytes);
     }
     if (inventory_) {
-      bytes.merge(ExpertBytes(*inventory_, options_.experts, plan_.streaming));
+      bytes.merge(ExpertBytes(*inventory_, plan_.options));
     }
     return bytes;
   }
 
   void SizeBank() {
-    plan_.streaming.bank_bytes = options_.experts.cache_bytes.value_or(LeastBank());
-    if (options_.experts.cache_bytes) {
+    if (streaming_.bank_bytes > 0) {
+      streaming_.bank_bytes = WholeRecords();
       return;
     }
-    int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
-    while (true) {
+    streaming_.bank_bytes = LeastBank();
+    for (int64_t chunk = UsualChunk();; chunk /= 2) {
       const auto bytes = BytesWithChunk(chunk);
       const uint64_t others = Sum(bytes) - bytes.at("expert_bank") - bytes.at("expert_arena");
       const uint64_t room = plan_.target_bytes > others ? plan_.target_bytes - others : 0;
-      const bool last = options_.prefill_chunk > 0 || chunk <= kMinChunk;
+      const bool last = asked_.engine.prefill_chunk > 0 || chunk <= kMinChunk;
       if (last || room >= bytes.at("activations")) {
-        plan_.streaming.bank_bytes = BankWithin(room);
+        streaming_.bank_bytes = BankWithin(room);
         return;
       }
-      chunk /= 2;
     }
   }
 
@@ -194,20 +202,17 @@ class Planner {
   void SizeArena() {
     const uint64_t layer =
         static_cast<uint64_t>(inventory_->experts()) * inventory_->layout.record_bytes;
-    const int64_t chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kUsualChunk;
-    const auto bytes = BytesWithChunk(chunk);
+    const auto bytes = BytesWithChunk(UsualChunk());
     const uint64_t others = Sum(bytes) - bytes.at("expert_arena");
     if (bytes.at("expert_arena") < layer &&
         others + Buffer::BookedBytes(layer) <= plan_.target_bytes) {
-      plan_.streaming.arena_bytes = layer;
+      streaming_.arena_bytes = layer;
     }
   }
 
-  // What a store makes of it. Throws kInvalidArgument if that is too little.
-  uint64_t WholeRecords(uint64_t bank_bytes) const {
-    const auto stream =
-        MakeStreamOptions(*inventory_, options_.experts, {.bank_bytes = bank_bytes});
-    return static_cast<uint64_t>(experts::BankRecords(*inventory_->sidecar, stream)) *
+  // What a store makes of the bank's size. Throws kInvalidArgument if that is too little.
+  uint64_t WholeRecords() const {
+    return static_cast<uint64_t>(experts::BankRecords(*inventory_->sidecar, streaming_)) *
            inventory_->layout.record_bytes;
   }
 
@@ -220,9 +225,11 @@ class Planner {
     const uint64_t record = inventory_->layout.record_bytes;
     uint64_t least = LeastBank() / record;
     uint64_t most = std::max(least, std::min(room, inventory_->TotalBytes()) / record);
+    ModelOptions options = plan_.options;
     while (least < most) {
       const uint64_t half = (least + most + 1) / 2;
-      if (Sum(ExpertBytes(*inventory_, options_.experts, {.bank_bytes = half * record})) <= room) {
+      options.streaming.bank_bytes = half * record;
+      if (Sum(ExpertBytes(*inventory_, options)) <= room) {
         least = half;
       } else {
         most = half - 1;
@@ -232,9 +239,10 @@ class Planner {
   }
 
   void SizeChunk() {
-    plan_.prefill_chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : kMinChunk;
-    plan_.bytes = BytesWithChunk(plan_.prefill_chunk);
-    if (inventory_ && options_.prefill_chunk == 0) {
+    int64_t& planned = plan_.options.engine.prefill_chunk;
+    planned = asked_.engine.prefill_chunk > 0 ? asked_.engine.prefill_chunk : kMinChunk;
+    plan_.bytes = BytesWithChunk(planned);
+    if (inventory_ && asked_.engine.prefill_chunk == 0) {
       // Until a chunk holds the whole context or no longer fits.
       for (int64_t chunk = 2 * kMinChunk; chunk <= kMaxChunk && chunk / 2 < plan_.context;
            chunk *= 2) {
@@ -242,17 +250,17 @@ class Planner {
         if (Sum(bytes) > plan_.target_bytes) {
           break;
         }
-        plan_.prefill_chunk = chunk;
+        planned = chunk;
         plan_.bytes = std::move(bytes);
       }
     }
-    plan_.activation_bytes = model_.ActivationBytes(Rows(plan_.prefill_chunk));
+    plan_.activation_bytes = model_.ActivationBytes(Rows(planned));
   }
 
   // No request is let in that memory has no room for: it would end in the middle, or the process
   // would.
   void LimitContext() {
-    const int64_t own = plan_.max_context;
+    const int64_t own = plan_.max_context();
     const auto per_token = static_cast<double>(plan_.Of("kv")) / static_cast<double>(plan_.context);
     const double room =
         static_cast<double>(plan_.limit_bytes) - static_cast<double>(plan_.total_bytes);
@@ -266,12 +274,12 @@ class Planner {
     while (context > kLeastContext && TotalWithContext(context) > plan_.limit_bytes) {
       context -= kContextStep;
     }
-    plan_.max_context = std::min(own, std::max(context, kLeastContext));
+    plan_.options.engine.max_context = std::min(own, std::max(context, kLeastContext));
   }
 
   // Of what was planned for, beside the longest request.
   uint64_t Left() {
-    const uint64_t taken = TotalWithContext(std::max(plan_.context, plan_.max_context));
+    const uint64_t taken = TotalWithContext(std::max(plan_.context, plan_.max_context()));
     return plan_.target_bytes > taken ? plan_.target_bytes - taken : 0;
   }
 
@@ -281,11 +289,12 @@ class Planner {
   }
 
   const std::optional<ExpertInventory>& inventory_;
-  const RunnableOptions& options_;
+  const ModelOptions& asked_;
   const uint64_t available_bytes_;
   const uint64_t process_bytes_;
   DryModel model_;
   MemoryPlan plan_;
+  experts::StreamOptions& streaming_ = plan_.options.streaming;
 };
 
 }  // namespace
@@ -298,8 +307,8 @@ Verdict MemoryPlan::Judge() const {
 }
 
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
-                      const std::optional<ExpertInventory>& inventory,
-                      const RunnableOptions& options, uint64_t available_bytes) {
+                      const std::optional<ExpertInventory>& inventory, const ModelOptions& options,
+                      uint64_t available_bytes) {
   return Planner(checkpoint, inventory, options, available_bytes).Run();
 }
 

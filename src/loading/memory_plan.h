@@ -2,6 +2,7 @@
 // expert bank and the chunks of prefill may be. `mach check` prints a plan, loading carries it out.
 //
 // The model is built on the dry backend, so the prediction comes from the code that loads it.
+// Blocks for some tens of milliseconds; one thread.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include <string>
 
 #include "formats/checkpoint.h"
-#include "loading/runnable_options.h"
+#include "loading/expert_loading.h"
 
 namespace mach::loading {
 
@@ -20,26 +21,29 @@ inline constexpr int64_t kLeastContext = 2048;
 enum class Verdict { kFits, kTight, kWontFit };
 
 struct MemoryPlan {
+  // As asked for, with what was left open decided: the sizes of bank (of whole records) and arena,
+  // the chunk of prefill, and max_context, the tokens that a request may have. That is what was
+  // asked for, else the model's own limit or what limit_bytes has room for, in which case it is at
+  // least min(own limit, kLeastContext).
+  ModelOptions options;
   // By owner, as MemoryBudget books it, with `context` tokens in use and the bank full; "process":
   // the program itself, its tokenizer and its threads; and of a model that is served "requests": a
   // share for what clients send and get.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
-  uint64_t least_bytes = 0;   // total_bytes with at most kLeastContext tokens in use
-  uint64_t limit_bytes = 0;   // what there is: ceiling or available memory; 0 = not known
-  uint64_t target_bytes = 0;  // what was planned for: the ceiling, or 90 % of available memory
-  int64_t model_context = 0;  // the model's own limit, in tokens
-  // Tokens that a request may have: what the user asked for, else the model's own limit or what
-  // limit_bytes has room for, in which case it is at least min(own limit, kLeastContext).
-  int64_t max_context = 0;
+  uint64_t least_bytes = 0;       // total_bytes with at most kLeastContext tokens in use
+  uint64_t limit_bytes = 0;       // what there is: ceiling or available memory; 0 = not known
+  uint64_t target_bytes = 0;      // what was planned for: the ceiling, or 90 % of available memory
+  int64_t model_context = 0;      // the model's own limit, in tokens
   int64_t context = 0;            // tokens that were planned for
-  int64_t prefill_chunk = 0;      // tokens of one forward
   uint64_t activation_bytes = 0;  // for Backend::ReserveActivations
   // What requests may take: their share, and what is left beside max_context tokens. 0 = not known.
   uint64_t request_bytes = 0;
   uint64_t weight_bytes = 0;  // that loading reads, as LoadContext::on_bytes counts them
-  StreamMemory streaming;     // of whole records; only where experts are streamed
 
+  int64_t max_context() const { return options.engine.max_context; }
+  int64_t prefill_chunk() const { return options.engine.prefill_chunk; }
+  uint64_t bank_bytes() const { return options.streaming.bank_bytes; }  // 0: nothing is streamed
   uint64_t Of(const std::string& owner) const {
     const auto it = bytes.find(owner);
     return it == bytes.end() ? 0 : it->second;
@@ -58,7 +62,7 @@ struct MemoryPlan {
 // ceiling (platform/machine_memory.h); 0 = not known. Throws mach::Error for a checkpoint that
 // cannot be loaded.
 MemoryPlan PlanMemory(const formats::Checkpoint& checkpoint,
-                      const std::optional<ExpertInventory>& inventory,
-                      const RunnableOptions& options, uint64_t available_bytes);
+                      const std::optional<ExpertInventory>& inventory, const ModelOptions& options,
+                      uint64_t available_bytes);
 
 }  // namespace mach::loading

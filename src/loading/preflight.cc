@@ -41,25 +41,25 @@ std::string PathFlag(ServingPath path) {
   return "--backend openai";
 }
 
-std::string ServeCommand(const RunnableOptions& options, const PathReport& path) {
+std::string ServeCommand(const ModelOptions& options, const PathReport& path) {
   const MemoryPlan& plan = path.advised;
   std::string command =
       "mach serve " + ShellWord(options.checkpoint.string()) + " " + PathFlag(path.path);
-  if (plan.streaming.bank_bytes > 0) {
-    command += " --expert-cache-gb " + GigabytesExact(plan.streaming.bank_bytes);
+  if (plan.bank_bytes() > 0) {
+    command += " --expert-cache-gb " + GigabytesExact(plan.bank_bytes());
   }
-  if (path.path == ServingPath::kStreaming && options.experts.allow_buffered) {
+  if (path.path == ServingPath::kStreaming && options.streaming.read.allow_buffered) {
     command += " --allow-buffered-io";
   }
   command += " --max-context " + std::to_string(plan.context);
-  if (path.path != ServingPath::kOpenAi || options.prefill_chunk > 0) {
-    command += " --prefill-chunk " + std::to_string(plan.prefill_chunk);
+  if (path.path != ServingPath::kOpenAi || options.engine.prefill_chunk > 0) {
+    command += " --prefill-chunk " + std::to_string(plan.prefill_chunk());
   }
   if (options.ceiling_bytes > 0) {
     command += " --memory-gb " + GigabytesExact(options.ceiling_bytes);
   }
-  if (options.threads > 0) {
-    command += " --threads " + std::to_string(options.threads);
+  if (options.cpu.threads > 0) {
+    command += " --threads " + std::to_string(options.cpu.threads);
   }
   return command;
 }
@@ -99,7 +99,7 @@ Preflight Unopened(const std::filesystem::path& dir, const Error& error,
 
 class Checker {
  public:
-  Checker(std::unique_ptr<formats::Checkpoint> checkpoint, const RunnableOptions& options,
+  Checker(std::unique_ptr<formats::Checkpoint> checkpoint, const ModelOptions& options,
           const MachineMemory& machine)
       : options_(options), machine_(machine), checkpoint_(std::move(checkpoint)) {
     try {
@@ -161,7 +161,7 @@ class Checker {
       if (residency == Residency::kStreaming) {
         RequireDirectReads(*inventory_->sidecar);
       }
-      path.plan = Plan(residency, options_.experts.cache_bytes, options_.max_context);
+      path.plan = Plan(residency, options_.streaming.bank_bytes, options_.engine.max_context);
     } catch (const Error& error) {
       path.reason = error.Describe();
       return path;
@@ -180,16 +180,17 @@ class Checker {
   void RequireDirectReads(const formats::ExpertSidecar& sidecar) const {
     (void)OpenDirectReader({.files = {sidecar.PathOf(sidecar.moe_layers.front())},
                             .buffers = {},
-                            .queue_depth = 1,
-                            .engine = "pread",
-                            .allow_buffered = options_.experts.allow_buffered});
+                            .how = {.engine = "pread",
+                                    .queue_depth = 1,
+                                    .allow_buffered = options_.streaming.read.allow_buffered}});
   }
 
-  MemoryPlan Plan(Residency residency, std::optional<uint64_t> cache_bytes, int64_t max_context) {
-    RunnableOptions options = options_;
-    options.max_context = max_context;
-    options.experts.residency = residency;
-    options.experts.cache_bytes = cache_bytes;
+  // `bank_bytes` 0: of whatever size fits.
+  MemoryPlan Plan(Residency residency, uint64_t bank_bytes, int64_t max_context) {
+    ModelOptions options = options_;
+    options.engine.max_context = max_context;
+    options.residency = residency;
+    options.streaming.bank_bytes = bank_bytes;
     return PlanMemory(*checkpoint_, inventory_, options, machine_.available_bytes);
   }
 
@@ -198,11 +199,11 @@ class Checker {
     path.advised = path.plan;
     path.advised_verdict = path.verdict;
     if (path.verdict != Verdict::kFits && residency == Residency::kStreaming) {
-      Consider(path, Plan(residency, std::nullopt, options_.max_context));
+      Consider(path, Plan(residency, 0, options_.engine.max_context));
     }
     for (int64_t context = path.plan.context / 2;
          path.advised_verdict != Verdict::kFits && context >= kLeastContext; context /= 2) {
-      Consider(path, Plan(residency, std::nullopt, context));
+      Consider(path, Plan(residency, 0, context));
     }
     if (path.advised_verdict != Verdict::kWontFit) {
       path.advice = ServeCommand(options_, path);
@@ -219,7 +220,7 @@ class Checker {
     }
   }
 
-  const RunnableOptions& options_;
+  const ModelOptions& options_;
   const MachineMemory machine_;
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::optional<ExpertInventory> inventory_;
@@ -240,18 +241,6 @@ std::string VerdictName(Verdict verdict) {
   return "wont_fit";
 }
 
-std::string ServingPathName(ServingPath path) {
-  switch (path) {
-    case ServingPath::kStreaming:
-      return "streaming";
-    case ServingPath::kResident:
-      return "resident";
-    case ServingPath::kOpenAi:
-      break;
-  }
-  return "openai";
-}
-
 std::optional<Verdict> Preflight::Best() const {
   std::optional<Verdict> best;
   for (const PathReport& path : paths) {
@@ -262,7 +251,7 @@ std::optional<Verdict> Preflight::Best() const {
   return best;
 }
 
-Preflight RunPreflight(const RunnableOptions& options, const MachineMemory& machine) {
+Preflight RunPreflight(const ModelOptions& options, const MachineMemory& machine) {
   std::unique_ptr<formats::Checkpoint> checkpoint;
   try {
     checkpoint = formats::Checkpoint::Open(options.checkpoint);

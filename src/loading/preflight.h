@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "loading/load_plan.h"
+#include "loading/serving_path.h"
 #include "models/registry.h"
 #include "platform/machine_memory.h"
 
@@ -17,11 +18,6 @@ namespace mach::loading {
 
 // "fits", "tight", "wont_fit".
 std::string VerdictName(Verdict verdict);
-
-enum class ServingPath { kStreaming, kResident, kOpenAi };
-
-// "streaming", "resident", "openai".
-std::string ServingPathName(ServingPath path);
 
 // One way to serve it.
 struct PathReport {
@@ -58,8 +54,8 @@ struct Preflight {
   std::optional<Verdict> Best() const;
 };
 
-// `options.experts.residency` is ignored: all are tried. Throws kNotFound if the directory holds no
+// `options.residency` is ignored: all are tried. Throws kNotFound if the directory holds no
 // model at all.
-Preflight RunPreflight(const RunnableOptions& options, const MachineMemory& machine);
+Preflight RunPreflight(const ModelOptions& options, const MachineMemory& machine);
 
 }  // namespace mach::loading

@@ -1,5 +1,6 @@
-// A checkpoint loaded as far as it can run: backend, experts and model, by a memory plan. Without
-// tokenizer and engine, which served_model.h adds.
+// A checkpoint loaded as far as it can run: backend, experts and model, by a memory plan. That is
+// enough for `mach bench`, which runs the model itself; tokenizer and engine, without which nothing
+// can be served, are added by served_model.h.
 #pragma once
 
 #include <atomic>
@@ -23,11 +24,16 @@ struct LoadProgress {
   std::atomic<uint64_t> bytes_total{0};
 };
 
-// How the experts of a loaded model are served: what really happened, for signals and reports.
+// How the experts of a loaded model are served: what their store and the backend say of themselves,
+// not what was asked for.
 struct ExpertServing {
-  bool streaming = false;        // else all resident
-  bool sidecar_present = false;  // and sound, or loading would have failed
-  bool transient_prefill = false;
+  bool streaming = false;  // else all resident
+  bool sidecar_present = false;
+  // Its manifest, fingerprint and sizes are right, or it would not be present, and what has been
+  // read of it by now matched its checksums: of a streamed one a record at least, else all.
+  bool sidecar_valid = false;
+  bool transient_prefill = false;  // prefill streams through an arena of its own
+  bool grouped_prefill = false;    // Backend::groups_expert_rows
   bool prefetch = false;
   bool direct = false;  // reads bypass the page cache
   bool allow_buffered = false;

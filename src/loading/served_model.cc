@@ -17,15 +17,14 @@ std::string DirectoryName(const std::filesystem::path& path) {
 ServedModel::ServedModel() = default;
 ServedModel::~ServedModel() = default;
 
-ServePlan PlanServing(const RunnableOptions& options) {
+ServePlan PlanServing(const ModelOptions& options) {
   ServePlan plan;
   plan.load = PlanLoading(options);
   plan.text = LoadText(*plan.load.checkpoint);
   return plan;
 }
 
-std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& options,
-                                       LoadProgress* progress) {
+std::unique_ptr<ServedModel> LoadModel(ServePlan plan, LoadProgress* progress) {
   const Stopwatch watch;
   auto served = std::make_unique<ServedModel>();
   static_cast<ServedText&>(*served) = std::move(plan.text);
@@ -34,32 +33,35 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& opt
   served->budget = std::move(runnable.budget);
   served->experts = std::move(runnable.experts);
   const formats::Checkpoint& checkpoint = *runnable.checkpoint;
+  const ModelOptions& options = runnable.plan.options;
+  const ServingPath path = PathOf(options.residency);
   const models::ModelShape shape = runnable.model->shape();
   served->info = {
       .id = options.served_name.empty() ? DirectoryName(checkpoint.dir()) : options.served_name,
       .arch = *models::FindArch(checkpoint.model_type()),  // registered: it was loaded
-      .max_context = runnable.plan.max_context,
+      .max_context = options.engine.max_context,
       .request_bytes = runnable.plan.request_bytes,
       .layers = shape.layers,
       .experts = shape.experts,
       .vocab_size = shape.vocab_size,
       .weight_bytes = runnable.model->ActiveWeightBytes(),
-      .prefill_chunk = runnable.plan.prefill_chunk,
+      .prefill_chunk = options.engine.prefill_chunk,
+      .path = path,
+      .decode = DecodePathOf(path),
       .experts_serving = runnable.serving,
       .threads = runnable.backend->threads(),
       .isa = runnable.backend->isa(),
       .created_unix_s = UnixSeconds()};
-  served->engine = engine::MakeLocalEngine(std::move(runnable.model), served->experts.get(),
-                                           *served->tokenizer, *served->budget,
-                                           {.max_context = runnable.plan.max_context,
-                                            .prefill_chunk = runnable.plan.prefill_chunk,
-                                            .max_queue = options.max_queue,
-                                            .end_tokens = served->end_tokens});
+  engine::LocalEngineOptions engine_options = options.engine;
+  engine_options.end_tokens = served->end_tokens;
+  served->engine =
+      engine::MakeLocalEngine(std::move(runnable.model), served->experts.get(), *served->tokenizer,
+                              *served->budget, std::move(engine_options));
   LogInfo("model loaded", {{"model", served->info.id},
                            {"arch", checkpoint.model_type()},
                            {"weights", checkpoint.QuantisationSummary()},
-                           {"end_tokens", EndTokensText(*served)},
-                           {"prefill_chunk", runnable.plan.prefill_chunk},
+                            {"end_tokens", EndTokensText(*served)},
+                            {"prefill_chunk", options.engine.prefill_chunk},
                            {"accounted_mib", served->budget->TotalBytes() >> 20},
                            {"predicted_mib", runnable.plan.total_bytes >> 20},
                            {"seconds", watch.ElapsedSeconds()}});

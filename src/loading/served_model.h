@@ -1,4 +1,6 @@
-// A model ready to serve: everything between a checkpoint path and an Engine.
+// A model ready to serve: plans and loads all that stands between the path of a checkpoint and an
+// Engine, text side included, and says what came of it (ModelInfo). Loading blocks for as long as
+// the weights take to read; the result is used from any thread.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +12,7 @@
 #include "engine/engine.h"
 #include "loading/runnable_model.h"
 #include "loading/served_text.h"
+#include "loading/serving_path.h"
 #include "models/registry.h"
 #include "tensor/memory.h"
 
@@ -22,13 +25,10 @@ struct ServePlan {
 };
 
 // All that can be refused without reading weights. Throws as PlanLoading and LoadText do.
-ServePlan PlanServing(const RunnableOptions& options);
+ServePlan PlanServing(const ModelOptions& options);
 
-struct ServingOptions {
-  std::string served_name;  // the model id clients see; empty = the directory's name
-  int32_t max_queue = 256;  // requests waiting; more are refused
-};
-
+// What is served, and how: the one description from which the start-up lines, /v1/capabilities and
+// /v1/stats are made. Filled in when all is loaded, by asking each part what it is and does.
 struct ModelInfo {
   std::string id;
   models::ArchInfo arch;
@@ -37,8 +37,10 @@ struct ModelInfo {
   int32_t layers = 0;
   int32_t experts = 0;
   int32_t vocab_size = 0;
-  uint64_t weight_bytes = 0;                     // that one token's forward reads
-  int64_t prefill_chunk = 0;                     // tokens of one forward at most
+  uint64_t weight_bytes = 0;  // that one token's forward reads
+  int64_t prefill_chunk = 0;  // tokens of one forward at most
+  ServingPath path = ServingPath::kOpenAi;
+  DecodePath decode;
   std::optional<ExpertServing> experts_serving;  // none for dense models
   int threads = 0;
   std::string isa;
@@ -62,7 +64,6 @@ struct ServedModel : ServedText {
 std::string DirectoryName(const std::filesystem::path& path);
 
 // Carries out a plan. `progress` may be null. Throws mach::Error naming the file and field.
-std::unique_ptr<ServedModel> LoadModel(ServePlan plan, const ServingOptions& options,
-                                       LoadProgress* progress);
+std::unique_ptr<ServedModel> LoadModel(ServePlan plan, LoadProgress* progress);
 
 }  // namespace mach::loading

@@ -1,5 +1,6 @@
 // The text side of a served model: tokenizer, chat template and what the small files beside the
-// weights say about sampling and the end of an answer.
+// weights say about sampling and the end of an answer. Read before any weight, because it is small
+// and often what is wrong. Immutable once loaded: any thread.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,6 @@
-// From an open checkpoint to a runnable model.
+// Builds the model of an open checkpoint: looks its family up, checks names and shapes, and loads
+// its weights into a backend. Experts are not loaded here but handed in (experts/). Whoever loads
+// calls it, before any step; the model then belongs to the inference thread.
 #pragma once
 
 #include <cstdint>

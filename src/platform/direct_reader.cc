@@ -137,9 +137,9 @@ class PreadReader final : public DirectReader {
       : files_(std::move(files)), max_bytes_per_call_(options.max_bytes_per_call) {
     results_.reserve(kMaxResults);
     returned_.reserve(kMaxResults);
-    threads_.reserve(static_cast<size_t>(options.queue_depth));
+    threads_.reserve(static_cast<size_t>(options.how.queue_depth));
     try {
-      for (int32_t i = 0; i < options.queue_depth; ++i) {
+      for (int32_t i = 0; i < options.how.queue_depth; ++i) {
         threads_.emplace_back([this] { ReadLoop(); });
       }
     } catch (...) {
@@ -259,23 +259,24 @@ std::unique_ptr<DirectReader> MakePreadReader(const DirectReaderOptions& options
 }  // namespace internal
 
 std::unique_ptr<DirectReader> OpenDirectReader(const DirectReaderOptions& options) {
-  if (options.engine != "auto" && options.engine != "io_uring" && options.engine != "pread") {
-    throw Error(ErrorCode::kInvalidArgument, "unknown read engine '" + options.engine + "'",
+  if (options.how.engine != "auto" && options.how.engine != "io_uring" &&
+      options.how.engine != "pread") {
+    throw Error(ErrorCode::kInvalidArgument, "unknown read engine '" + options.how.engine + "'",
                 "choose auto, io_uring or pread");
   }
   constexpr int32_t kMaxDepth = 256;
-  if (options.queue_depth < 1 || options.queue_depth > kMaxDepth) {
+  if (options.how.queue_depth < 1 || options.how.queue_depth > kMaxDepth) {
     throw Error(ErrorCode::kInvalidArgument, "a read queue depth of " +
-                                                 std::to_string(options.queue_depth) +
+                                                 std::to_string(options.how.queue_depth) +
                                                  "; expected 1 to " + std::to_string(kMaxDepth));
   }
-  auto files = std::make_unique<internal::ReadFiles>(options.files, options.allow_buffered);
-  if (options.engine != "pread") {
+  auto files = std::make_unique<internal::ReadFiles>(options.files, options.how.allow_buffered);
+  if (options.how.engine != "pread") {
     std::string refusal;
     if (auto reader = internal::MakeUringReader(options, files, refusal)) {
       return reader;
     }
-    if (options.engine == "io_uring") {
+    if (options.how.engine == "io_uring") {
       throw Error(ErrorCode::kUnsupported, "io_uring is refused here: " + refusal,
                   "read with a thread pool instead: pread, or auto to choose by itself");
     }

@@ -67,15 +67,20 @@ class DirectReader {
   virtual bool direct() const = 0;         // no file fell back to the page cache
 };
 
+// How to read: what the user may choose.
+struct ReadOptions {
+  std::string engine = "auto";  // "io_uring", "pread"; auto: pread where io_uring is refused
+  int32_t queue_depth = 16;     // reads in flight at most
+  // Read through the page cache where a file system refuses direct reads; else that is an error.
+  bool allow_buffered = false;
+};
+
 struct DirectReaderOptions {
   std::vector<std::filesystem::path> files;
   // Memory that most reads go to, registered once with the kernel where it allows that. Must
   // outlive the reader. Reads may go elsewhere too.
   std::vector<std::span<std::byte>> buffers;
-  int32_t queue_depth = 16;     // reads in flight at most
-  std::string engine = "auto";  // "io_uring", "pread"; auto: pread where io_uring is refused
-  // Read through the page cache where a file system refuses direct reads; else that is an error.
-  bool allow_buffered = false;
+  ReadOptions how;
   // A longer read is done in several calls.
   uint64_t max_bytes_per_call = 1ULL << 30;
 };

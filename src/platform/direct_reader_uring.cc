@@ -33,13 +33,13 @@ class UringReader final : public DirectReader {
  public:
   UringReader(const DirectReaderOptions& options, std::unique_ptr<ReadFiles>& files)
       : max_bytes_per_call_(options.max_bytes_per_call),
-        reads_(static_cast<size_t>(options.queue_depth)),
+        reads_(static_cast<size_t>(options.how.queue_depth)),
         entries_(reads_.size(), 0) {
     for (size_t i = reads_.size(); i-- > 0;) {
       free_.push_back(i);
     }
     results_.reserve(reads_.size());
-    const auto entries = static_cast<unsigned>(2 * options.queue_depth + 2);
+    const auto entries = static_cast<unsigned>(2 * options.how.queue_depth + 2);
     open_error_ = ::io_uring_queue_init(entries, &ring_, IORING_SETUP_COOP_TASKRUN);
     if (open_error_ == -EINVAL) {  // before Linux 5.19
       open_error_ = ::io_uring_queue_init(entries, &ring_, 0);

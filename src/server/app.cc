@@ -46,11 +46,10 @@ std::vector<http::Route> App::MakeRoutes() {
        model_report([](const ServedModel& model) { return ModelListJson(model.info); })},
       {"GET", "/v1/models/{id}",
        [this](const ExchangePtr& exchange, const std::string& id) { ReplyModel(*exchange, id); }},
-      {"GET", "/v1/capabilities", model_report([this](const ServedModel& model) {
-         return CapabilitiesJson(model.info, DescribeServing(model.info, options_.profile));
-       })},
+      {"GET", "/v1/capabilities",
+       model_report([](const ServedModel& model) { return CapabilitiesJson(model.info); })},
       {"GET", "/v1/stats", model_report([this](const ServedModel& model) {
-         return StatsJson(model.engine->Snapshot(), DescribeServing(model.info, options_.profile));
+         return StatsJson(model.engine->Snapshot(), model.info);
        })},
       {"GET", "/v1/cache/stats",
        [this](const ExchangePtr& exchange, const std::string&) {

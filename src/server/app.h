@@ -26,7 +26,6 @@ namespace mach::server {
 struct AppOptions {
   GateRules gate;
   api::RequestLimits limits;
-  Profile profile = Profile::kOpenAi;
   int workers = 2;
   size_t max_queued_jobs = 1024;
 };

@@ -75,37 +75,35 @@ Json ArchJson(const std::optional<models::ArchInfo>& arch) {
   return out;
 }
 
-ServingConfig DescribeServing(const loading::ModelInfo& info, Profile profile) {
-  ServingConfig config;
-  const bool production = profile == Profile::kProduction;
+ServingNames NamesOf(const loading::ModelInfo& info) {
+  const bool production = info.path != loading::ServingPath::kOpenAi;
   const bool streaming = info.experts_serving && info.experts_serving->streaming;
-  config.backend = config.profile = production ? "production" : "openai";
-  config.expert_residency = !info.experts_serving ? "none" : streaming ? "streaming" : "stacked";
   const std::string mode = streaming ? "streaming" : "resident";
-  // The generic path's name says that this build generates without MLX.
-  config.serving_mode = production ? mode : "openai-cpu-stream-generate";
-  config.production_streaming_mode = production ? mode : "off";
-  config.effective_decode_path_reason = production
-                                            ? "no draft model: this build decodes with the target"
-                                            : "the openai backend decodes without a draft model";
-  config.experts = info.experts_serving.value_or(loading::ExpertServing{});
-  return config;
+  return {.backend = production ? "production" : "openai",
+          // The generic path's name says that this build generates without MLX.
+          .serving_mode = production ? mode : "openai-cpu-stream-generate",
+          .expert_residency = !info.experts_serving ? "none"
+                              : streaming           ? "streaming"
+                                                    : "stacked",
+          .production_streaming_mode = production ? mode : "off"};
 }
 
-std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig& config) {
+std::string CapabilitiesJson(const loading::ModelInfo& info) {
+  const ServingNames names = NamesOf(info);
   Json serving = Json::object();
-  serving["expert_residency"] = config.expert_residency;
-  serving["serving_mode"] = config.serving_mode;
-  serving["decode_path"] = config.decode_path;
-  serving["effective_decode_path"] = config.effective_decode_path;
-  serving["effective_decode_path_reason"] = config.effective_decode_path_reason;
-  serving["continuous_batching"] = config.continuous_batching;
+  serving["expert_residency"] = names.expert_residency;
+  serving["serving_mode"] = names.serving_mode;
+  serving["decode_path"] = info.decode.configured;
+  serving["effective_decode_path"] = info.decode.effective;
+  serving["effective_decode_path_reason"] = info.decode.reason;
+  serving["continuous_batching"] = false;
   serving["turboquant_kv"] = false;
-  if (config.profile == "openai") {
+  if (info.path == loading::ServingPath::kOpenAi) {
     serving["disk_kv"] = false;
   }
-  if (config.experts.streaming) {
-    serving["direct_pread"] = DirectPreadJson(config.experts.direct, config.experts.io);
+  if (info.experts_serving && info.experts_serving->streaming) {
+    serving["direct_pread"] =
+        DirectPreadJson(info.experts_serving->direct, info.experts_serving->io);
   }
   serving["decode_policy"] = Json{{"mode", "sampled"}, {"engine_mode", "target_only"}};
   serving["speculation"] = Json{{"supported_presets", Json::array({"none"})},
@@ -114,7 +112,7 @@ std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig
   serving["rho_gate"] = nullptr;
   Json out = Json::object();
   out["model"] = info.id;
-  out["backend"] = config.backend;
+  out["backend"] = names.backend;
   out["supported"] = true;  // or there would be no model
   out["arch"] = ArchJson(info.arch);
   out["serving"] = std::move(serving);
@@ -122,7 +120,7 @@ std::string CapabilitiesJson(const loading::ModelInfo& info, const ServingConfig
   return Dump(out);
 }
 
-std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& config) {
+std::string StatsJson(const engine::EngineStats& stats, const loading::ModelInfo& info) {
   Json out = Json::object();
   out["requests"] = Json{{"total", stats.requests_total},
                          {"active", stats.requests_active},
@@ -143,12 +141,10 @@ std::string StatsJson(const engine::EngineStats& stats, const ServingConfig& con
   out["recent_alpha"] = nullptr;
   out["observed_cycles"] = 0;
   out["low_cycles"] = 0;
-  out["adaptive_block_policy"] = Json{{"name", config.adaptive_block_policy},
-                                      {"alpha_window", nullptr},
-                                      {"alpha_threshold", nullptr},
-                                      {"low_block", nullptr},
-                                      {"default_block", nullptr},
-                                      {"current_block", nullptr}};
+  out["adaptive_block_policy"] =
+      Json{{"name", info.decode.block_policy}, {"alpha_window", nullptr},
+           {"alpha_threshold", nullptr},       {"low_block", nullptr},
+           {"default_block", nullptr},         {"current_block", nullptr}};
   const ProcessMemory memory = ReadProcessMemory();
   Json accounted = Json::object();
   for (const auto& [owner, bytes] : stats.accounted_bytes) {

@@ -131,8 +131,7 @@ int Serve(ServeOptions options) {
   std::thread loader([&] {
     try {
       auto model = options.loader(&host.progress());
-      const ServingConfig serving = DescribeServing(model->info, options.app.profile);
-      for (const auto& line : StartupLines(model->info, serving)) {
+      for (const auto& line : StartupLines(model->info)) {
         PrintLine(line);
       }
       host.SetReady(std::move(model));

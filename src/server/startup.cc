@@ -22,47 +22,44 @@ class Line {
 
 }  // namespace
 
-std::vector<std::string> StartupLines(const loading::ModelInfo& info, const ServingConfig& config) {
-  const loading::ExpertServing& experts = config.experts;
+std::vector<std::string> StartupLines(const loading::ModelInfo& info) {
+  const ServingNames names = NamesOf(info);
+  const loading::ExpertServing experts =
+      info.experts_serving.value_or(loading::ExpertServing{});  // all off for dense models
   Line mode("startup mode");
-  mode.Add("profile", config.profile)
-      .Add("production_streaming_mode", config.production_streaming_mode)
+  mode.Add("profile", names.backend)
+      .Add("production_streaming_mode", names.production_streaming_mode)
       .Add("transient_prefill", experts.transient_prefill)
-      .Add("expert_residency", config.expert_residency)
+      .Add("expert_residency", names.expert_residency)
       .Add("arch", info.arch.model_type)
       .Add("layers", std::to_string(info.layers))
       .Add("experts", std::to_string(info.experts))
       .Add("expert_cache_bytes", std::to_string(experts.cache_bytes))
-      .Add("backend", config.backend)
+      .Add("backend", names.backend)
       .Add("prefill_chunk", std::to_string(info.prefill_chunk));
   Line optimizations("production optimizations");
-  // The experts of a chunk of prefill run as grouped native kernels wherever there are experts.
   optimizations.Add("direct_pread", experts.direct)
-      .Add("native_prefill_fused", info.experts > 0)
+      .Add("native_prefill_fused", experts.grouped_prefill)
       .Add("async_prefetch", experts.prefetch)
       .Add("resident_metal", false)
       .Add("threads", std::to_string(info.threads))
       .Add("isa", info.isa);
-  // A sidecar that is there is valid, or there would be no model to describe: its manifest, its
-  // fingerprint and the sizes of its files have been checked. Records are checked when they are
-  // first read (all of them, where all stay in memory); `mach check --verify` reads every one. The
-  // extension is ready if records really are read past the page cache; without streaming nothing
-  // needs it.
+  // Ready if records really are read past the page cache; without streaming nothing needs it.
   const char* const extension = !experts.streaming ? "unused"
                                 : experts.direct   ? "ready"
                                                    : "missing";
   Line direct("startup direct-pread");
   direct.Add("expected", experts.streaming && !experts.allow_buffered)
       .Add("sidecar_present", experts.sidecar_present)
-      .Add("sidecar_valid", experts.sidecar_present)
+      .Add("sidecar_valid", experts.sidecar_valid)
       .Add("native_extension", extension)
       .Add("io", experts.io)
       .Add("fallback_policy", experts.allow_buffered ? "diagnostic" : "fail-fast");
   Line decode("startup");
-  decode.Add("decode_path", config.decode_path)
-      .Add("effective_decode_path", config.effective_decode_path)
-      .Add("adaptive_block_policy", config.adaptive_block_policy)
-      .Add("prefix_cache", config.prefix_cache ? "on" : "off");
+  decode.Add("decode_path", info.decode.configured)
+      .Add("effective_decode_path", info.decode.effective)
+      .Add("adaptive_block_policy", info.decode.block_policy)
+      .Add("prefix_cache", "off");
   return {mode.text(), optimizations.text(), direct.text(), decode.text()};
 }
 

@@ -1,5 +1,5 @@
-// The start-up signal lines (serving-contract.md section 2): what scripts and desktop apps read to
-// learn how the process serves. Values come from the loaded model and the live configuration.
+// The lines on stdout that say how a model is served, once it is: scripts and desktop applications
+// read them, so their keys and order stay. Every key is explained in docs/reports.md.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 namespace mach::server {
 
 // The four lines in their order, without newlines; the line "serving on …" follows them.
-std::vector<std::string> StartupLines(const loading::ModelInfo& info, const ServingConfig& config);
+std::vector<std::string> StartupLines(const loading::ModelInfo& info);
 
 std::string ServingLine(const std::string& host, int port);
 

@@ -1,7 +1,7 @@
 // Text to token ids and back, exactly as Hugging Face `tokenizers` does it for the same
 // tokenizer.json: byte-level BPE, and BPE with byte fallback as SentencePiece models ship it.
-// Not here: chat templates (chat_template.h) and reading tokenizer data out of GGUF (formats/).
-// Immutable after construction: any thread may call any const member.
+// Not here: chat templates (jinja/chat_template.h) and reading tokenizer data out of GGUF
+// (formats/). Immutable after construction: any thread may call any const member.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Typing by schema, Hermes, harmony and DSML: openai-api.md sections 9 and 10.
+// Typing by schema, Hermes, harmony and DSML.
 #include <gtest/gtest.h>
 
 #include "tests/chat/parsers_support.h"

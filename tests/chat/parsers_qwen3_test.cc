@@ -1,4 +1,4 @@
-// Qwen3 XML calls: openai-api.md sections 9 and 10.
+// Qwen3 XML calls.
 #include <gtest/gtest.h>
 
 #include "tests/chat/parsers_support.h"

@@ -1,4 +1,4 @@
-// Reasoning, marker holding and special tokens: openai-api.md section 9.
+// Reasoning, marker holding and special tokens.
 #include <algorithm>
 #include <array>
 

@@ -55,7 +55,7 @@ TEST_P(BrokenRecord, IsAnErrorThatNamesItAndTheStoreLivesOn) {
   MemoryBudget budget;
   std::atomic<bool> broken = true;
   StreamOptions options = OptionsFor(6);
-  options.io = io;
+  options.read.engine = io;
   options.arena_bytes = 5 * kRecordBytes;
   options.open_reader = Breaking(17, fault, broken);
   const auto store = Make(sidecar, options, budget);
@@ -162,7 +162,7 @@ TEST(StreamedStore, ALayerThatFailsWhileItIsReadAheadIsAnError) {
   MemoryBudget budget;
   StreamOptions options = OptionsFor(8);
   options.arena_bytes = 5 * kRecordBytes;
-  options.queue_depth = 8;
+  options.read.queue_depth = 8;
   FailingLayer* failing = nullptr;
   options.open_reader = [&](const DirectReaderOptions& reading) {
     auto wrapped = std::make_unique<FailingLayer>(OpenDirectReader(reading));

@@ -51,7 +51,7 @@ TEST_P(RandomWorkload, ReturnsTheRightBytesAndLeaksNoSlot) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;
   StreamOptions options = OptionsFor(workload.bank_records);
-  options.io = workload.io;
+  options.read.engine = workload.io;
   options.policy = workload.policy;
   options.prefetch = workload.prefetch;
   options.arena_bytes = 6 * kRecordBytes;
@@ -238,7 +238,7 @@ TEST(StreamedStore, RefusesABankThatIsTooSmall) {
   options.arena_bytes = kRecordBytes;
   EXPECT_THROW(Make(sidecar, options, budget), Error);
   options = OptionsFor(kTopK);
-  options.io = "smoke signals";
+  options.read.engine = "smoke signals";
   EXPECT_THROW(Make(sidecar, options, budget), Error);
   MemoryBudget ceiling(5 * kRecordBytes);
   EXPECT_THROW(Make(sidecar, OptionsFor(8), ceiling), Error);

@@ -26,7 +26,7 @@ class Heat : public testing::Test {
   Heat() {
     options_.bank_bytes = 6 * 16384;
     options_.top_k = 2;
-    options_.allow_buffered = true;
+    options_.read.allow_buffered = true;
     options_.heat_file = sidecar_.value().dir / "heat.bin";
   }
   std::unique_ptr<ExpertStore> Make(const std::function<void(uint64_t)>& progress = {}) {

@@ -120,7 +120,7 @@ class RecordReading : public testing::Test {
  protected:
   RecordReading() {
     DirectReaderOptions options;
-    options.allow_buffered = true;  // the temporary directory may be in memory
+    options.how.allow_buffered = true;  // the temporary directory may be in memory
     reader_.emplace(
         sidecar_.value(), options, kPlaces,
         [this](const DirectReaderOptions&) {

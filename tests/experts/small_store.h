@@ -26,8 +26,8 @@ inline StreamOptions OptionsFor(int64_t bank_records) {
   StreamOptions options;
   options.bank_bytes = static_cast<uint64_t>(bank_records) * kRecordBytes;
   options.top_k = kTopK;
-  options.allow_buffered = true;  // the temporary directory may be in memory
-  options.queue_depth = 4;
+  options.read.allow_buffered = true;  // the temporary directory may be in memory
+  options.read.queue_depth = 4;
   return options;
 }
 

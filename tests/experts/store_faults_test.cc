@@ -40,7 +40,7 @@ class StoreFaults : public testing::TestWithParam<ExpertUse> {
     options_.arena_bytes = 8 * kRecordBytes;
     options_.top_k = 2;
     options_.prefetch = true;
-    options_.allow_buffered = true;  // the temporary directory may be in memory
+    options_.read.allow_buffered = true;  // the temporary directory may be in memory
   }
 
   // Until Interrupt, expert 5 of layer 2 has no result.

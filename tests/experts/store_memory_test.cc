@@ -50,7 +50,7 @@ class StoreMemory : public testing::TestWithParam<std::string> {
     options_.top_k = 2;
     options_.prefetch = true;
     options_.policy = GetParam();
-    options_.allow_buffered = true;  // the temporary directory may be in memory
+    options_.read.allow_buffered = true;  // the temporary directory may be in memory
   }
   void Make() { store_ = MakeStreamedStore(sidecar_.value(), options_, budget_, {}); }
 
@@ -147,8 +147,8 @@ TEST_P(StoreMemory, AStepThatFailsLosesNothing) {
 
 TEST_P(StoreMemory, AStoreEndsWithoutMemory) {
   for (const char* io : {"io_uring", "pread"}) {
-    options_.io = io;
-    options_.queue_depth = 1;  // so that reads are queued
+    options_.read.engine = io;
+    options_.read.queue_depth = 1;  // so that reads are queued
     Make();
     Use(1, 0, kExperts, ExpertUse::kPrefill);  // and reads ahead
     store_->Prefetch(2, std::vector<int32_t>{8, 9});
@@ -214,7 +214,7 @@ TEST(HeatMemory, SavingNeverThrows) {
     StreamOptions options;
     options.bank_bytes = kBankRecords * kRecordBytes;
     options.top_k = 2;
-    options.allow_buffered = true;
+    options.read.allow_buffered = true;
     options.heat_file = sidecar.value().dir / file;
     for (const int64_t count : {1, 1000}) {
       bool failed = true;

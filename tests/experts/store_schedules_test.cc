@@ -51,9 +51,9 @@ class Schedule {
     options.arena_bytes = static_cast<uint64_t>(arena_records_) * kRecordBytes;
     options.policy = policies[static_cast<size_t>(Between(0, 2))];
     options.prefetch = Chance(50);
-    options.io = Chance(50) ? "pread" : "io_uring";
-    options.queue_depth = Between(1, kMostDepth);
-    options.allow_buffered = true;  // the temporary directory may be in memory
+    options.read.engine = Chance(50) ? "pread" : "io_uring";
+    options.read.queue_depth = Between(1, kMostDepth);
+    options.read.allow_buffered = true;  // the temporary directory may be in memory
     options.open_reader = [this](const DirectReaderOptions& reading) {
       arena_ = reading.buffers.at(1);
       return InjectFaults(OpenDirectReader(reading),

@@ -49,11 +49,11 @@ class MemoryPlanTest : public testing::TestWithParam<std::string> {};
 TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
   for (const int64_t chunk : {1, 40, 100}) {
     SCOPED_TRACE(chunk);
-    RunnableModel runnable = LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(),
-                                                       .threads = 2,
-                                                       .max_context = 150,
-                                                       .prefill_chunk = chunk}),
-                                          nullptr);
+    RunnableModel runnable =
+        LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(),
+                                  .cpu = {.threads = 2},
+                                  .engine = {.max_context = 150, .prefill_chunk = chunk}}),
+                     nullptr);
     const auto state = runnable.model->NewSequence();
     for (int64_t rows = 1; state->length() + rows <= 150 && rows <= chunk; rows += 13) {
       Step(*runnable.model, *state, rows);
@@ -68,8 +68,8 @@ TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
 
 TEST_P(MemoryPlanTest, LoadingReadsTheBytesThatItsProgressCounts) {
   LoadProgress progress;
-  const RunnableModel runnable =
-      LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(), .threads = 2}), &progress);
+  const RunnableModel runnable = LoadRunnable(
+      PlanLoading({.checkpoint = kGoldenDir / GetParam(), .cpu = {.threads = 2}}), &progress);
   EXPECT_GT(progress.bytes_done.load(), 0U);
   EXPECT_EQ(progress.bytes_done.load(), progress.bytes_total.load());
 }
@@ -114,17 +114,17 @@ class StreamingPlanTest : public testing::Test {
     inventory_ = FindExperts(*checkpoint_);
   }
 
-  MemoryPlan Plan(uint64_t ceiling_bytes, std::optional<uint64_t> cache_bytes = std::nullopt) {
-    RunnableOptions options{.checkpoint = {}, .threads = 2, .ceiling_bytes = ceiling_bytes};
-    options.experts.residency = Residency::kStreaming;
-    options.experts.cache_bytes = cache_bytes;
+  MemoryPlan Plan(uint64_t ceiling_bytes, uint64_t bank_bytes = 0) {
+    ModelOptions options{.checkpoint = {}, .ceiling_bytes = ceiling_bytes, .cpu = {.threads = 2}};
+    options.residency = Residency::kStreaming;
+    options.streaming.bank_bytes = bank_bytes;
     return PlanMemory(*checkpoint_, inventory_, options, 0);
   }
 
   // Wherever the scratch directory lies, in memory too.
-  RunnableOptions Anywhere(uint64_t ceiling_bytes = 0) const {
-    RunnableOptions options{.checkpoint = dir_, .threads = 2, .ceiling_bytes = ceiling_bytes};
-    options.experts.allow_buffered = true;
+  ModelOptions Anywhere(uint64_t ceiling_bytes = 0) const {
+    ModelOptions options{.checkpoint = dir_, .ceiling_bytes = ceiling_bytes, .cpu = {.threads = 2}};
+    options.streaming.read.allow_buffered = true;
     return options;
   }
 
@@ -135,10 +135,10 @@ class StreamingPlanTest : public testing::Test {
 };
 
 TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
-  RunnableOptions options{.checkpoint = dir_, .threads = 2, .max_context = 100};
-  options.experts.residency = Residency::kStreaming;
-  options.experts.cache_bytes = inventory_->TotalBytes() / 2;
-  options.experts.allow_buffered = true;
+  ModelOptions options = Anywhere();
+  options.engine.max_context = 100;
+  options.residency = Residency::kStreaming;
+  options.streaming.bank_bytes = inventory_->TotalBytes() / 2;
   RunnableModel runnable = LoadRunnable(PlanLoading(options), nullptr);
   const auto state = runnable.model->NewSequence();
   Step(*runnable.model, *state, 70);
@@ -149,14 +149,14 @@ TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
 TEST_F(StreamingPlanTest, TheBankTakesWhatTheCeilingLeaves) {
   const uint64_t record = inventory_->layout.record_bytes;
   const MemoryPlan roomy = Plan(1ULL << 40);
-  EXPECT_EQ(roomy.streaming.bank_bytes, inventory_->TotalBytes());
+  EXPECT_EQ(roomy.bank_bytes(), inventory_->TotalBytes());
   const MemoryPlan least = Plan(1);
-  EXPECT_EQ(least.streaming.bank_bytes, static_cast<uint64_t>(inventory_->top_k) * record);
+  EXPECT_EQ(least.bank_bytes(), static_cast<uint64_t>(inventory_->top_k) * record);
   // One that is in between is used up to a record and the rounding of buffers, and never passed.
   const uint64_t ceiling = roomy.total_bytes - 5 * record;
   const MemoryPlan tight = Plan(ceiling);
-  EXPECT_LT(tight.streaming.bank_bytes, roomy.streaming.bank_bytes);
-  EXPECT_GT(tight.streaming.bank_bytes, least.streaming.bank_bytes);
+  EXPECT_LT(tight.bank_bytes(), roomy.bank_bytes());
+  EXPECT_GT(tight.bank_bytes(), least.bank_bytes());
   EXPECT_LE(tight.total_bytes, ceiling);
   EXPECT_GT(tight.total_bytes + record + (8ULL << 20), ceiling);
 }
@@ -176,7 +176,7 @@ TEST_F(StreamingPlanTest, TheArenaTakesALayerWhereThereIsRoom) {
 TEST_F(StreamingPlanTest, TheChunkGrowsWithTheCeiling) {
   const uint64_t bank = inventory_->TotalBytes();
   const MemoryPlan roomy = Plan(1ULL << 40, bank);
-  EXPECT_EQ(roomy.prefill_chunk, 512);  // the whole context
+  EXPECT_EQ(roomy.prefill_chunk(), 512);  // the whole context
   EXPECT_THROW(Plan(1ULL << 40, 1), Error);
 }
 
@@ -191,32 +191,32 @@ TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
   formats::Convert({.source = scratch_.path() / "long", .out = dir_, .threads = 1}, {});
   checkpoint_ = formats::Checkpoint::Open(dir_);
   inventory_ = FindExperts(*checkpoint_);
-  RunnableOptions options{
-      .checkpoint = dir_, .threads = 2, .prefill_chunk = 64, .ceiling_bytes = 1ULL << 40};
-  options.experts.residency = Residency::kStreaming;
-  options.experts.cache_bytes = inventory_->TotalBytes();
+  ModelOptions options = Anywhere(1ULL << 40);
+  options.engine.prefill_chunk = 64;
+  options.residency = Residency::kStreaming;
+  options.streaming.bank_bytes = inventory_->TotalBytes();
   const MemoryPlan roomy = PlanMemory(*checkpoint_, inventory_, options, 0);
-  EXPECT_EQ(roomy.max_context, 1000000);
+  EXPECT_EQ(roomy.max_context(), 1000000);
   EXPECT_EQ(roomy.context, 32768);
   for (const int64_t context : {8192, 200 * 1024}) {
-    options.max_context = context;
+    options.engine.max_context = context;
     options.ceiling_bytes = 1ULL << 40;
     options.ceiling_bytes = PlanMemory(*checkpoint_, inventory_, options, 0).total_bytes;
-    options.max_context = 0;
+    options.engine.max_context = 0;
     const MemoryPlan limited = PlanMemory(*checkpoint_, inventory_, options, 0);
     // The arena is smaller where the context is longer.
-    EXPECT_NEAR(static_cast<double>(limited.max_context), static_cast<double>(context), 1024);
-    options.max_context = limited.max_context;
+    EXPECT_NEAR(static_cast<double>(limited.max_context()), static_cast<double>(context), 1024);
+    options.engine.max_context = limited.max_context();
     EXPECT_LE(PlanMemory(*checkpoint_, inventory_, options, 0).total_bytes, options.ceiling_bytes);
   }
-  options.max_context = 0;
+  options.engine.max_context = 0;
   options.ceiling_bytes = 1;
-  EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options, 0).max_context, 2048);
+  EXPECT_EQ(PlanMemory(*checkpoint_, inventory_, options, 0).max_context(), 2048);
 }
 
 TEST_F(StreamingPlanTest, WhatCannotFitIsRefusedBeforeLoading) {
-  RunnableOptions options = Anywhere();
-  options.experts.residency = Residency::kStreaming;
+  ModelOptions options = Anywhere();
+  options.residency = Residency::kStreaming;
   const uint64_t least = PlanLoading(options).memory.least_bytes;
   options.ceiling_bytes = least;
   EXPECT_LE(PlanLoading(options).memory.least_bytes, least);
@@ -231,22 +231,22 @@ TEST_F(StreamingPlanTest, WhatCannotFitIsRefusedBeforeLoading) {
     EXPECT_NE(text.find("mach check " + dir_.string()), std::string::npos) << text;
   }
   // With a longer context than fits the requests fail, not the start.
-  options.max_context = 100;
-  options.experts.residency = Residency::kResident;
+  options.engine.max_context = 100;
+  options.residency = Residency::kResident;
   options.ceiling_bytes = 0;
   options.ceiling_bytes = PlanLoading(options).memory.least_bytes;
   EXPECT_NO_THROW(PlanLoading(options));
 }
 
 TEST_F(StreamingPlanTest, ResidentWhereThatFitsElseStreamed) {
-  RunnableOptions options = Anywhere();
-  options.experts.residency = Residency::kFitting;
+  ModelOptions options = Anywhere();
+  options.residency = Residency::kFitting;
   const LoadPlan roomy = PlanLoading(options);
-  EXPECT_EQ(roomy.options.experts.residency, Residency::kAllInMemory);
-  EXPECT_EQ(roomy.memory.streaming.bank_bytes, 0U);
+  EXPECT_EQ(roomy.memory.options.residency, Residency::kAllInMemory);
+  EXPECT_EQ(roomy.memory.bank_bytes(), 0U);
   options.ceiling_bytes = roomy.memory.total_bytes - 1;
   const LoadPlan tight = PlanLoading(options);
-  EXPECT_EQ(tight.options.experts.residency, Residency::kStreaming);
+  EXPECT_EQ(tight.memory.options.residency, Residency::kStreaming);
   EXPECT_LE(tight.memory.total_bytes, roomy.memory.total_bytes - 1);
 }
 
@@ -285,16 +285,16 @@ TEST_F(StreamingPlanTest, AdviceIsExactAndCanBeTyped) {
   const MachineMemory machine{.total_bytes = 16ULL << 30, .available_bytes = 8ULL << 30};
   const std::filesystem::path spaced = scratch_.path() / "my model";
   std::filesystem::rename(dir_, spaced);
-  RunnableOptions options = Anywhere();
+  ModelOptions options = Anywhere();
   options.checkpoint = spaced;
-  options.experts.cache_bytes = inventory_->TotalBytes() / 3;
+  options.streaming.bank_bytes = inventory_->TotalBytes() / 3;
   const PathReport path = RunPreflight(options, machine).paths[0];
-  EXPECT_EQ(path.plan.streaming.bank_bytes % inventory_->layout.record_bytes, 0U);
-  EXPECT_LE(path.plan.streaming.bank_bytes, *options.experts.cache_bytes);
+  EXPECT_EQ(path.plan.bank_bytes() % inventory_->layout.record_bytes, 0U);
+  EXPECT_LE(path.plan.bank_bytes(), options.streaming.bank_bytes);
   EXPECT_NE(path.advice.find("'" + spaced.string() + "'"), std::string::npos) << path.advice;
   const std::string flag = "--expert-cache-gb ";
   const double gb = std::stod(path.advice.substr(path.advice.find(flag) + flag.size()));
-  EXPECT_EQ(static_cast<uint64_t>(std::llround(gb * 1e9)), path.plan.streaming.bank_bytes);
+  EXPECT_EQ(static_cast<uint64_t>(std::llround(gb * 1e9)), path.plan.bank_bytes());
 }
 
 TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
@@ -313,18 +313,18 @@ TEST_F(StreamingPlanTest, PreflightNamesWhatIsMissing) {
             (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
 
   const Preflight unconverted =
-      RunPreflight({.checkpoint = kGoldenDir / "qwen3_moe_bf16", .threads = 2}, machine);
+      RunPreflight({.checkpoint = kGoldenDir / "qwen3_moe_bf16", .cpu = {.threads = 2}}, machine);
   EXPECT_EQ(unconverted.paths[0].missing,
             (std::vector<std::string>{"tokenizer.json", "expert_sidecar/"}));
   EXPECT_NE(unconverted.paths[0].reason.find("mach convert"), std::string::npos);
 
-  const Preflight raw =
-      RunPreflight({.checkpoint = kGoldenDir / "qwen3_5_moe_bf16_hf", .threads = 2}, machine);
+  const Preflight raw = RunPreflight(
+      {.checkpoint = kGoldenDir / "qwen3_5_moe_bf16_hf", .cpu = {.threads = 2}}, machine);
   EXPECT_EQ(raw.left_out, (std::map<std::string, int64_t>{{"multi-token prediction head", 1},
                                                           {"vision tower", 1}}));
 
   const Preflight dense =
-      RunPreflight({.checkpoint = kGoldenDir / "llama_f32", .threads = 2}, machine);
+      RunPreflight({.checkpoint = kGoldenDir / "llama_f32", .cpu = {.threads = 2}}, machine);
   EXPECT_NE(dense.paths[0].reason.find("--backend openai"), std::string::npos);
   EXPECT_NE(dense.paths[1].reason.find("--backend openai"), std::string::npos);
 }

@@ -58,33 +58,28 @@ class StreamingTest : public testing::TestWithParam<std::string> {
 
   uint64_t record_bytes() const { return inventory_.layout.record_bytes; }
 
-  static ExpertOptions Streaming(uint64_t bank_bytes) {
-    ExpertOptions options;
-    options.residency = Residency::kStreaming;
-    options.cache_bytes = bank_bytes;
-    options.allow_buffered = true;  // the scratch directory may be in memory
+  ModelOptions Options(Residency residency) const {
+    return {.checkpoint = checkpoint_,
+            .residency = residency,
+            .cpu = {.threads = 2},
+            .engine = {.max_context = 200, .prefill_chunk = 16}};
+  }
+  ModelOptions Streaming(uint64_t bank_bytes) const {
+    ModelOptions options = Options(Residency::kStreaming);
+    options.streaming.bank_bytes = bank_bytes;
+    options.streaming.read.allow_buffered = true;  // the scratch directory may be in memory
     return options;
   }
-  static ExpertOptions Resident() {
-    ExpertOptions options;
-    options.residency = Residency::kResident;
-    return options;
-  }
+  ModelOptions Resident() const { return Options(Residency::kResident); }
 
-  std::unique_ptr<Loaded> Load(const ExpertOptions& experts, int64_t chunk = 16) const {
+  std::unique_ptr<Loaded> Load(const ModelOptions& options) const {
     auto loaded = std::make_unique<Loaded>();
-    loaded->runnable = LoadRunnable(PlanLoading({.checkpoint = checkpoint_,
-                                                 .threads = 2,
-                                                 .max_context = 200,
-                                                 .prefill_chunk = chunk,
-                                                 .experts = experts}),
-                                    nullptr);
+    loaded->runnable = LoadRunnable(PlanLoading(options), nullptr);
     loaded->tokenizer =
         std::make_unique<WordTokenizer>(engine::Pieces(loaded->runnable.model->shape().vocab_size));
     loaded->engine = engine::MakeLocalEngine(
         std::move(loaded->runnable.model), loaded->runnable.experts.get(), *loaded->tokenizer,
-        *loaded->runnable.budget,
-        {.max_context = 200, .prefill_chunk = loaded->runnable.plan.prefill_chunk});
+        *loaded->runnable.budget, loaded->runnable.plan.options.engine);
     return loaded;
   }
 
@@ -123,8 +118,8 @@ TEST_P(StreamingTest, OneAnswerAtEverySizeOfTheBank) {
   for (const uint64_t bank : {least, least + record_bytes(), all / 2, all, 2 * all}) {
     for (const bool prefetch : {false, true}) {
       SCOPED_TRACE("bank " + std::to_string(bank) + " prefetch " + std::to_string(prefetch));
-      ExpertOptions options = Streaming(bank);
-      options.prefetch = prefetch;
+      ModelOptions options = Streaming(bank);
+      options.streaming.prefetch = prefetch;
       const auto streamed = Load(options);
       EXPECT_EQ(Texts(*streamed), want);
       const experts::ExpertStats stats = streamed->engine->Snapshot().experts.value();
@@ -138,7 +133,9 @@ TEST_P(StreamingTest, OneAnswerAtEverySizeOfTheBank) {
 TEST_P(StreamingTest, ChunksChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
   for (const int64_t chunk : {1, 5, 64}) {
-    const auto streamed = Load(Streaming(inventory_.TotalBytes() / 2), chunk);
+    ModelOptions options = Streaming(inventory_.TotalBytes() / 2);
+    options.engine.prefill_chunk = chunk;
+    const auto streamed = Load(options);
     EXPECT_EQ(Texts(*streamed), want) << chunk;
     // Chunks of less than 32 rows go through the bank.
     const experts::ExpertStats stats = streamed->engine->Snapshot().experts.value();
@@ -147,7 +144,7 @@ TEST_P(StreamingTest, ChunksChangeNothing) {
 }
 
 TEST_P(StreamingTest, ARestartIsWarmAndAnswersTheSame) {
-  const ExpertOptions options = Streaming(inventory_.TotalBytes());
+  const ModelOptions options = Streaming(inventory_.TotalBytes());
   auto first = Load(options);
   const std::vector<std::string> want = Texts(*first);
   first->engine->Shutdown(10);
@@ -163,7 +160,7 @@ TEST_P(StreamingTest, ARestartIsWarmAndAnswersTheSame) {
 }
 
 TEST_P(StreamingTest, AMeasurementLeavesTheHeatMapAlone) {
-  ExpertOptions options = Streaming(inventory_.TotalBytes());
+  ModelOptions options = Streaming(inventory_.TotalBytes());
   options.keep_heat = false;
   auto cold = Load(options);
   Texts(*cold);
@@ -180,17 +177,40 @@ TEST_P(StreamingTest, AMeasurementLeavesTheHeatMapAlone) {
   EXPECT_EQ(Load(options)->engine->Snapshot().experts->experts_resident, 0);
 }
 
+TEST_P(StreamingTest, WhatIsReportedIsWhatTheStoreDid) {
+  const auto streamed = Load(Streaming(inventory_.TotalBytes()));
+  const ExpertServing& streaming = streamed->runnable.serving.value();
+  EXPECT_TRUE(streaming.streaming && streaming.transient_prefill);
+  EXPECT_TRUE(streaming.sidecar_present && streaming.sidecar_valid);
+  EXPECT_EQ(streamed->runnable.experts->Stats().records_checked, 1);  // the probe
+
+  const auto all = Load(Resident());
+  const ExpertServing& resident = all->runnable.serving.value();
+  EXPECT_FALSE(resident.streaming || resident.transient_prefill);
+  EXPECT_TRUE(resident.sidecar_present && resident.sidecar_valid);
+  EXPECT_EQ(static_cast<uint64_t>(all->runnable.experts->Stats().records_checked) * record_bytes(),
+            inventory_.TotalBytes());
+
+  ModelOptions without_sidecar = Resident();
+  without_sidecar.checkpoint = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden" / GetParam();
+  const auto packed = Load(without_sidecar);
+  EXPECT_FALSE(packed->runnable.serving->sidecar_present);
+  EXPECT_FALSE(packed->runnable.serving->sidecar_valid);
+  for (const auto* loaded : {&streamed, &all, &packed}) {
+    EXPECT_TRUE((*loaded)->runnable.serving->grouped_prefill);
+  }
+}
+
 TEST_P(StreamingTest, LoadingCountsEveryByteOnce) {
   LoadProgress progress;
-  const RunnableModel runnable = LoadRunnable(
-      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = Resident()}), &progress);
+  const RunnableModel runnable = LoadRunnable(PlanLoading(Resident()), &progress);
   EXPECT_EQ(progress.bytes_done.load(), inventory_.TotalBytes() + runnable.plan.weight_bytes);
   EXPECT_EQ(progress.bytes_done.load(), progress.bytes_total.load());
 }
 
 // A bank may be larger than what was ever used.
 TEST_P(StreamingTest, LoadingAHalfWarmBankEndsComplete) {
-  ExpertOptions options = Streaming(inventory_.TotalBytes());
+  ModelOptions options = Streaming(inventory_.TotalBytes());
   {
     const auto loaded = Load(options);
     engine::GenerationRequest request = Request(0);
@@ -199,8 +219,7 @@ TEST_P(StreamingTest, LoadingAHalfWarmBankEndsComplete) {
     loaded->engine->Shutdown(10);
   }
   LoadProgress progress;
-  const RunnableModel runnable = LoadRunnable(
-      PlanLoading({.checkpoint = checkpoint_, .threads = 2, .experts = options}), &progress);
+  const RunnableModel runnable = LoadRunnable(PlanLoading(options), &progress);
   const int64_t warm = runnable.experts->Stats().experts_resident;
   EXPECT_GT(warm, 0);
   EXPECT_LT(static_cast<uint64_t>(warm) * record_bytes(), inventory_.TotalBytes());
@@ -217,8 +236,8 @@ TEST_P(StreamingTest, TheCacheReportedIsTheBankThatIsThere) {
 
 TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
   const std::vector<std::string> want = Texts(*Load(Resident()));
-  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.open_reader = [](const DirectReaderOptions& reading) {
+  ModelOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.streaming.open_reader = [](const DirectReaderOptions& reading) {
     // What failed is read well the second time, which has the tag of the first.
     const auto failed = std::make_shared<std::set<uint64_t>>();
     return InjectFaults(OpenDirectReader(reading),
@@ -247,8 +266,8 @@ TEST_P(StreamingTest, FaultsThatARetryMendsChangeNothing) {
 TEST_P(StreamingTest, AReadThatFailsFailsOneRequest) {
   constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   const auto good_reads = std::make_shared<std::atomic<int64_t>>(kAll);
-  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.open_reader = [good_reads](const DirectReaderOptions& reading) {
+  ModelOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.streaming.open_reader = [good_reads](const DirectReaderOptions& reading) {
     return InjectFaults(OpenDirectReader(reading), [good_reads](uint64_t, const ReadRequest&) {
       return good_reads->fetch_sub(1) <= 0 ? ReadFault::kFail : ReadFault::kNone;
     });
@@ -285,8 +304,8 @@ TEST_P(StreamingTest, CancelsWhileExpertsAreRead) {
     std::atomic<engine::GenerationHandle*> handle{nullptr};
   };
   const auto trigger = std::make_shared<Trigger>();
-  ExpertOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
-  options.open_reader = [trigger](const DirectReaderOptions& reading) {
+  ModelOptions options = Streaming(static_cast<uint64_t>(inventory_.top_k) * record_bytes());
+  options.streaming.open_reader = [trigger](const DirectReaderOptions& reading) {
     return InjectFaults(OpenDirectReader(reading), [trigger](uint64_t, const ReadRequest&) {
       if (trigger->reads_left.fetch_sub(1) == 0) {
         trigger->handle.load()->Cancel();

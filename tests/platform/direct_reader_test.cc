@@ -49,9 +49,9 @@ class DirectReading : public testing::TestWithParam<std::string> {
       contents_.push_back(std::move(contents));
     }
     memory_ = static_cast<std::byte*>(std::aligned_alloc(kBlock, 2 * kBlocks * kBlock));
-    options_.engine = GetParam();
-    options_.queue_depth = 4;
-    options_.allow_buffered = true;  // the temporary directory may be in memory
+    options_.how.engine = GetParam();
+    options_.how.queue_depth = 4;
+    options_.how.allow_buffered = true;  // the temporary directory may be in memory
     options_.buffers = {{memory_, kBlocks * kBlock}};
   }
   DirectReading(const DirectReading&) = delete;
@@ -204,9 +204,9 @@ TEST_P(DirectReading, EndsWithReadsUnderWay) {
 }
 
 TEST_P(DirectReading, RefusesWhatMakesNoSense) {
-  options_.queue_depth = 0;
+  options_.how.queue_depth = 0;
   EXPECT_THROW(OpenDirectReader(options_), Error);
-  options_.queue_depth = 4;
+  options_.how.queue_depth = 4;
   options_.files.push_back(dir_ / "missing");
   try {
     OpenDirectReader(options_);
@@ -302,9 +302,9 @@ TEST(ReadPriority, DecidesWhichReadBeginsNext) {
   std::ofstream(dir / "a", std::ios::binary) << std::string(8 * kBlock, 'x');
   DirectReaderOptions options;
   options.files = {dir / "a"};
-  options.queue_depth = 1;
-  options.allow_buffered = true;
-  options.engine = "io_uring";
+  options.how.queue_depth = 1;
+  options.how.allow_buffered = true;
+  options.how.engine = "io_uring";
   {
     const auto reader = OpenDirectReader(options);
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(kBlock, 8 * kBlock));

@@ -459,10 +459,13 @@ std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options) 
   model->info.layers = 2;
   model->info.vocab_size = kVocabSize;
   if (options.streaming) {
+    model->info.path = loading::ServingPath::kStreaming;
     model->info.experts = 4;
     model->info.experts_serving = {.streaming = true,
                                    .sidecar_present = true,
+                                   .sidecar_valid = true,
                                    .transient_prefill = true,
+                                   .grouped_prefill = true,
                                    .prefetch = true,
                                    .direct = !options.buffered,
                                    .allow_buffered = options.buffered,

@@ -44,7 +44,6 @@ class ReportsPage : public ::testing::Test {
   const std::unique_ptr<loading::ServedModel> model_ =
       mach::testing::MakeFakeModel({.streaming = true});
   const engine::EngineStats stats_ = model_->engine->Snapshot();
-  const ServingConfig config_ = DescribeServing(model_->info, Profile::kProduction);
 };
 
 TEST_F(ReportsPage, HasTheReceipt) {
@@ -60,7 +59,7 @@ TEST_F(ReportsPage, HasTheCacheStatistics) {
 }
 
 TEST_F(ReportsPage, HasTheStatistics) {
-  EXPECT_EQ(NamesOf(StatsJson(stats_, config_)), Documented("/v1/stats"));
+  EXPECT_EQ(NamesOf(StatsJson(stats_, model_->info)), Documented("/v1/stats"));
 }
 
 TEST_F(ReportsPage, HasTheMetrics) {
@@ -70,7 +69,7 @@ TEST_F(ReportsPage, HasTheMetrics) {
 
 TEST_F(ReportsPage, HasTheStartUpLines) {
   std::string lines;
-  for (const std::string& line : StartupLines(model_->info, config_)) {
+  for (const std::string& line : StartupLines(model_->info)) {
     lines += line + "\n";
   }
   EXPECT_EQ(Matches(lines, " ([a-z_]+)="), Documented("Start-up lines"));

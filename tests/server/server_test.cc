@@ -224,9 +224,9 @@ std::vector<std::string> Keys(const Json& object) {
 }
 
 TEST(Capabilities, HaveThePagesKeysOnBothPaths) {
-  const auto model = mach::testing::MakeFakeModel({});
-  const auto keys = [&](Profile profile) {
-    return Keys(Json::parse(CapabilitiesJson(model->info, DescribeServing(model->info, profile))));
+  const auto keys = [model = mach::testing::MakeFakeModel({})](loading::ServingPath path) {
+    model->info.path = path;
+    return Keys(Json::parse(CapabilitiesJson(model->info)));
   };
   std::vector<std::string> page = {"model",
                                    "backend",
@@ -262,10 +262,10 @@ TEST(Capabilities, HaveThePagesKeysOnBothPaths) {
                                    "grammar",
                                    "grammar.xgrammar",
                                    "grammar.lm_format_enforcer"};
-  EXPECT_EQ(keys(Profile::kProduction), page);
+  EXPECT_EQ(keys(loading::ServingPath::kResident), page);
   // The generic backend adds its flag.
   page.insert(std::find(page.begin(), page.end(), "serving.decode_policy"), "serving.disk_kv");
-  EXPECT_EQ(keys(Profile::kOpenAi), page);
+  EXPECT_EQ(keys(loading::ServingPath::kOpenAi), page);
 }
 
 TEST_F(ServerAppTest, StatsAnswerDuringAGeneration) {
@@ -596,7 +596,6 @@ TEST_F(ServerAppTest, ManyClientsAtOnce) {
 
 TEST_F(ServerAppTest, StreamedExpertsAreReported) {
   fake_.streaming = true;
-  app_options_.profile = Profile::kProduction;
   Start();
   const Json capabilities = Call("GET", "/v1/capabilities").json();
   EXPECT_EQ(capabilities["backend"], "production");
@@ -625,7 +624,6 @@ TEST_F(ServerAppTest, StreamedExpertsAreReported) {
 
 TEST_F(ServerAppTest, ReadsThroughThePageCacheAreReported) {
   fake_.streaming = fake_.buffered = true;
-  app_options_.profile = Profile::kProduction;
   Start();
   EXPECT_EQ(Call("GET", "/v1/capabilities").json()["serving"]["direct_pread"]["active"], false);
   EXPECT_NE(Call("GET", "/metrics").body.find("\nmach_expert_direct_reads 0\n"), std::string::npos);
@@ -728,7 +726,7 @@ TEST_F(ServerAppTest, TokensWithoutAnEmbeddingAreRefusedInPromptsAlone) {
 
 TEST(Startup, LinesHaveTheirKeysInOrder) {
   const auto model = mach::testing::MakeFakeModel({});
-  const auto lines = StartupLines(model->info, DescribeServing(model->info, Profile::kOpenAi));
+  const auto lines = StartupLines(model->info);
   ASSERT_EQ(lines.size(), 4U);
   EXPECT_EQ(lines[0],
             "startup mode profile=openai production_streaming_mode=off transient_prefill=0 "
@@ -741,7 +739,7 @@ TEST(Startup, LinesHaveTheirKeysInOrder) {
   EXPECT_EQ(lines[3].find("startup decode_path=target-only "), 0U);
 
   const auto streamed = mach::testing::MakeFakeModel({.streaming = true});
-  EXPECT_EQ(StartupLines(streamed->info, DescribeServing(streamed->info, Profile::kProduction)),
+  EXPECT_EQ(StartupLines(streamed->info),
             (std::vector<std::string>{
                 "startup mode profile=production production_streaming_mode=streaming "
                 "transient_prefill=1 expert_residency=streaming arch=llama layers=2 experts=4 "
@@ -753,10 +751,9 @@ TEST(Startup, LinesHaveTheirKeysInOrder) {
                 "startup decode_path=target-only effective_decode_path=target_only "
                 "adaptive_block_policy=none prefix_cache=off"}));
   const auto buffered = mach::testing::MakeFakeModel({.streaming = true, .buffered = true});
-  EXPECT_EQ(
-      StartupLines(buffered->info, DescribeServing(buffered->info, Profile::kProduction)).at(2),
-      "startup direct-pread expected=0 sidecar_present=1 sidecar_valid=1 "
-      "native_extension=missing io=pread fallback_policy=diagnostic");
+  EXPECT_EQ(StartupLines(buffered->info).at(2),
+            "startup direct-pread expected=0 sidecar_present=1 sidecar_valid=1 "
+            "native_extension=missing io=pread fallback_policy=diagnostic");
   EXPECT_EQ(ServingLine("::1", 80), "serving on http://[::1]:80/v1");
 }
 

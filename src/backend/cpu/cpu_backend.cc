@@ -32,6 +32,7 @@ class CpuBackend final : public Backend {
   std::string name() const override { return "cpu"; }
   std::string isa() const override { return std::string(IsaName(table_.isa)); }
   int threads() const override { return context_.pool.threads(); }
+  bool groups_expert_rows() const override { return true; }
 
   std::unique_ptr<LinearWeight> LoadLinear(const LinearData& data, const char* owner) override {
     MACH_CHECK(data.affine.has_value() != data.dense.has_value());

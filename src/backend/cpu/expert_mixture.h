@@ -1,4 +1,6 @@
-// The experts of a Mixture-of-Experts layer on the CPU.
+// Computes the experts of one Mixture-of-Experts layer on the CPU: rows are sorted by expert, so
+// that each expert's weights are read once for all rows that use it. Where the weights come from is
+// the lease's business. Called by CpuBackend on the inference thread.
 #pragma once
 
 #include <cstdint>

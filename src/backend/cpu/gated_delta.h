@@ -1,4 +1,6 @@
-// The gated-delta layer of the CPU backend.
+// The recurrent layer of hybrid models (Gated DeltaNet) on the CPU: convolution, delta rule and
+// output norm in one operation. The arithmetic is in kernels/, the state in the sequence's
+// RecurrentStore. Called by CpuBackend on the inference thread.
 #pragma once
 
 #include <cstdint>

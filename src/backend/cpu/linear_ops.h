@@ -1,4 +1,6 @@
-// Linear layers on the CPU: quantised activations, and groups of layers that share an input.
+// Linear layers on the CPU: quantises the activations, shares the outputs out among the threads,
+// and runs several layers with the same input (query, key, value) as one. The arithmetic is in
+// kernels/. Called by CpuBackend on the inference thread.
 #pragma once
 
 #include <cstdint>

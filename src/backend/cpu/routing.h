@@ -1,4 +1,5 @@
-// The router of a Mixture-of-Experts layer on the CPU.
+// Chooses the experts of each row of a Mixture-of-Experts layer on the CPU, from the router's
+// logits. Called by CpuBackend on the inference thread.
 #pragma once
 
 #include "backend/backend.h"

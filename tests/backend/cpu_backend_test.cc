@@ -248,6 +248,82 @@ TEST_P(LongSteps, AttentionGivesTheSameInParts) {
   });
 }
 
+// Sequences of all lengths in one step, from single rows to long chunks, some of them cut between
+// heads and some between rows: each gets what it gets alone on one thread.
+TEST_P(LongSteps, AttentionOfABatchIsThatOfEachSequenceAlone) {
+  struct Part {
+    int64_t before, rows;
+  };
+  const std::vector<std::vector<Part>> batches = {
+      {{0, 1}, {700, 1}, {31, 1}, {32, 1}, {33, 1}, {64, 1}, {1000, 1}, {5, 1}},
+      {{0, 300}, {500, 1}, {64, 100}, {31, 2}, {0, 1}, {90, 17}},
+      {{10, 60}},
+      {{3, 1}},
+  };
+  const AttentionSpec spec{.q_heads = 6, .head_dim = 16, .scale = 0.25F};
+  const KvShape shape{.layers = 1, .kv_heads = 2, .head_dim = 16};
+  MemoryBudget lone_budget;
+  const auto lone = MakeCpuBackend(lone_budget, {.threads = 1});
+  for (const auto& batch : batches) {
+    // What the sequences hold before the step, and the rows of the step.
+    std::mt19937 random(31);
+    int64_t rows = 0;
+    std::vector<std::vector<float>> old_keys;
+    for (const Part& part : batch) {
+      old_keys.push_back(RandomFloats(part.before * 32, 1.0F, random));
+      rows += part.rows;
+    }
+    const auto q = RandomFloats(rows * 96, 2.0F, random);
+    const auto kv = RandomFloats(rows * 32, 1.0F, random);
+    const auto rows_of = [](const std::vector<float>& all, int64_t cols, int64_t first,
+                            int64_t count) {
+      return std::vector<float>(all.begin() + first * cols, all.begin() + (first + count) * cols);
+    };
+    const auto fill = [&](Backend& backend, KvStore& store, size_t i) {
+      store.Reserve(0, batch[i].before + batch[i].rows);
+      if (batch[i].before > 0) {
+        const StepScope scope(backend);
+        const Tensor x = Upload(backend, old_keys[i], 32);
+        const Tensor q_rows =
+            Upload(backend, std::vector<float>(static_cast<size_t>(x.rows * 96)), 96);
+        const RowSpan span{.kv = &store, .rows = x.rows};
+        backend.Attention(q_rows, x, x, 0, spec, std::span(&span, 1));
+      }
+    };
+
+    const auto pool = backend_->NewKvPool(shape);
+    const auto lone_pool = lone->NewKvPool(shape);
+    std::vector<std::unique_ptr<KvStore>> stores;
+    std::vector<RowSpan> spans;
+    std::vector<float> want;
+    int64_t first = 0;
+    for (size_t i = 0; i < batch.size(); ++i) {
+      stores.push_back(pool->NewStore());
+      fill(*backend_, *stores.back(), i);
+      spans.push_back({.kv = stores.back().get(),
+                       .first_row = first,
+                       .rows = batch[i].rows,
+                       .first_position = batch[i].before});
+      const auto store = lone_pool->NewStore();
+      fill(*lone, *store, i);
+      const StepScope scope(*lone);
+      const Tensor x = Upload(*lone, rows_of(kv, 32, first, batch[i].rows), 32);
+      const RowSpan span{
+          .kv = store.get(), .rows = batch[i].rows, .first_position = batch[i].before};
+      const auto part =
+          Download(*lone, lone->Attention(Upload(*lone, rows_of(q, 96, first, batch[i].rows), 96),
+                                          x, x, 0, spec, std::span(&span, 1)));
+      want.insert(want.end(), part.begin(), part.end());
+      first += batch[i].rows;
+    }
+    const StepScope scope(*backend_);
+    const Tensor x = Upload(*backend_, kv, 32);
+    ExpectSame(
+        Download(*backend_, backend_->Attention(Upload(*backend_, q, 96), x, x, 0, spec, spans)),
+        want, std::to_string(batch.size()) + " sequences");
+  }
+}
+
 TEST_P(LongSteps, ACancelledOperationThrowsAndTheNextStepRuns) {
   const Tensor x = Values(64, 64);
   const auto kv = backend_->NewKvPool({.layers = 1, .kv_heads = 2, .head_dim = 32})->NewStore();
@@ -296,7 +372,7 @@ TEST_P(LongSteps, CancelScopesNest) {
   EXPECT_NO_THROW(run());
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, LongSteps, testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Threads, LongSteps, testing::Values(1, 2, 3, 8));
 
 }  // namespace
 }  // namespace mach::backend

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
@@ -36,13 +37,12 @@ class Runner {
                   DType kv_dtype = DType::kBF16)
       : checkpoint_(formats::Checkpoint::Open(dir)),
         backend_(backend::MakeCpuBackend(budget_, {.threads = threads, .isa = isa})) {
-    if (ReadModelShape(*checkpoint_).moe_layers > 0) {
-      experts_ = std::make_unique<MemoryExperts>(*checkpoint_);
-    }
-    model_ = BuildModel({.checkpoint = *checkpoint_,
-                         .backend = backend_,
-                         .experts = experts_.get(),
-                         .kv_dtype = kv_dtype});
+    Build(kv_dtype);
+  }
+  // A model on the backend of another runner, which must outlive this one.
+  Runner(const std::filesystem::path& dir, std::shared_ptr<backend::Backend> backend)
+      : checkpoint_(formats::Checkpoint::Open(dir)), backend_(std::move(backend)) {
+    Build(DType::kBF16);
   }
 
   std::unique_ptr<state::SequenceState> NewSequence() { return model_->NewSequence(); }
@@ -71,7 +71,19 @@ class Runner {
   Model& model() { return *model_; }
   MemoryExperts* experts() { return experts_.get(); }  // null for dense models
 
+  const std::shared_ptr<backend::Backend>& shared_backend() const { return backend_; }
+
  private:
+  void Build(DType kv_dtype) {
+    if (ReadModelShape(*checkpoint_).moe_layers > 0) {
+      experts_ = std::make_unique<MemoryExperts>(*checkpoint_);
+    }
+    model_ = BuildModel({.checkpoint = *checkpoint_,
+                         .backend = backend_,
+                         .experts = experts_.get(),
+                         .kv_dtype = kv_dtype});
+  }
+
   MemoryBudget budget_;
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::shared_ptr<backend::Backend> backend_;

@@ -444,10 +444,7 @@ TEST_P(Ceiling, FailuresLeaveAllSequencesValid) {
 }
 
 // A shared block that cannot be copied stays shared and whole.
-TEST_P(Ceiling, ACopyThatFailsLeavesBothSidesWhole) {
-  if (GetParam()) {
-    GTEST_SKIP() << "a hybrid sequence is not cut back into what it shares";
-  }
+TEST(Sharing, ACopyThatFailsLeavesBothSidesWhole) {
   const auto tokens = Tokens(2 * kBlock);
   const std::vector<int32_t> next = Tokens(3, 5);
   uint64_t enough = 0;
@@ -465,7 +462,7 @@ TEST_P(Ceiling, ACopyThatFailsLeavesBothSidesWhole) {
   EXPECT_THROW(b->Prepare(1, false), Error);
   EXPECT_EQ(b->length(), 40);
   EXPECT_EQ(b->unshared_bytes(), 0U);
-  a->Truncate(kBlock);  // now there is one to be had
+  a->Truncate(kBlock);  // now the block is b's alone
   EXPECT_EQ(model.Step(*b, next), TinyModel(false).Lone(First(tokens, 40), next));
 }
 

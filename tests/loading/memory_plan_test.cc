@@ -188,7 +188,7 @@ TEST_F(StreamingPlanTest, NoContextIsPromisedThatMemoryHasNoRoomFor) {
   scratch_.Write("long/config.json", config.dump());
   std::filesystem::copy(golden / "model.safetensors", scratch_.path() / "long");
   dir_ = scratch_.path() / "long-engine";
-  formats::Convert({.source = scratch_.path() / "long", .out = dir_, .threads = 1}, {});
+  convert::Convert({.source = scratch_.path() / "long", .out = dir_, .threads = 1}, {});
   checkpoint_ = formats::Checkpoint::Open(dir_);
   inventory_ = FindExperts(*checkpoint_);
   ModelOptions options = Anywhere(1ULL << 40);

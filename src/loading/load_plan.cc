@@ -90,8 +90,8 @@ LoadPlan PlanLoading(ModelOptions options) {
 void RequireLoadable(const std::filesystem::path& dir) {
   const auto checkpoint = formats::Checkpoint::Open(dir);
   const auto inventory = FindExperts(*checkpoint);
-  const RunnableOptions options{.checkpoint = dir};
-  RequireServable(*checkpoint, inventory, options.experts.residency);
+  const ModelOptions options{.checkpoint = dir};
+  RequireServable(*checkpoint, inventory, options.residency);
   (void)PlanMemory(*checkpoint, inventory, options, 0);
   std::error_code ignored;
   if (!std::filesystem::exists(dir / "tokenizer.json", ignored)) {

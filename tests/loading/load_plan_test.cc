@@ -80,7 +80,7 @@ TEST(LoadRunnableTest, AFileThatShrinksWhileItIsReadIsNamed) {
     for (const char* name : {"config.json", "model.safetensors"}) {
       fs::copy(fs::path(MACH_SOURCE_DIR) / "tests/golden" / golden / name, dir.path());
     }
-    LoadPlan plan = PlanLoading({.checkpoint = dir.path(), .threads = 2});
+    LoadPlan plan = PlanLoading({.checkpoint = dir.path(), .cpu = {.threads = 2}});
     const fs::path weights = dir.path() / "model.safetensors";
     fs::resize_file(weights, fs::file_size(weights) / 2);
     EXPECT_THAT(ErrorOf([&] { (void)LoadRunnable(std::move(plan), nullptr); }),

@@ -100,7 +100,10 @@ TEST(Whole, ChatHasTheShapeOfTheContract) {
 TEST(Whole, ReceiptOfAModelWithoutExpertsHasNoHitRate) {
   UsageReport usage{9, 3, 4, 0};
   usage.receipt = Receipt{.prefill_seconds = 0.5, .decode_seconds = 1.25};
-  const Json body = Whole(*MakeChatEncoder(Spec()), usage);
+  const auto encoder = MakeChatEncoder(Spec());
+  Pieces out;
+  encoder->EndChoice(out, {.finish_reason = "stop"}, usage);
+  const Json body = Whole(*encoder, usage);
   EXPECT_EQ(body["usage"]["mach"].dump(),
             R"({"bytes_read":0,"expert_hit_rate":null,"expert_hits":0,"expert_misses":0,)"
             R"("expert_prefill_hits":0,"expert_prefill_misses":0,)"
@@ -135,6 +138,7 @@ TEST(Whole, ALongAnswerIsMovedAndNotCopied) {
   for (int i = 0; i < kTokens; ++i) {
     encoder->Text(out, {.text = "word", .tokens = std::span(&token, 1)}, {});
   }
+  encoder->EndChoice(out, {.finish_reason = "length"}, {});
   const uint64_t held_bytes = encoder->held_bytes();
   EXPECT_GT(held_bytes, 1U << 20);
   encoder->End(out, {});

@@ -1,5 +1,32 @@
 # One target per folder of src/, one test binary per folder of tests/.
 
+# mach_unite(TARGET): where MACH_UNITE is set, up to that many of the target's sources are compiled as
+# one (see unite.py). Sources with compile options of their own stay alone.
+function(mach_unite target)
+  if(NOT MACH_UNITE)
+    return()
+  endif()
+  get_target_property(sources ${target} SOURCES)
+  set(alone)
+  set(united)
+  foreach(source IN LISTS sources)
+    get_source_file_property(options ${source} COMPILE_OPTIONS)
+    if(options)
+      list(APPEND alone ${source})
+    else()
+      cmake_path(ABSOLUTE_PATH source BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} NORMALIZE)
+      file(RELATIVE_PATH source ${PROJECT_SOURCE_DIR} ${source})
+      list(APPEND united ${source})
+    endif()
+  endforeach()
+  execute_process(
+    COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/unite.py
+      ${CMAKE_CURRENT_BINARY_DIR}/${target} ${MACH_UNITE} ${united}
+    OUTPUT_VARIABLE units COMMAND_ERROR_IS_FATAL ANY)
+  set_target_properties(${target} PROPERTIES SOURCES "${units};${alone}")
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+endfunction()
+
 # mach_module(NAME SOURCES a.cc b.cc DEPS other_module LIBS imported::target)
 # Creates the static library mach_NAME. DEPS are modules, LIBS are foreign libraries; both are
 # public so that a test links exactly what the module itself sees.
@@ -7,6 +34,7 @@ function(mach_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LIBS;PRIVATE_LIBS" ${ARGN})
   if(ARG_SOURCES)
     add_library(mach_${name} STATIC ${ARG_SOURCES})
+    mach_unite(mach_${name})
     set(scope PUBLIC)
   else()
     add_library(mach_${name} INTERFACE)
@@ -30,7 +58,9 @@ function(mach_test name)
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE mach_options GTest::gmock GTest::gtest_main ${ARG_LIBS})
+  mach_unite(${name})
+  target_link_libraries(${name} PRIVATE
+    mach_options mach_test_options GTest::gmock GTest::gtest_main ${ARG_LIBS})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   foreach(dep IN LISTS ARG_DEPS)
     target_link_libraries(${name} PRIVATE mach_${dep})
@@ -49,19 +79,21 @@ function(mach_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
-# mach_fuzz(NAME SOURCES a_fuzz.cc DEPS module): a libFuzzer target, built by the preset `fuzz`.
+# mach_fuzz(NAME SOURCES a_fuzz.cc DEPS module): a libFuzzer target, built by the preset `fuzz`. In other
+# builds it is a test that replays fuzz/corpus/NAME/.
 function(mach_fuzz name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LIBS" ${ARGN})
-  if(NOT MACH_FUZZ)
-    return()
-  endif()
-  if(NOT TARGET fuzzers)
-    add_custom_target(fuzzers)  # all of them, and nothing else
-  endif()
   add_executable(${name} ${ARG_SOURCES})
   add_dependencies(fuzzers ${name})
-  target_link_libraries(${name} PRIVATE mach_options ${ARG_LIBS} -fsanitize=fuzzer)
+  target_link_libraries(${name} PRIVATE mach_options ${ARG_LIBS})
   foreach(dep IN LISTS ARG_DEPS)
     target_link_libraries(${name} PRIVATE mach_${dep})
   endforeach()
+  if(MACH_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_link_libraries(${name} PRIVATE mach_test_options mach_fuzz_replay)
+    add_test(NAME ${name} COMMAND ${name} ${PROJECT_SOURCE_DIR}/fuzz/corpus/${name})
+    set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 1200)  # only against hangs
+  endif()
 endfunction()

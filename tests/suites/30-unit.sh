@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # All GoogleTest binaries of a build, through ctest; counts single test cases.
-# usage: 30-unit.sh [PRESET] [ctest argument ...]
+# usage: 30-unit.sh [PRESET] [ctest argument ...]     (else the preset of MACH_BUILD_DIR)
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-preset=${1:-dev}
+preset=${1:-$(basename "${MACH_BUILD_DIR:-build/dev}")}
 (($# == 0)) || shift
 
 # The kernel variants that this machine has by the operating system's account. Tests of kernels loop

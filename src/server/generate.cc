@@ -107,6 +107,7 @@ void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
   hooks.respond = [this](http::Exchange& target, http::Response response) {
     replies_.Send(target, std::move(response));
   };
+  hooks.fail = ErrorResponse;
   hooks.stream_head = [this, exchange] {
     http::Response head;
     head.content_type = "text/event-stream; charset=utf-8";

@@ -279,16 +279,16 @@ class Loader {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> Tokenizer::FromJson(std::string_view json, std::string_view source) {
-  if (json.size() > kMaxFileBytes) {
-    throw Error(ErrorCode::kCorruptFile, std::string(source) + ": " + std::to_string(json.size()) +
+std::unique_ptr<Tokenizer> Tokenizer::FromJson(std::string_view file, std::string_view source) {
+  if (file.size() > kMaxFileBytes) {
+    throw Error(ErrorCode::kCorruptFile, std::string(source) + ": " + std::to_string(file.size()) +
                                              " bytes are too many for a tokenizer.json");
   }
-  if (ValidUtf8Prefix(json) != json.size()) {
+  if (ValidUtf8Prefix(file) != file.size()) {
     throw Error(ErrorCode::kCorruptFile, std::string(source) + ": no valid UTF-8 at byte " +
-                                             std::to_string(ValidUtf8Prefix(json)));
+                                             std::to_string(ValidUtf8Prefix(file)));
   }
-  return Loader(json, source).Run();
+  return Loader(file, source).Run();
 }
 
 }  // namespace mach::text

@@ -18,22 +18,27 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::ElementsAre;
 
-// A golden checkpoint of 256 tokens with a tokenizer for them. Its own files name no end token.
+// A golden checkpoint of 200 tokens with a tokenizer for them. Its own files name no end token.
 class ServedTextTest : public testing::Test {
  protected:
   void SetUp() override {
     const fs::path golden = fs::path(MACH_SOURCE_DIR) / "tests/golden/llama_bf16_bias";
     fs::copy(golden / "model.safetensors", dir_.path());
     std::ifstream(golden / "config.json") >> config_;
-    ASSERT_EQ(config_["vocab_size"], 256);
+    ASSERT_EQ(config_["vocab_size"], 200);
     config_.erase("eos_token_id");
-    json vocabulary;
-    for (int id = 0; id < 100; ++id) {
-      vocabulary["w" + std::to_string(id)] = id;
-    }
     tokenizer_ = {{"version", "1.0"},
                   {"added_tokens", json::array()},
-                  {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}}};
+                  {"model", {{"type", "BPE"}, {"merges", json::array()}}}};
+    SetVocabulary(100);
+  }
+
+  // Tokens w0, w1, ...; added ones have the ids after them.
+  void SetVocabulary(int tokens) {
+    json& vocabulary = tokenizer_["model"]["vocab"];
+    for (int id = 0; id < tokens; ++id) {
+      vocabulary["w" + std::to_string(id)] = id;
+    }
   }
 
   void AddToken(const std::string& text, int id, bool special = true) {
@@ -69,10 +74,10 @@ TEST_F(ServedTextTest, EndTokensAreThoseThatAnyFileNames) {
   config_["eos_token_id"] = {3, 9};
   dir_.Write("generation_config.json", R"({"eos_token_id":0})");
   dir_.Write("tokenizer_config.json", R"({"eos_token":{"content":"w7"}})");
-  AddToken("<|im_end|>", 200);
-  AddToken("<|eot_id|>", 201, /*special=*/false);  // an ordinary text of this model
+  AddToken("<|im_end|>", 100);
+  AddToken("<|eot_id|>", 101, /*special=*/false);  // an ordinary text of this model
   const ServedText text = Load();
-  EXPECT_THAT(text.end_tokens, ElementsAre(0, 3, 7, 9, 200));
+  EXPECT_THAT(text.end_tokens, ElementsAre(0, 3, 7, 9, 100));
   EXPECT_EQ(EndTokensText(text), "w0 w3 w7 w9 <|im_end|>");
   EXPECT_EQ(Warnings(), "");
 }
@@ -89,12 +94,13 @@ TEST_F(ServedTextTest, NoEndTokenIsAWarning) {
 }
 
 TEST_F(ServedTextTest, TokensPastTheEmbeddingAreAWarning) {
-  AddToken("<|im_end|>", 255);
+  SetVocabulary(199);
+  AddToken("<|im_end|>", 199);
   EXPECT_EQ(Warnings(), "");
-  AddToken("<pad>", 256);
-  EXPECT_EQ(Load().tokenizer->vocab_size(), 257);
+  AddToken("<pad>", 200);
+  EXPECT_EQ(Load().tokenizer->vocab_size(), 201);
   EXPECT_THAT(Warnings(), testing::AllOf(testing::HasSubstr("no embedding"),
-                                         testing::HasSubstr("first=256 last=256")));
+                                         testing::HasSubstr("first=200 last=200")));
 }
 
 }  // namespace

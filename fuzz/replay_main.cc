@@ -1,6 +1,6 @@
-// Runs a fuzz target over the files of directories, without libFuzzer: the corpus as a test. An input
-// that the target cannot take ends the process, as it does under the fuzzer; the last line printed
-// names it.
+// Runs a fuzz target over the files of directories, without libFuzzer: the corpus as a test. An
+// input that the target cannot take ends the process, as it does under the fuzzer; the last line
+// printed names it.
 //
 // usage: NAME_fuzz DIRECTORY ...
 #include <algorithm>

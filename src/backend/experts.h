@@ -47,7 +47,8 @@ enum class ExpertUse {
   kDecode,   // few tokens: what is read stays in the bank
   kPrefill,  // a long chunk that needs most experts once: read past the bank
   // The same, and another chunk comes next, of whichever prompt: its first layer may be read while
-  // this chunk ends. Only the caller knows; a guess would read a layer for nothing after each prompt.
+  // this chunk ends. Only the caller knows; a guess would read a layer for nothing after each
+  // prompt.
   kPrefillMore,
 };
 

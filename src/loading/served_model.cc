@@ -60,8 +60,8 @@ std::unique_ptr<ServedModel> LoadModel(ServePlan plan, LoadProgress* progress) {
   LogInfo("model loaded", {{"model", served->info.id},
                            {"arch", checkpoint.model_type()},
                            {"weights", checkpoint.QuantisationSummary()},
-                            {"end_tokens", EndTokensText(*served)},
-                            {"prefill_chunk", options.engine.prefill_chunk},
+                           {"end_tokens", EndTokensText(*served)},
+                           {"prefill_chunk", options.engine.prefill_chunk},
                            {"accounted_mib", served->budget->TotalBytes() >> 20},
                            {"predicted_mib", runnable.plan.total_bytes >> 20},
                            {"seconds", watch.ElapsedSeconds()}});

@@ -144,7 +144,8 @@ TEST_P(StoreMemory, AStepThatFailsLosesNothing) {
         if (lease) {  // the same one may try again, for each record that has failed
           for (size_t tries = 0; tries <= wanted.size(); ++tries) {
             try {
-              for (auto ready = lease->Next(nullptr); !ready.empty(); ready = lease->Next(nullptr)) {
+              for (auto ready = lease->Next(nullptr); !ready.empty();
+                   ready = lease->Next(nullptr)) {
                 seen += ready.size();
               }
               break;

@@ -113,7 +113,8 @@ struct ExpertUsage {
 };
 
 // A request that did not run to its end has the tokens and times that it came to; 0 for what it did
-// not begin.
+// not begin. Requests that decode together wait for the same steps, and each is charged all of
+// them.
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // all choices, end tokens included
@@ -121,10 +122,12 @@ struct Usage {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
+  double first_token_s = 0;     // from its submission until the first token was chosen
   ExpertUsage experts;          // while it decoded; zero for models without experts
   ExpertUsage prefill_experts;  // during prefill_s
 };
 
+// What a sink throws fails its request: it gets OnError then, also where OnDone threw.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
@@ -135,11 +138,11 @@ class GenerationSink {
   virtual void OnDone(const Usage& usage) = 0;     // last event of a request that ran to its end
   virtual void OnUsage(const Usage& /*usage*/) {}  // just before OnError: what it cost until then
   virtual void OnError(const Error& error) = 0;  // last event otherwise; kCancelled after a cancel,
-                                                 // kResourceLimit if its context outgrew memory
+                                                 // kResourceLimit for want of memory
 };
 
-// Cancels its request when destroyed or told to; harmless after the last event, and so after
-// Shutdown, even when the engine is gone. Thread-safe.
+// Cancels its request when destroyed or told to; harmless after the last event, and at any time
+// while the engine is destroyed or when it is gone. Thread-safe.
 class GenerationHandle {
  public:
   virtual ~GenerationHandle() = default;

@@ -1,77 +1,48 @@
 #include "engine/local_engine.h"
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <deque>
-#include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 
-#include "base/clock.h"
-#include "engine/expert_use.h"
-#include "engine/generation.h"
+#include "engine/contain.h"
+#include "engine/cost_meter.h"
+#include "engine/decode_batch.h"
+#include "engine/mailbox.h"
+#include "engine/prefill_chunk.h"
+#include "engine/request.h"
 
 namespace mach::engine {
 namespace {
 
-constexpr double kRecentWindowSeconds = 5.0;
-
-struct Job {
-  GenerationRequest request;
-  std::shared_ptr<GenerationSink> sink;
-  std::atomic<bool> cancelled{false};
-  std::atomic<bool> ended{false};  // nothing is left to cancel; the engine may be gone
-  double submitted_s = NowSeconds();
-};
-
-// Tokens per second over the last window, for /v1/stats. Guarded by the engine's mutex.
-class RecentRate {
- public:
-  void Add(int64_t tokens, double seconds) {
-    const double now = NowSeconds();
-    entries_.push_back({now, tokens, seconds});
-    while (!entries_.empty() && entries_.front().at_s < now - kRecentWindowSeconds) {
-      entries_.pop_front();
-    }
-  }
-  double TokensPerSecond() const {
-    int64_t tokens = 0;
-    double seconds = 0;
-    const double oldest_s = NowSeconds() - kRecentWindowSeconds;
-    for (const Entry& entry : entries_) {
-      if (entry.at_s >= oldest_s) {
-        tokens += entry.tokens;
-        seconds += entry.seconds;
-      }
-    }
-    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
-  }
-
- private:
-  struct Entry {
-    double at_s;
-    int64_t tokens;
-    double seconds;
-  };
-  std::deque<Entry> entries_;
-};
-
-class LocalEngine;
+using RequestPtr = std::shared_ptr<Request>;
 
 class Handle final : public GenerationHandle {
  public:
-  Handle(LocalEngine& engine, std::shared_ptr<Job> job) : engine_(engine), job_(std::move(job)) {}
+  Handle(std::shared_ptr<Mailbox> mailbox, RequestPtr request)
+      : mailbox_(std::move(mailbox)), request_(std::move(request)) {}
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
   ~Handle() override { Handle::Cancel(); }
-  void Cancel() override;
+  void Cancel() override { mailbox_->Cancel(request_); }
 
  private:
-  LocalEngine& engine_;
-  std::shared_ptr<Job> job_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  const RequestPtr request_;
 };
+
+// Which memory is short, and what helps: trying again would not.
+Error OutOfMemory(const Request& request, const Error& error) {
+  int64_t tokens = request.prompt ? request.prompt->length() : 0;
+  for (const auto& sequence : request.sequences) {
+    tokens = std::max(tokens, sequence->state().length());
+  }
+  return {ErrorCode::kResourceLimit,
+          "memory ran out after " + std::to_string(tokens) +
+              " tokens of prompt and answer: " + error.what(),
+          "shorten the conversation, lower 'max_tokens' or 'n', or raise the server's --memory-gb"};
+}
 
 class LocalEngine final : public Engine {
  public:
@@ -83,7 +54,9 @@ class LocalEngine final : public Engine {
         tokenizer_(tokenizer),
         budget_(budget),
         options_(std::move(options)),
-        state_(model_->NewSequence()),
+        mailbox_(std::make_shared<Mailbox>(options_.max_queue)),
+        meter_(experts),
+        spare_(model_->NewSequence()),
         thread_([this] { Run(); }) {}
   LocalEngine(const LocalEngine&) = delete;
   LocalEngine& operator=(const LocalEngine&) = delete;
@@ -93,48 +66,23 @@ class LocalEngine final : public Engine {
   }
 
   GenerationHandles SubmitAll(std::vector<Submission> submissions) override {
-    const auto room = static_cast<size_t>(options_.max_queue);
-    if (submissions.size() > room) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  std::to_string(submissions.size()) +
-                      " prompts are more than this server queues (" + std::to_string(room) + ")",
-                  "send them as several requests, or raise the server's --max-queue");
-    }
-    std::vector<std::shared_ptr<Job>> jobs;
+    std::vector<RequestPtr> requests;
     for (Submission& submission : submissions) {
       Validate(submission.request);
-      jobs.push_back(std::make_shared<Job>());
-      jobs.back()->request = std::move(submission.request);
-      jobs.back()->sink = std::move(submission.sink);
+      requests.push_back(
+          std::make_shared<Request>(std::move(submission.request), std::move(submission.sink)));
     }
-    {
-      const std::lock_guard lock(mutex_);
-      if (stopping_) {
-        throw Error(ErrorCode::kUnavailable, "the server is shutting down");
-      }
-      if (jobs.size() > room - std::min(room, queue_.size())) {
-        throw Error(ErrorCode::kUnavailable,
-                    "the queue is full: " + std::to_string(queue_.size()) + " requests are waiting",
-                    "try again later");
-      }
-      stats_.requests_total += static_cast<int64_t>(jobs.size());
-      queue_.insert(queue_.end(), jobs.begin(), jobs.end());
-    }
-    wake_.notify_all();
     GenerationHandles handles;
-    for (auto& job : jobs) {
-      handles.push_back(std::make_unique<Handle>(*this, std::move(job)));
+    handles.reserve(requests.size());
+    for (const RequestPtr& request : requests) {
+      handles.push_back(std::make_unique<Handle>(mailbox_, request));
     }
+    mailbox_->Submit(requests);
     return handles;
   }
 
   EngineStats Snapshot() const override {
-    const std::lock_guard lock(mutex_);
-    EngineStats stats = stats_;
-    stats.requests_queued = static_cast<int64_t>(queue_.size());
-    stats.requests_active = running_ ? 1 : 0;
-    stats.recent_decode_tok_s = recent_decode_.TokensPerSecond();
-    stats.taken_at_s = running_ ? published_s_ : NowSeconds();
+    EngineStats stats = mailbox_->Snapshot();
     stats.accounted_bytes = budget_.BytesByOwner();
     if (experts_ != nullptr) {
       stats.experts = experts_->Stats();
@@ -142,56 +90,9 @@ class LocalEngine final : public Engine {
     return stats;
   }
 
-  void Shutdown(double grace_s) override {
-    std::unique_lock lock(mutex_);
-    stopping_ = true;
-    wake_.notify_all();
-    idle_.wait_for(lock, std::chrono::duration<double>(grace_s),
-                   [&] { return queue_.empty() && !running_; });
-    if (running_) {
-      running_->cancelled.store(true);
-    }
-    std::deque<std::shared_ptr<Job>> waiting;
-    waiting.swap(queue_);
-    stats_.requests_cancelled += static_cast<int64_t>(waiting.size());
-    // A cancelled step ends within a moment; afterwards no event comes any more.
-    idle_.wait(lock, [&] { return !running_; });
-    lock.unlock();
-    for (const auto& job : waiting) {
-      EndWaiting(*job, Error(ErrorCode::kUnavailable, "the server is shutting down"));
-    }
-  }
-
-  // A running job stops within its step; a waiting one leaves the queue at once.
-  void CancelJob(const std::shared_ptr<Job>& job) {
-    if (job->cancelled.exchange(true)) {
-      return;
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      const auto it = std::find(queue_.begin(), queue_.end(), job);
-      if (it == queue_.end()) {
-        return;
-      }
-      queue_.erase(it);
-      ++stats_.requests_cancelled;
-    }
-    EndWaiting(*job, Error(ErrorCode::kCancelled, "the request was cancelled"));
-  }
+  void Shutdown(double grace_s) override { mailbox_->Shutdown(grace_s); }
 
  private:
-  // How a request ends that has left the queue and never ran.
-  static void EndWaiting(Job& job, const Error& error) {
-    job.ended.store(true);
-    job.sink->OnUsage(UsageAfterQueue(job));
-    job.sink->OnError(error);
-  }
-
-  static Usage UsageAfterQueue(const Job& job) {
-    return {.prompt_tokens = static_cast<int64_t>(job.request.prompt_tokens.size()),
-            .queue_s = NowSeconds() - job.submitted_s};
-  }
-
   void Validate(const GenerationRequest& request) const {
     const auto prompt = static_cast<int64_t>(request.prompt_tokens.size());
     if (prompt == 0) {
@@ -216,204 +117,238 @@ class LocalEngine final : public Engine {
   }
 
   void Run() {
-    while (true) {
-      std::shared_ptr<Job> job;
-      {
-        std::unique_lock lock(mutex_);
-        running_.reset();
-        idle_.notify_all();
-        wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-        if (queue_.empty()) {
-          break;
-        }
-        job = queue_.front();
-        queue_.pop_front();
-        running_ = job;
-        published_s_ = NowSeconds();
+    while (!active_.empty() || mailbox_->Wait()) {
+      if (const auto error = Try([&] { RunStep(); })) {
+        Contain("ending the requests that ran", [&] { FailAll(*error); });
       }
-      RunGuarded(*job);
     }
     if (experts_ != nullptr) {
-      experts_->SaveHeat();
+      Contain("saving the heat map", [&] { experts_->SaveHeat(); });
     }
   }
 
-  ExpertUsage ExpertNumbers() const {
-    return experts_ != nullptr ? ExpertUsage::Of(experts_->Stats()) : ExpertUsage{};
-  }
-
-  // Says how long a request may be instead: trying this one again would not help.
-  Error OutOfMemory(const Error& error) {
-    const backend::KvShape& kv = state_->kv().shape();
-    const uint64_t token_bytes = 2 * static_cast<uint64_t>(kv.layers) *
-                                 static_cast<uint64_t>(kv.kv_heads) *
-                                 static_cast<uint64_t>(kv.head_dim) * DTypeBytes(kv.dtype);
-    const uint64_t tokens = token_bytes > 0 ? state_->kv().bytes() / token_bytes : 0;
-    return {ErrorCode::kResourceLimit,
-            "there is memory for " + std::to_string(tokens) +
-                " tokens of prompt and answer, and this request needs more: " + error.what(),
-            "shorten the conversation or 'max_tokens', or raise the server's --memory-gb"};
-  }
-
-  // Whatever goes wrong with one request, the engine goes on with the next.
-  void RunGuarded(Job& job) {
-    Usage usage = UsageAfterQueue(job);
-    std::optional<Error> failure;
-    try {
-      RunJob(job, usage);
-    } catch (const Error& error) {
-      failure = error.code() == ErrorCode::kResourceLimit ? OutOfMemory(error) : error;
-    } catch (const std::exception& error) {
-      failure = Error(ErrorCode::kInternal, error.what());
-    }
-    state_->Truncate(0);
-    job.ended.store(true);  // before the last event, after which the engine may go
-    if (!failure) {
-      job.sink->OnDone(usage);
+  void RunStep() {
+    EndCancelled();
+    const int64_t waiting = mailbox_->waiting();
+    if (waiting == 0 && active_.empty()) {
       return;
     }
-    const bool cancelled = failure->code() == ErrorCode::kCancelled;
-    {
-      const std::lock_guard lock(mutex_);
-      ++(cancelled ? stats_.requests_cancelled : stats_.requests_failed);
+    const Step step = ChooseStep(waiting);
+    if (std::holds_alternative<AdmitStep>(step)) {
+      Admit();
+    } else if (const auto* begin = std::get_if<BeginStep>(&step)) {
+      BeginSequence(RequestPtr(active_.at(begin->request)));
+    } else if (const auto* prefill = std::get_if<PrefillStep>(&step)) {
+      Prefill(RequestPtr(active_.at(prefill->request)), prefill->layers);
+    } else {
+      Decode(std::get<DecodeStep>(step));
     }
-    job.sink->OnUsage(usage);
-    job.sink->OnError(*failure);
   }
 
-  // Runs `body` and says what it cost, also where it throws.
-  template <typename Body>
-  void Measure(double& seconds, ExpertUsage& experts, const Body& body) const {
-    const ExpertUsage before = ExpertNumbers();
-    const Stopwatch watch;
-    const auto measured = [&] {
-      seconds = watch.ElapsedSeconds();
-      experts = ExpertNumbers() - before;
-    };
-    try {
-      body();
-    } catch (...) {
-      measured();
-      throw;
-    }
-    measured();
-  }
-
-  void RunJob(Job& job, Usage& usage) {
-    std::vector<float> prompt_logits;
-    Measure(usage.prefill_s, usage.prefill_experts, [&] { prompt_logits = Prefill(job); });
-    Measure(usage.decode_s, usage.experts, [&] { Decode(job, prompt_logits, usage); });
-  }
-
-  void Decode(Job& job, const std::vector<float>& prompt_logits, Usage& usage) {
-    const GenerationRequest& request = job.request;
-    const int64_t seed = request.sampling.seed.value_or(decode::FreshSeed());
-    std::optional<state::SequenceSnapshot> after_prompt;
-    if (request.choices > 1) {
-      after_prompt = state_->Snapshot();
-    }
-    for (int32_t choice = 0; choice < request.choices; ++choice) {
-      if (choice > 0) {
-        state_->Restore(*after_prompt);
+  Step ChooseStep(int64_t waiting) const {
+    std::vector<RequestView> active;
+    std::optional<size_t> chunk;
+    for (const RequestPtr& request : active_) {
+      if (chunk_ && chunk_->request() == request) {
+        chunk = active.size();
       }
-      const auto choice_seed =
-          static_cast<int64_t>(static_cast<uint64_t>(seed) + static_cast<uint64_t>(choice));
-      Generation generation(request, choice, choice_seed, tokenizer_, options_.end_tokens);
-      RunChoice(job, prompt_logits, generation, usage);
+      active.push_back({.prompt_left = request->prompt_left(),
+                        .sequences_left = request->sequences_left(),
+                        .sequences_active = static_cast<int32_t>(request->sequences.size())});
     }
+    const EngineView view{.waiting = waiting,
+                          .active = active,
+                          .chunk = chunk,
+                          .decode_is_due = decode_is_due_,
+                          .layer_s = layer_s_};
+    return options_.scheduler ? options_.scheduler(view) : NextStep(view, options_.limits);
   }
 
-  // Runs the prompt in chunks and returns the logits after its last token.
-  std::vector<float> Prefill(Job& job) {
-    const std::vector<int32_t>& prompt = job.request.prompt_tokens;
-    const auto total = static_cast<int64_t>(prompt.size());
-    std::vector<float> logits;
-    const Stopwatch whole;
-    for (int64_t begin = 0; begin < total; begin += options_.prefill_chunk) {
-      const Stopwatch watch;
-      const int64_t count = std::min(options_.prefill_chunk, total - begin);
-      const std::span<const int32_t> tokens(prompt.data() + begin, static_cast<size_t>(count));
-      const int64_t next = std::min(options_.prefill_chunk, total - begin - count);
-      Forward(job, tokens, ExpertUseOfChunk(count, next), next == 0 ? &logits : nullptr);
-      PublishPrefill(count, watch.ElapsedSeconds(),
-                     static_cast<double>(begin + count) / whole.ElapsedSeconds());
+  void Admit() {
+    const RequestPtr request = mailbox_->Admit();
+    if (!request) {
+      return;  // cancelled meanwhile
     }
-    return logits;
+    if (active_.empty()) {
+      meter_.Lap();  // nobody's
+    }
+    request->usage.queue_s = NowSeconds() - request->submitted_s;
+    active_.push_back(request);
+    EndIfFailed(request,
+                Try([&] { request->prompt = spare_ ? std::move(spare_) : model_->NewSequence(); }));
   }
 
-  void RunChoice(Job& job, const std::vector<float>& prompt_logits, Generation& generation,
-                 Usage& usage) {
-    std::vector<float> logits = prompt_logits;
-    while (true) {
-      const Stopwatch watch;
-      const std::optional<int32_t> token = generation.Step(logits, *job.sink);
-      ++usage.completion_tokens;
-      if (!token) {
-        PublishDecode(1, watch.ElapsedSeconds());
-        return;
+  // The chunk that is under way goes first, whoever is asked for.
+  void Prefill(const RequestPtr& asked_for, int32_t layers) {
+    const RequestPtr request = chunk_ ? chunk_->request() : asked_for;
+    bool whole = false;
+    const auto failure = Try([&] {
+      if (!chunk_) {
+        chunk_.emplace(*model_, request, options_.prefill_chunk);
+        chunk_s_ = 0;
       }
-      Forward(job, std::span(&*token, 1), backend::ExpertUse::kDecode, &logits);
-      PublishDecode(1, watch.ElapsedSeconds());
+      whole = chunk_->Run(layers);
+    });
+    const Cost cost = meter_.Lap();
+    request->usage.prefill_s += cost.seconds;
+    request->usage.prefill_experts += cost.experts;
+    decode_is_due_ = true;
+    if (failure) {
+      End(request, failure);
+      return;
+    }
+    chunk_s_ += cost.seconds;
+    layer_s_ = chunk_s_ / std::max(1, chunk_->layers_run());
+    if (whole) {
+      const auto done = static_cast<double>(request->prompt->length());
+      mailbox_->PublishPrefill(chunk_->tokens(), chunk_s_, done / request->usage.prefill_s);
+      chunk_.reset();
     }
   }
 
-  // One forward of the live sequence; copies the last row's logits if they are wanted.
-  void Forward(Job& job, std::span<const int32_t> tokens, backend::ExpertUse use,
-               std::vector<float>* logits) {
-    state_->Prepare(static_cast<int64_t>(tokens.size()), /*record=*/false);
-    const models::SequenceRows rows{
-        .state = state_.get(), .tokens = tokens, .logit_rows = logits != nullptr ? 1 : 0};
-    const backend::StepScope scope(model_->backend());
-    const backend::Tensor out =
-        model_->Forward({.batch = std::span(&rows, 1), .use = use, .cancel = &job.cancelled});
-    if (logits != nullptr) {
-      const std::span<const float> values = model_->backend().Read(out);
-      logits->assign(values.begin(), values.end());
+  // The first token of a choice follows from the prompt's logits, without a step.
+  void BeginSequence(const RequestPtr& request) {
+    const auto failure = Try([&] {
+      request
+          ->BeginSequence(tokenizer_, options_.end_tokens,
+                          options_.make_drafter
+                              ? options_.make_drafter(request->asked, request->begun)
+                              : nullptr)
+          .Verify(request->prompt_logits);
+    });
+    Count({request});
+    EndIfFailed(request, failure);
+    EndIfDone(request);
+  }
+
+  void Decode(const DecodeStep& step) {
+    std::vector<DecodeBatch::Member> members;
+    std::vector<RequestPtr> requests;
+    for (const DecodeStep::Member& member : step.batch) {
+      const RequestPtr& request = active_.at(member.request);
+      members.push_back({.request = request,
+                         .sequence = request->sequences.at(member.sequence).get(),
+                         .failure = {}});
+      if (std::find(requests.begin(), requests.end(), request) == requests.end()) {
+        requests.push_back(request);
+      }
+    }
+    DecodeBatch batch(*model_, *mailbox_, std::move(members), options_.most_drafts);
+    batch.Run();
+    decode_is_due_ = false;
+    Count(requests);
+    for (const DecodeBatch::Member& member : batch.members()) {
+      EndIfFailed(member.request, member.failure);
+    }
+    for (const RequestPtr& request : requests) {
+      EndIfDone(request);
     }
   }
 
-  // `tok_s`: of this prompt so far.
-  void PublishPrefill(int64_t tokens, double seconds, double tok_s) {
-    const std::lock_guard lock(mutex_);
-    stats_.prefill_tokens += tokens;
-    stats_.prefill_s += seconds;
-    stats_.recent_prefill_tok_s = tok_s;
-    published_s_ = NowSeconds();
+  // Whose sequences took tokens, and what that cost: each of them waited for all of it.
+  void Count(const std::vector<RequestPtr>& requests) {
+    const Cost cost = meter_.Lap();
+    int64_t tokens = 0;
+    for (const RequestPtr& request : requests) {
+      Usage& usage = request->usage;
+      usage.decode_s += cost.seconds;
+      usage.experts += cost.experts;
+      tokens += request->CountTokens();
+    }
+    if (tokens > 0) {
+      mailbox_->PublishDecode(tokens, cost.seconds);
+    }
   }
 
-  void PublishDecode(int64_t tokens, double seconds) {
-    const std::lock_guard lock(mutex_);
-    stats_.decode_tokens += tokens;
-    stats_.decode_s += seconds;
-    recent_decode_.Add(tokens, seconds);
-    published_s_ = NowSeconds();
+  void EndCancelled() {
+    const Error error(ErrorCode::kCancelled, "the request was cancelled");
+    for (const RequestPtr& request : std::vector(active_)) {
+      if (request->cancelled.load()) {
+        End(request, error);
+      }
+    }
+  }
+
+  void FailAll(const Error& error) {
+    for (const RequestPtr& request : std::vector(active_)) {
+      End(request, error);
+    }
+  }
+
+  void EndIfFailed(const RequestPtr& request, const std::optional<Error>& failure) {
+    if (failure) {
+      End(request, failure);
+    }
+  }
+
+  void EndIfDone(const RequestPtr& request) {
+    for (auto& state : request->TakeEnded()) {
+      Recycle(std::move(state));
+    }
+    if (request->done()) {
+      End(request, std::nullopt);
+    }
+  }
+
+  // Whatever the request still holds is free before its last event; afterwards it does not run.
+  void End(const RequestPtr& request, std::optional<Error> failure) {
+    if (std::erase(active_, request) == 0) {
+      return;  // it has ended
+    }
+    if (failure && failure->code() == ErrorCode::kResourceLimit) {
+      failure = OutOfMemory(*request, *failure);
+    }
+    if (chunk_ && chunk_->request() == request) {
+      chunk_.reset();
+    }
+    Release(*request);
+    if (!failure) {
+      failure = request->SendDone();
+    }
+    if (failure) {
+      mailbox_->CountFailure(failure->code() == ErrorCode::kCancelled);
+      request->SendError(*failure);
+    }
+    mailbox_->Retire(request);
+  }
+
+  void Release(Request& request) {
+    for (const auto& sequence : request.sequences) {
+      Recycle(sequence->TakeState());
+    }
+    request.sequences.clear();
+    Recycle(std::move(request.prompt));
+    request.prompt_logits = {};
+  }
+
+  // Keeps one state for the next request: large ones cost time to make.
+  void Recycle(std::unique_ptr<state::SequenceState> state) {
+    if (state && !spare_) {
+      Contain("emptying a sequence", [&] {
+        state->Truncate(0);
+        spare_ = std::move(state);
+      });
+    }
   }
 
   const std::unique_ptr<models::Model> model_;
-  experts::ExpertStore* const experts_;  // null for dense models
+  experts::ExpertStore* const experts_;
   const text::Tokenizer& tokenizer_;
   const MemoryBudget& budget_;
   const LocalEngineOptions options_;
-  const std::unique_ptr<state::SequenceState> state_;
+  const std::shared_ptr<Mailbox> mailbox_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;  // the inference thread waits for work
-  std::condition_variable idle_;  // Shutdown waits for the end of work
-  std::deque<std::shared_ptr<Job>> queue_;
-  std::shared_ptr<Job> running_;
-  bool stopping_ = false;
-  EngineStats stats_;
-  RecentRate recent_decode_;
-  double published_s_ = NowSeconds();
+  // The inference thread's.
+  CostMeter meter_;
+  std::unique_ptr<state::SequenceState> spare_;  // empty, or none
+  std::vector<RequestPtr> active_;               // in the order they were admitted
+  std::optional<PrefillChunk> chunk_;            // under way
+  double chunk_s_ = 0;                           // that it has taken
+  double layer_s_ = 0;                           // of a layer of it, or of the last one
+  bool decode_is_due_ = false;                   // prefill has run since the last step of decoding
 
   std::thread thread_;  // last: it uses everything above
 };
-
-void Handle::Cancel() {
-  if (!job_->ended.load()) {
-    engine_.CancelJob(job_);
-  }
-}
 
 }  // namespace
 

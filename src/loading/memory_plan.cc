@@ -65,10 +65,14 @@ class DryModel {
   const models::ModelShape& shape() const { return model_->shape(); }
   uint64_t weight_bytes() const { return weight_bytes_; }
 
-  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them.
+  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them, and with
+  // what a request for several choices needs beside it: the prompt waits while a fork of it goes
+  // on.
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
     const auto state = model_->NewSequence();
     Step(*state, rows);
+    const auto fork = state->Fork();
+    fork->Prepare(1, /*record=*/false);
     state->kv().Reserve(state->length(), context);
     return budget_.BytesByOwner();
   }

@@ -55,6 +55,9 @@ class RecordingSink final : public GenerationSink {
   }
   void OnUsage(const Usage& usage) override {
     Note([&](Outcome& outcome) { outcome.usage = usage; });
+    if (on_usage) {
+      on_usage();
+    }
   }
   void OnError(const Error& error) override {
     Note([&](Outcome& outcome) { outcome.error = error; }, true);
@@ -72,7 +75,8 @@ class RecordingSink final : public GenerationSink {
     return ended_;
   }
 
-  std::function<void()> on_delta;  // set before Submit
+  std::function<void()> on_delta;  // set before Submit, as is the next
+  std::function<void()> on_usage;
 
  private:
   template <typename Body>

@@ -1,7 +1,6 @@
 // The engine with a tiny real model: order of events, stops, seeds, queue, cancellation, failures.
 #include "engine/local_engine.h"
 
-#include <filesystem>
 #include <future>
 #include <limits>
 #include <mutex>
@@ -10,60 +9,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "backend/cpu/cpu_backend.h"
 #include "base/clock.h"
-#include "formats/checkpoint.h"
-#include "models/loader.h"
-#include "tests/engine/engine_support.h"
+#include "tests/engine/local_engine_fixture.h"
 #include "tests/support/cpu_time.h"
-#include "tests/support/word_tokenizer.h"
 
 namespace mach::engine {
 namespace {
 
 using testing_support::ProcessCpuSeconds;
-using testing_support::WordTokenizer;
 
-class LocalEngineTest : public testing::Test {
- protected:
-  void SetUp() override { Start({}); }
-
-  void Start(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16,
-             int64_t max_context = 200) {
-    engine_.reset();
-    checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
-                                            "tests/golden/qwen3_q4_g64");
-    std::shared_ptr<backend::Backend> backend = backend::MakeCpuBackend(budget_, {.threads = 2});
-    auto model = models::BuildModel({.checkpoint = *checkpoint_, .backend = backend});
-    tokenizer_ = std::make_unique<WordTokenizer>(Pieces(model->shape().vocab_size));
-    engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_,
-                              {.max_context = max_context,
-                               .prefill_chunk = chunk,
-                               .max_queue = max_queue,
-                               .end_tokens = std::move(end_tokens)});
-  }
-
-  static GenerationRequest Request(int64_t max_tokens, float temperature = 0) {
-    GenerationRequest request;
-    request.id = "test";
-    request.prompt_tokens = {5, 9, 1, 33, 7};
-    request.sampling.temperature = temperature;
-    request.stop.max_tokens = max_tokens;
-    return request;
-  }
-
-  Outcome Run(GenerationRequest request) {
-    const auto sink = std::make_shared<RecordingSink>();
-    const auto handle = engine_->Submit(std::move(request), sink);
-    return sink->Wait();
-  }
-
-  static constexpr uint64_t kCeiling = uint64_t{16} << 30;
-  MemoryBudget budget_{kCeiling};
-  std::unique_ptr<formats::Checkpoint> checkpoint_;
-  std::unique_ptr<WordTokenizer> tokenizer_;
-  std::unique_ptr<Engine> engine_;
-};
+// The options that most tests vary.
+LocalEngineOptions With(std::vector<int32_t> end_tokens, int32_t max_queue = 8, int64_t chunk = 16,
+                        int64_t max_context = 200) {
+  return {.max_context = max_context,
+          .prefill_chunk = chunk,
+          .max_queue = max_queue,
+          .end_tokens = std::move(end_tokens)};
+}
 
 TEST_F(LocalEngineTest, GreedyIsTheSameWheneverItRuns) {
   const Outcome first = Run(Request(20));
@@ -71,7 +33,7 @@ TEST_F(LocalEngineTest, GreedyIsTheSameWheneverItRuns) {
   EXPECT_EQ(first.usage->prompt_tokens, 5);
   EXPECT_EQ(first.usage->completion_tokens, 20);
   EXPECT_EQ(first.finish.at(0).reason, FinishReason::kLength);
-  Start({}, 8, 2);  // other chunks
+  Start(With({}, 8, 2));  // other chunks
   EXPECT_EQ(Run(Request(20)).text.at(0), first.text.at(0));
 }
 
@@ -139,7 +101,7 @@ TEST_F(LocalEngineTest, StopsAtEndTokensStopTokensAndStrings) {
   by_named_token.stop.min_tokens = 12;
   EXPECT_EQ(Run(by_named_token).usage->completion_tokens, 12);
 
-  Start({fourth});
+  Start(With({fourth}));
   outcome = Run(by_string);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(outcome.finish.at(0).stop));
   by_named_token.stop.min_tokens = 0;
@@ -200,7 +162,7 @@ TEST_F(LocalEngineTest, StopTokensThatLeaveNothingToChooseAreTheRequestsFault) {
 }
 
 TEST_F(LocalEngineTest, CancelsRunningAndWaitingRequests) {
-  Start({}, 2);
+  Start(With({}, 2));
   const auto running = std::make_shared<RecordingSink>();
   std::promise<void> started;
   std::promise<void> release;
@@ -252,7 +214,7 @@ TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
   // One chunk. Attention of one layer takes many seconds, what comes before it a tenth of one: of
   // processor time, since neighbours on the machine take a share of any other.
   constexpr int64_t kTokens = 65536;
-  Start({}, 8, kTokens, kTokens + 1);
+  Start(With({}, 8, kTokens, kTokens + 1));
   GenerationRequest request = Request(1);
   request.prompt_tokens.assign(kTokens, 5);
   const auto sink = std::make_shared<RecordingSink>();
@@ -274,7 +236,7 @@ TEST_F(LocalEngineTest, CancelsInTheMiddleOfALayer) {
 TEST_F(LocalEngineTest, PrefillIsPublishedChunkByChunk) {
   constexpr int64_t kTokens = 65536;  // takes many times as long as looking at it
   constexpr int64_t kChunk = 256;
-  Start({}, 8, kChunk, kTokens + 1);
+  Start(With({}, 8, kChunk, kTokens + 1));
   GenerationRequest request = Request(1);
   request.prompt_tokens.assign(kTokens, 5);
   const auto sink = std::make_shared<RecordingSink>();
@@ -322,7 +284,7 @@ TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
   const Outcome outcome = Run(Request(190));
   ASSERT_TRUE(outcome.error);
   EXPECT_EQ(outcome.error->code(), ErrorCode::kResourceLimit);
-  EXPECT_THAT(outcome.error->what(), testing::HasSubstr("there is memory for 64 tokens"));
+  EXPECT_THAT(outcome.error->what(), testing::HasSubstr("after 64 tokens of prompt and answer"));
   EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
   EXPECT_FALSE(Run(Request(50)).error) << "a shorter one still runs";
   budget_.Give("test", rest);
@@ -336,7 +298,7 @@ TEST_F(LocalEngineTest, ShutdownFinishesOrCancels) {
   EXPECT_FALSE(sink->Wait().error);
   EXPECT_THROW(engine_->Submit(Request(1), sink), Error);
 
-  Start({});
+  Start(With({}));
   const auto cut = std::make_shared<RecordingSink>();
   const auto also_cut = std::make_shared<RecordingSink>();
   // Holds the first request in its first token until Shutdown has emptied the queue.

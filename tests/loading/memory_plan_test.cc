@@ -61,6 +61,9 @@ TEST_P(MemoryPlanTest, LoadingAndRunningBookWhatWasPredicted) {
     while (state->length() < 150) {
       Step(*runnable.model, *state, std::min(chunk, 150 - state->length()));
     }
+    // Another choice of the same prompt.
+    const auto fork = state->Fork();
+    Step(*runnable.model, *fork, 1);
     EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
     EXPECT_EQ(runnable.budget->TotalBytes(), runnable.plan.total_bytes);
   }
@@ -143,6 +146,8 @@ TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
   const auto state = runnable.model->NewSequence();
   Step(*runnable.model, *state, 70);
   Step(*runnable.model, *state, 30);
+  const auto fork = state->Fork();
+  Step(*runnable.model, *fork, 1);
   EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
 }
 

@@ -1,0 +1,298 @@
+// The engine's promise: a request's answer depends on the request alone. A thousand random
+// schedules (requests join and leave, prompts prefill in slices with steps of decoding between
+// their layers, choices fork, sequences decode in any company, drafts are right or wrong, requests
+// are cancelled, memory runs out, reads fail) give each request the tokens and logprobs, to the
+// last bit, of the same request alone.
+//
+// A failure names its seed. MACH_SCHEDULE_SEED runs that one alone, MACH_SCHEDULES so many.
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "convert/convert.h"
+#include "engine/local_engine.h"
+#include "loading/runnable_model.h"
+#include "tests/engine/engine_support.h"
+#include "tests/engine/schedule_support.h"
+#include "tests/formats/test_files.h"
+#include "tests/support/word_tokenizer.h"
+
+namespace mach::engine {
+namespace {
+
+using testing_support::WordTokenizer;
+
+constexpr int64_t kContext = 100;
+constexpr int64_t kChunk = 16;
+constexpr size_t kKinds = 40;  // of requests
+constexpr uint64_t kCeiling = uint64_t{1} << 33;
+
+int64_t FromEnvironment(const char* name, int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::atoll(text) : otherwise;
+}
+
+struct Setup {
+  std::string checkpoint;
+  loading::Residency residency;
+  int64_t schedules;  // of the thousand
+};
+
+class RandomSchedules : public testing::TestWithParam<Setup> {
+ protected:
+  struct Loaded {
+    loading::RunnableModel runnable;
+    std::unique_ptr<WordTokenizer> tokenizer;
+    std::unique_ptr<Engine> engine;
+
+    ~Loaded() { engine.reset(); }
+  };
+
+  void SetUp() override {
+    ConfigureLog(LogLevel::kError, LogFormat::kText);  // reads fail on purpose
+    checkpoint_ = scratch_.path() / "engine";
+    convert::Convert(
+        {.source = std::filesystem::path(MACH_SOURCE_DIR) / "tests/golden" / GetParam().checkpoint,
+         .out = checkpoint_,
+         .threads = 2},
+        {});
+  }
+
+  std::unique_ptr<Loaded> Load(loading::Residency residency, LocalEngineOptions engine) {
+    engine.max_context = kContext;
+    engine.prefill_chunk = kChunk;
+    loading::ModelOptions options{.checkpoint = checkpoint_,
+                                  .ceiling_bytes = kCeiling,
+                                  .residency = residency,
+                                  .keep_heat = false,
+                                  .cpu = {.threads = 1},
+                                  .engine = std::move(engine)};
+    if (residency == loading::Residency::kStreaming) {
+      options.streaming.bank_bytes =
+          5 * loading::FindExperts(*formats::Checkpoint::Open(checkpoint_))->layout.record_bytes;
+      options.streaming.read.allow_buffered = true;  // the scratch directory may be in memory
+      options.streaming.open_reader = [this](const DirectReaderOptions& reading) {
+        return faults_.Open(reading);
+      };
+    }
+    auto loaded = std::make_unique<Loaded>();
+    loaded->runnable = loading::LoadRunnable(loading::PlanLoading(options), nullptr);
+    vocab_size_ = loaded->runnable.model->shape().vocab_size;
+    loaded->tokenizer = std::make_unique<WordTokenizer>(Pieces(vocab_size_));
+    LocalEngineOptions planned = loaded->runnable.plan.options.engine;
+    planned.end_tokens = {3, 141, 59, 26};
+    loaded->engine =
+        MakeLocalEngine(std::move(loaded->runnable.model), loaded->runnable.experts.get(),
+                        *loaded->tokenizer, *loaded->runnable.budget, std::move(planned));
+    return loaded;
+  }
+
+  formats::ScratchDir scratch_;
+  std::filesystem::path checkpoint_;
+  ReadFaults faults_;
+  int32_t vocab_size_ = 0;
+};
+
+// A request and what it gets when nobody else is there.
+struct Kind {
+  GenerationRequest request;
+  Outcome alone;
+  std::map<int32_t, std::vector<int32_t>> answers;  // of its choices, as far as they were shown
+};
+
+void ExpectSameTokens(const std::vector<GeneratedToken>& got,
+                      const std::vector<GeneratedToken>& want, bool whole) {
+  if (whole) {
+    ASSERT_EQ(got.size(), want.size());
+  }
+  ASSERT_LE(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(got[i].token, want[i].token);
+    ASSERT_EQ(got[i].logprob, want[i].logprob);
+    ASSERT_EQ(got[i].top.size(), want[i].top.size());
+    for (size_t t = 0; t < got[i].top.size(); ++t) {
+      ASSERT_EQ(got[i].top[t].token, want[i].top[t].token);
+      ASSERT_EQ(got[i].top[t].logprob, want[i].top[t].logprob);
+    }
+  }
+}
+
+// All of it, or, of a request that was cut short, what there is.
+void ExpectSameAnswer(const Outcome& got, const Outcome& want) {
+  const bool whole = !got.error;
+  EXPECT_EQ(got.events_after_the_last, 0);
+  for (const auto& [choice, tokens] : got.tokens) {
+    ExpectSameTokens(tokens, want.tokens.at(choice), whole);
+  }
+  for (const auto& [choice, text] : got.text) {
+    const std::string& all = want.text.at(choice);
+    EXPECT_EQ(text, whole ? all : all.substr(0, text.size()));
+  }
+  for (const auto& [choice, finish] : got.finish) {
+    EXPECT_EQ(finish.reason, want.finish.at(choice).reason);
+    EXPECT_EQ(finish.stop, want.finish.at(choice).stop);
+    EXPECT_EQ(finish.generated_tokens, want.finish.at(choice).generated_tokens);
+  }
+  if (whole) {
+    EXPECT_EQ(got.text.size(), want.text.size());
+    EXPECT_EQ(got.finish.size(), want.finish.size());
+    EXPECT_EQ(got.usage->completion_tokens, want.usage->completion_tokens);
+    EXPECT_GT(got.usage->first_token_s, 0);
+  }
+}
+
+std::vector<Kind> MakeKinds(Engine& engine, int32_t vocab_size) {
+  Random random(2024);
+  std::vector<Kind> kinds;
+  for (size_t i = 0; i < kKinds; ++i) {
+    Kind kind{.request = RandomRequest(random, vocab_size)};
+    const auto sink = std::make_shared<RecordingSink>();
+    const auto handle = engine.Submit(kind.request, sink);
+    kind.alone = sink->Wait();
+    EXPECT_FALSE(kind.alone.error) << kind.alone.error->what();
+    for (const auto& [choice, tokens] : kind.alone.tokens) {
+      for (const GeneratedToken& token : tokens) {
+        kind.answers[choice].push_back(token.token);
+      }
+    }
+    kinds.push_back(std::move(kind));
+  }
+  return kinds;
+}
+
+// What goes wrong in a schedule, at random moments.
+struct Trouble {
+  bool cancels = false;
+  bool memory = false;
+  bool reads = false;
+  int64_t read_failures = 0;  // that were asked for
+};
+
+TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
+  const std::vector<Kind> kinds = [&] {
+    // By the scheduler of a server, from memory, without drafts.
+    const auto alone =
+        Load(GetParam().residency == loading::Residency::kStreaming ? loading::Residency::kResident
+                                                                    : GetParam().residency,
+             {});
+    return MakeKinds(*alone->engine, vocab_size_);
+  }();
+
+  uint64_t seed = 0;
+  const auto scheduler = std::make_shared<RandomScheduler>();
+  const auto drafter = [&](const GenerationRequest& request,
+                           int32_t choice) -> std::unique_ptr<decode::Drafter> {
+    const auto kind = static_cast<size_t>(std::stoul(request.id));
+    Random random(seed * 1000 + kind * 10 + static_cast<uint64_t>(choice));
+    const auto answer = kinds[kind].answers.find(choice);
+    if (answer == kinds[kind].answers.end() || OneIn(random, 3)) {
+      return nullptr;
+    }
+    return std::make_unique<KnowingDrafter>(answer->second, request.prompt_tokens.size(),
+                                            Draw(random, 0, 4) * 25, random());
+  };
+  const auto loaded =
+      Load(GetParam().residency,
+           {.scheduler = [scheduler](const EngineView& view) { return scheduler->Next(view); },
+            .make_drafter = drafter,
+            .most_drafts = 4});
+  MemoryBudget& budget = *loaded->runnable.budget;
+
+  const int64_t only = FromEnvironment("MACH_SCHEDULE_SEED", -1);
+  const int64_t count = FromEnvironment("MACH_SCHEDULES", 1000) * GetParam().schedules / 1000;
+  int64_t cut_short = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    seed = static_cast<uint64_t>(only >= 0 ? only : i);
+    SCOPED_TRACE("MACH_SCHEDULE_SEED=" + std::to_string(seed));
+    Random random(seed);
+    Trouble trouble{.cancels = OneIn(random, 3),
+                    .memory = OneIn(random, 6),
+                    .reads = loaded->runnable.experts && OneIn(random, 3)};
+    std::vector<size_t> chosen(static_cast<size_t>(Draw(random, 1, 6)));
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    std::vector<Submission> submissions;
+    for (size_t& kind : chosen) {
+      kind = static_cast<size_t>(Draw(random, 0, kKinds - 1));
+      sinks.push_back(std::make_shared<RecordingSink>());
+      submissions.push_back({kinds[kind].request, sinks.back()});
+      submissions.back().request.id = std::to_string(kind);
+    }
+    GenerationHandles handles;
+    uint64_t taken = 0;
+    scheduler->Begin(random(), [&](Random& between) {
+      if (trouble.cancels && OneIn(between, 20)) {
+        handles[static_cast<size_t>(Draw(between, 0, static_cast<int64_t>(handles.size()) - 1))]
+            ->Cancel();
+      }
+      if (trouble.reads && OneIn(between, 10)) {
+        // Twice: a read that failed is tried again. Four times: and so is its step.
+        const int64_t failures = 2 * Draw(between, 1, 2);
+        faults_.Arm(failures);
+        trouble.read_failures += failures;
+      }
+      if (taken > 0) {
+        budget.Give("test", taken);
+        taken = 0;
+      } else if (trouble.memory && OneIn(between, 15)) {
+        taken = kCeiling - budget.TotalBytes();
+        budget.Take("test", taken);
+      }
+    });
+    handles = loaded->engine->SubmitAll(std::move(submissions));
+    scheduler->Open();
+    int64_t failed_reads = 0;
+    for (size_t r = 0; r < sinks.size(); ++r) {
+      const Outcome got = sinks[r]->Wait();
+      SCOPED_TRACE("request " + std::to_string(r) + " of kind " + std::to_string(chosen[r]));
+      ExpectSameAnswer(got, kinds[chosen[r]].alone);
+      if (got.error) {
+        ++cut_short;
+        const ErrorCode code = got.error->code();
+        failed_reads += code == ErrorCode::kIo ? 1 : 0;
+        EXPECT_TRUE((code == ErrorCode::kCancelled && trouble.cancels) ||
+                    (code == ErrorCode::kResourceLimit && trouble.memory) ||
+                    (code == ErrorCode::kIo && trouble.reads))
+            << got.error->what();
+      }
+    }
+    // A read that fails for good costs one request its answer, not its company.
+    EXPECT_LE(2 * failed_reads, trouble.read_failures);
+    scheduler->End();
+    faults_.Arm(0);
+    while (loaded->engine->Snapshot().requests_active > 0) {
+      std::this_thread::yield();
+    }
+    if (taken > 0) {
+      budget.Give("test", taken);
+    }
+    if (HasFailure() || only >= 0) {
+      break;
+    }
+  }
+  EXPECT_GT(cut_short, only >= 0 || count < 100 ? -1 : count / 20);
+  loaded->engine.reset();
+  EXPECT_EQ(budget.BytesByOwner()["kv"], 0U);
+  EXPECT_EQ(budget.BytesByOwner()["recurrent"], 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RandomSchedules,
+    testing::Values(Setup{"qwen3_q4_g64", loading::Residency::kAllInMemory, 400},
+                    Setup{"qwen3_5_moe_q4_g32", loading::Residency::kResident, 300},
+                    Setup{"qwen3_5_moe_q4_g32", loading::Residency::kStreaming, 300}),
+    [](const auto& param_info) {
+      const Setup& setup = param_info.param;
+      return setup.checkpoint +
+             (setup.residency == loading::Residency::kStreaming ? "_streamed" : "");
+    });
+
+}  // namespace
+}  // namespace mach::engine

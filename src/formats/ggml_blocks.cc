@@ -102,8 +102,9 @@ void DecodeQ5K(const uint8_t* block, float* out) {
   std::array<uint8_t, 256> codes;
   UnpackQ5KCodes(block, codes.data());
   for (size_t i = 0; i < codes.size(); ++i) {
-    const float scale = d * static_cast<float>(scales.scale[i / 32]);
-    const float minimum = dmin * static_cast<float>(scales.minimum[i / 32]);
+    const size_t group = i / 32;
+    const float scale = d * static_cast<float>(scales.scale[group]);
+    const float minimum = dmin * static_cast<float>(scales.minimum[group]);
     out[i] = scale * static_cast<float>(codes[i]) - minimum;
   }
 }

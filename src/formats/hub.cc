@@ -139,7 +139,7 @@ std::vector<std::string> MissingFiles(const fs::path& snapshot) {
   }
   missing.insert(missing.end(), shards.begin(), shards.end());
   std::ranges::sort(missing);
-  missing.erase(std::ranges::unique(missing).begin(), missing.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
   return missing;
 }
 

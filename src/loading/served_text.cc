@@ -63,7 +63,7 @@ std::vector<int32_t> EndTokens(const formats::Checkpoint& checkpoint,
   }
   std::erase_if(ids, [vocab_size](int32_t id) { return id >= vocab_size; });
   std::ranges::sort(ids);
-  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   if (ids.empty()) {
     LogWarning(
         "nothing names a token that ends an answer: answers go on to max_tokens, unless a request "

@@ -50,6 +50,7 @@ void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
     }
     // All the rest at once: what lies behind is of no more use.
     const uintptr_t page = address / PageBytes() * PageBytes();
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address as the signal came with it
     void* const zeros = ::mmap(reinterpret_cast<void*>(page), begin + size - page, PROT_READ,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (zeros != MAP_FAILED) {

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "formats/config.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 
 namespace {
 
@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const mach::Error&) {
   }
   try {
-    (void)mach::formats::Manifest::Parse(text, "fuzz");
+    (void)mach::formats::Journal::Parse(text, "fuzz");
   } catch (const mach::Error&) {
   }
   return 0;

@@ -51,9 +51,9 @@ struct BenchResult {
   std::vector<double> decode_tok_s;
   // Of all measured decoding, and of all measured prefill.
   double decode_s = 0;
-  engine::ExpertUsage decode_experts;
+  engine::ExpertCost decode_experts;
   double prefill_s = 0;
-  engine::ExpertUsage prefill_experts;
+  engine::ExpertCost prefill_experts;
 };
 
 // A fixed, varied sequence: llama-bench too feeds arbitrary ids.
@@ -79,11 +79,11 @@ class Bench {
   BenchResult Run() {
     BenchResult result;
     for (int run = -1; run < options_.repeat; ++run) {  // run -1 warms up
-      const engine::ExpertUsage start = ExpertNumbers();
+      const engine::ExpertCost start = ExpertNumbers();
       const double prefill_s = TimePrefill();
-      const engine::ExpertUsage between = ExpertNumbers();
+      const engine::ExpertCost between = ExpertNumbers();
       PrepareDecode();
-      const engine::ExpertUsage prepared = ExpertNumbers();
+      const engine::ExpertCost prepared = ExpertNumbers();
       const double decode_s = TimeDecode();
       if (run < 0) {
         continue;
@@ -103,8 +103,8 @@ class Bench {
   }
 
  private:
-  engine::ExpertUsage ExpertNumbers() const {
-    return experts_ != nullptr ? engine::ExpertUsage::Of(experts_->Stats()) : engine::ExpertUsage{};
+  engine::ExpertCost ExpertNumbers() const {
+    return experts_ != nullptr ? engine::ExpertCost::Of(experts_->Stats()) : engine::ExpertCost{};
   }
 
   void Feed(std::span<const int32_t> tokens, int64_t logit_rows) {
@@ -182,8 +182,7 @@ void PrintRow(const char* name, const std::vector<double>& values) {
 }
 
 // Hit rate, bytes read per token and share of the time that was spent waiting for experts.
-nlohmann::ordered_json ExpertJson(const engine::ExpertUsage& usage, int64_t tokens,
-                                  double seconds) {
+nlohmann::ordered_json ExpertJson(const engine::ExpertCost& usage, int64_t tokens, double seconds) {
   const auto asked = static_cast<double>(usage.hits + usage.misses);
   const auto count = static_cast<double>(tokens);
   return {{"hits", usage.hits},

@@ -32,14 +32,14 @@ class Booking {
   Booking& operator=(const Booking&) = delete;
   ~Booking() {
     if (bytes_ > 0) {
-      budget_.Give(owner_, bytes_);
+      budget_.Release(owner_, bytes_);
     }
   }
   void Set(uint64_t bytes) {
     if (bytes > bytes_) {
-      budget_.Take(owner_, bytes - bytes_);
+      budget_.Book(owner_, bytes - bytes_);
     } else if (bytes < bytes_) {
-      budget_.Give(owner_, bytes_ - bytes);
+      budget_.Release(owner_, bytes_ - bytes);
     }
     bytes_ = bytes;
   }
@@ -211,7 +211,7 @@ class Dry final : public DryBackend {
   }
 
   void ReserveActivations(uint64_t bytes) override {
-    budget_.Take("activations", Buffer::BookedBytes(bytes));
+    budget_.Book("activations", Buffer::BookedBytes(bytes));
   }
   uint64_t Mark() override { return position_; }
   void Release(uint64_t mark) override { position_ = mark; }

@@ -10,7 +10,7 @@
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
 #include "formats/gguf.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "platform/cpu.h"
 #include "platform/file.h"
 
@@ -137,11 +137,11 @@ class Conversion {
         report_(report),
         out_(CleanOut(options.out)),
         partial_(PartialOf(out_)) {
-    manifest_.tool_version = options.tool_version;
-    manifest_.source_path = options.source.string();
-    manifest_.source_fingerprint = plan_.fingerprint;
-    manifest_.source_files = plan_.source_files;
-    manifest_.options = DescribeOptions(options);
+    journal_.tool_version = options.tool_version;
+    journal_.source_path = options.source.string();
+    journal_.source_fingerprint = plan_.fingerprint;
+    journal_.source_files = plan_.source_files;
+    journal_.options = DescribeOptions(options);
   }
 
   ConvertResult Run() {
@@ -179,16 +179,16 @@ class Conversion {
     for (const SmallFile& file : plan_.small_files) {
       const std::string contents = file.contents();
       WriteFileAtomically(partial_ / file.name, contents);
-      manifest_.files.push_back(
+      journal_.files.push_back(
           {file.name, contents.size(), formats::FileChecksum(partial_ / file.name, {})});
       result_.written_bytes += contents.size();
     }
     SyncDirectories();
-    manifest_.complete = true;
+    journal_.complete = true;
     WriteJournal();
     CheckOutput();
     Publish(replace);
-    for (const formats::ManifestFile& file : manifest_.files) {
+    for (const formats::JournalFile& file : journal_.files) {
       result_.files.push_back(file.name);
     }
     result_.elapsed_s = watch_.ElapsedSeconds();
@@ -199,9 +199,9 @@ class Conversion {
   // Throws if the output exists and may not be replaced.
   bool IsSameConversion() {
     const bool directory = fs::is_directory(out_);
-    std::optional<formats::Manifest> existing;
+    std::optional<formats::Journal> existing;
     try {
-      existing = directory ? formats::Manifest::Find(out_) : std::nullopt;
+      existing = directory ? formats::Journal::Find(out_) : std::nullopt;
     } catch (const Error&) {
       if (options_.force) {
         return false;  // ours, by its name; that it is damaged is why it is being replaced
@@ -211,27 +211,27 @@ class Conversion {
     if (existing && existing->complete && !options_.force &&
         existing->source_fingerprint == plan_.fingerprint) {
       existing->CheckFiles(out_);
-      for (const formats::ManifestFile& file : existing->files) {
+      for (const formats::JournalFile& file : existing->files) {
         result_.files.push_back(file.name);
       }
       return true;
     }
-    const bool lost_manifest =
+    const bool lost_journal =
         !existing && directory && fs::is_directory(out_ / formats::ExpertSidecar::kDirName);
-    if (lost_manifest && !options_.force) {
+    if (lost_journal && !options_.force) {
       throw Error(ErrorCode::kInvalidArgument,
                   out_.string() + " exists and has an " + formats::ExpertSidecar::kDirName +
-                      "/ but no " + formats::Manifest::kFileName,
+                      "/ but no " + formats::Journal::kFileName,
                   "choose another --out, or add --force to replace it");
     }
-    if (!existing && !lost_manifest && !(directory && fs::is_empty(out_))) {
+    if (!existing && !lost_journal && !(directory && fs::is_empty(out_))) {
       throw Error(ErrorCode::kInvalidArgument,
                   out_.string() + " exists and is not an engine checkpoint (no mach.json)",
                   "choose another --out, or remove it yourself");
     }
     if (existing && !options_.force) {
       throw Error(ErrorCode::kInvalidArgument,
-                  out_.string() + " exists and " + existing->DifferenceFrom(manifest_),
+                  out_.string() + " exists and " + existing->DifferenceFrom(journal_),
                   "choose another --out, or add --force to write it again");
     }
     return false;
@@ -240,37 +240,37 @@ class Conversion {
   // What a conversion did not write would be removed as a leftover: a directory of this name that
   // none has begun is somebody else's and stays. A journal tells, readable or not.
   void RequireOwnPartial() const {
-    if (Exists(partial_ / formats::Manifest::kFileName)) {
+    if (Exists(partial_ / formats::Journal::kFileName)) {
       return;
     }
     for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
       // All that is there if the first journal was interrupted.
-      const std::string unfinished = std::string(formats::Manifest::kFileName) + ".tmp-";
+      const std::string unfinished = std::string(formats::Journal::kFileName) + ".tmp-";
       if (!entry.path().filename().string().starts_with(unfinished)) {
         throw Error(ErrorCode::kInvalidArgument,
                     partial_.string() + " exists and was not begun by a conversion (it holds " +
                         entry.path().filename().string() + ", but no " +
-                        formats::Manifest::kFileName + ")",
+                        formats::Journal::kFileName + ")",
                     "choose another --out, or remove it yourself");
       }
     }
   }
 
   void ReadJournal() {
-    std::optional<formats::Manifest> journal;
+    std::optional<formats::Journal> earlier;
     try {
-      journal = formats::Manifest::Find(partial_);
+      earlier = formats::Journal::Find(partial_);
     } catch (const Error&) {
       return;  // a damaged journal vouches for nothing
     }
-    if (journal && journal->source_fingerprint == plan_.fingerprint) {
-      for (const formats::ManifestFile& file : journal->files) {
+    if (earlier && earlier->source_fingerprint == plan_.fingerprint) {
+      for (const formats::JournalFile& file : earlier->files) {
         finished_[file.name] = file;
       }
-    } else if (journal && journal->complete) {
+    } else if (earlier && earlier->complete) {
       throw Error(ErrorCode::kInvalidArgument,
                   partial_.string() + " exists and is a complete checkpoint, which " +
-                      journal->DifferenceFrom(manifest_),
+                      earlier->DifferenceFrom(journal_),
                   "choose another --out, or rename or remove it yourself");
     }
   }
@@ -278,18 +278,18 @@ class Conversion {
   // Until the end mach.json is the journal: not complete, and naming the files that are finished,
   // those of an earlier attempt included.
   void WriteJournal() const {
-    formats::Manifest journal = manifest_;
-    if (!journal.complete) {
+    formats::Journal written = journal_;
+    if (!written.complete) {
       for (const auto& entry : finished_) {
-        const bool listed = std::any_of(
-            journal.files.begin(), journal.files.end(),
-            [&](const formats::ManifestFile& have) { return have.name == entry.first; });
+        const bool listed =
+            std::any_of(written.files.begin(), written.files.end(),
+                        [&](const formats::JournalFile& have) { return have.name == entry.first; });
         if (!listed) {
-          journal.files.push_back(entry.second);
+          written.files.push_back(entry.second);
         }
       }
     }
-    WriteFileAtomically(partial_ / formats::Manifest::kFileName, journal.ToJson());
+    WriteFileAtomically(partial_ / formats::Journal::kFileName, written.ToJson());
   }
 
   void CheckSpace() const {
@@ -355,7 +355,7 @@ class Conversion {
     progress_.file = job.name;
     const fs::path path = partial_ / job.name;
     if (Keep(job)) {
-      manifest_.files.push_back(finished_.at(job.name));
+      journal_.files.push_back(finished_.at(job.name));
       WriteJournal();
       return;
     }
@@ -375,13 +375,13 @@ class Conversion {
                   "did the source change during the conversion? Otherwise check the disk");
     }
     result_.written_bytes += size;
-    manifest_.files.push_back({job.name, size, found});
+    journal_.files.push_back({job.name, size, found});
     WriteJournal();
   }
 
   // Leftovers of an earlier attempt: what it did not finish, or wrote with other options.
   void RemoveLeftovers() const {
-    std::set<fs::path> known = {partial_ / formats::Manifest::kFileName};
+    std::set<fs::path> known = {partial_ / formats::Journal::kFileName};
     for (const OutputJob& job : plan_.jobs) {
       known.insert((partial_ / job.name).parent_path());
       if (finished_.count(job.name) != 0) {
@@ -402,7 +402,7 @@ class Conversion {
   // The files are synced; so must be the directories that name them.
   void SyncDirectories() const {
     std::set<fs::path> directories = {partial_};
-    for (const formats::ManifestFile& file : manifest_.files) {
+    for (const formats::JournalFile& file : journal_.files) {
       directories.insert((partial_ / file.name).parent_path());
     }
     for (const fs::path& directory : directories) {
@@ -420,7 +420,7 @@ class Conversion {
         options_.check_output(partial_);
       }
     } catch (const Error& error) {
-      manifest_.complete = false;
+      journal_.complete = false;
       WriteJournal();
       throw Error(
           error.code(),
@@ -481,8 +481,8 @@ class Conversion {
   const std::function<void(const ConvertProgress&)>& report_;
   fs::path out_;
   fs::path partial_;
-  formats::Manifest manifest_;
-  std::map<std::string, formats::ManifestFile> finished_;
+  formats::Journal journal_;
+  std::map<std::string, formats::JournalFile> finished_;
   ConvertProgress progress_;
   ConvertResult result_;
   uint64_t resumed_bytes_ = 0;

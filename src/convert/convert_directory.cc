@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "convert/convert_plan.h"
 #include "formats/checkpoint.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "formats/moe_layout.h"
 #include "formats/weight_files.h"
 
@@ -27,7 +27,7 @@ bool IsTextFile(const fs::path& path) {
   constexpr std::array<std::string_view, 5> kEndings = {".json", ".jinja", ".txt", ".model",
                                                         ".tiktoken"};
   const std::string name = path.filename().string();
-  return name.front() != '.' && name != formats::Manifest::kFileName &&
+  return name.front() != '.' && name != formats::Journal::kFileName &&
          std::find(kEndings.begin(), kEndings.end(), path.extension().string()) != kEndings.end();
 }
 
@@ -62,7 +62,7 @@ SourceFiles ListFiles(const fs::path& dir, const formats::Checkpoint& checkpoint
     const bool stale_index = name == formats::kWeightIndexName && !checkpoint.has_index();
     if (entry.is_regular_file() && IsTextFile(entry.path()) && !stale_index) {
       result.text.push_back(entry.path());
-    } else if (shards.count(name) == 0 && name != formats::Manifest::kFileName) {
+    } else if (shards.count(name) == 0 && name != formats::Journal::kFileName) {
       result.skipped.push_back(name);
     }
   }

@@ -70,7 +70,7 @@ struct ConversionPlan {
   std::vector<OutputJob> jobs;
   std::vector<SmallFile> small_files;
   std::string fingerprint;  // of the source and of all that decides what is written
-  std::map<std::string, std::string> source_files;  // as in Manifest
+  std::map<std::string, std::string> source_files;  // as in Journal
   std::vector<std::string> skipped;
   std::map<std::string, std::vector<std::string>> skipped_tensors;  // by reason
   std::vector<std::string> requantised;

@@ -10,7 +10,7 @@ namespace mach::engine {
 
 struct Cost {
   double seconds = 0;
-  ExpertUsage experts;
+  ExpertCost experts;
 };
 
 class CostMeter {
@@ -25,7 +25,7 @@ class CostMeter {
     cost.seconds = now_s - seen_s_;
     seen_s_ = now_s;
     if (experts_ != nullptr) {
-      const ExpertUsage now = ExpertUsage::Of(experts_->Stats());
+      const ExpertCost now = ExpertCost::Of(experts_->Stats());
       cost.experts = now - seen_;
       seen_ = now;
     }
@@ -35,7 +35,7 @@ class CostMeter {
  private:
   const experts::ExpertStore* experts_;
   double seen_s_ = NowSeconds();
-  ExpertUsage seen_;
+  ExpertCost seen_;
 };
 
 }  // namespace mach::engine

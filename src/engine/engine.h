@@ -87,18 +87,18 @@ struct Finish {
 
 // What a stretch of work, such as a request's prefill, cost in experts. All misses and reads during
 // it are its own.
-struct ExpertUsage {
+struct ExpertCost {
   int64_t hits = 0;
   int64_t misses = 0;
   uint64_t bytes_read = 0;
   double stall_s = 0;  // waiting for records; part of the time it took
 
   // Of whatever asked, prefill or decoding: only one of them runs at a time.
-  static ExpertUsage Of(const experts::ExpertStats& stats) {
+  static ExpertCost Of(const experts::ExpertStats& stats) {
     return {stats.hits + stats.prefill_hits, stats.misses + stats.prefill_misses, stats.bytes_read,
             stats.stall_seconds};
   }
-  ExpertUsage& operator+=(const ExpertUsage& other) {
+  ExpertCost& operator+=(const ExpertCost& other) {
     hits += other.hits;
     misses += other.misses;
     bytes_read += other.bytes_read;
@@ -106,7 +106,7 @@ struct ExpertUsage {
     return *this;
   }
   // Of counters, what came after `before`.
-  friend ExpertUsage operator-(const ExpertUsage& after, const ExpertUsage& before) {
+  friend ExpertCost operator-(const ExpertCost& after, const ExpertCost& before) {
     return {after.hits - before.hits, after.misses - before.misses,
             after.bytes_read - before.bytes_read, after.stall_s - before.stall_s};
   }
@@ -122,9 +122,9 @@ struct Usage {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
-  double first_token_s = 0;     // from its submission until the first token was chosen
-  ExpertUsage experts;          // while it decoded; zero for models without experts
-  ExpertUsage prefill_experts;  // during prefill_s
+  double first_token_s = 0;    // from its submission until the first token was chosen
+  ExpertCost experts;          // while it decoded; zero for models without experts
+  ExpertCost prefill_experts;  // during prefill_s
 };
 
 // What a sink throws fails its request: it gets OnError then, also where OnDone threw.

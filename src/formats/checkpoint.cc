@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "formats/expert_sidecar.h"
+#include "formats/journal.h"
 #include "formats/json.h"
-#include "formats/manifest.h"
 #include "formats/module_names.h"
 #include "formats/weight_files.h"
 
@@ -53,8 +53,8 @@ std::unique_ptr<Checkpoint> Checkpoint::Open(const fs::path& dir) {
   }
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint());
   checkpoint->dir_ = dir;
-  if (const auto manifest = Manifest::Find(dir)) {
-    manifest->CheckFiles(dir);
+  if (const auto journal = Journal::Find(dir)) {
+    journal->CheckFiles(dir);
   }
   checkpoint->root_ = ConfigReader::Load(dir / "config.json");
   checkpoint->text_ = checkpoint->root_.OptionalObject("text_config").value_or(checkpoint->root_);
@@ -426,11 +426,11 @@ std::string Checkpoint::QuantisationSummary() const {
 }
 
 std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& progress) const {
-  const auto manifest = Manifest::Find(dir_);
-  if (!manifest) {
+  const auto journal = Journal::Find(dir_);
+  if (!journal) {
     return std::nullopt;
   }
-  manifest->CheckFiles(dir_);
+  journal->CheckFiles(dir_);
   const auto sidecar = ExpertSidecar::Find(dir_);
   // Records have checksums of their own, which name the expert: their files are read once.
   std::set<std::string> of_records;
@@ -440,7 +440,7 @@ std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& p
     }
   }
   uint64_t total = sidecar ? sidecar->TotalBytes() : 0;
-  for (const ManifestFile& file : manifest->files) {
+  for (const JournalFile& file : journal->files) {
     if (IsEditable(file.name)) {
       std::error_code ignored;
       total += fs::file_size(dir_ / file.name, ignored);
@@ -456,7 +456,7 @@ std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& p
     }
   };
   std::vector<std::string> edited;
-  for (const ManifestFile& file : manifest->files) {
+  for (const JournalFile& file : journal->files) {
     if (of_records.count(file.name) != 0) {
       continue;
     }
@@ -468,8 +468,8 @@ std::optional<std::vector<std::string>> Checkpoint::Verify(const ByteProgress& p
     if (!IsEditable(file.name)) {
       throw Error(ErrorCode::kCorruptFile,
                   (dir_ / file.name).string() + ": checksum is " + found + ", " +
-                      (dir_ / Manifest::kFileName).string() + " says " + file.xxh3_128,
-                  manifest->Cure(dir_));
+                      (dir_ / Journal::kFileName).string() + " says " + file.xxh3_128,
+                  journal->Cure(dir_));
     }
     edited.push_back(file.name);
   }

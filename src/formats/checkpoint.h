@@ -41,7 +41,7 @@ class Checkpoint {
  public:
   // Reads headers only, never weights. Throws kNotFound (no directory, config, shard),
   // kCorruptFile (config fields too), kUnsupported (quantisation method). With mach.json present,
-  // the files it lists are checked (Manifest::CheckFiles) and an incomplete conversion is refused.
+  // the files it lists are checked (Journal::CheckFiles) and an incomplete conversion is refused.
   // An index that does not fit the files beside a model.safetensors is ignored, with a warning in
   // the log; without either, files that are not the model's weights are.
   static std::unique_ptr<Checkpoint> Open(const std::filesystem::path& dir);

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "formats/config.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "platform/file.h"
 
 namespace mach::formats {
@@ -204,26 +204,26 @@ std::optional<ExpertSidecar> ExpertSidecar::Find(const fs::path& checkpoint_dir)
   if (!fs::exists(fs::symlink_status(dir, ignored))) {
     return std::nullopt;
   }
-  std::optional<Manifest> manifest;
+  std::optional<Journal> journal;
   try {
-    manifest = Manifest::Find(checkpoint_dir);
-    if (!manifest) {
-      throw Error(ErrorCode::kNotFound, (checkpoint_dir / Manifest::kFileName).string() +
+    journal = Journal::Find(checkpoint_dir);
+    if (!journal) {
+      throw Error(ErrorCode::kNotFound, (checkpoint_dir / Journal::kFileName).string() +
                                             " is missing, but there is " + dir.string());
     }
-    if (!manifest->complete) {
-      FailCorrupt((checkpoint_dir / Manifest::kFileName).string() +
+    if (!journal->complete) {
+      FailCorrupt((checkpoint_dir / Journal::kFileName).string() +
                   " says the conversion did not finish");
     }
     const fs::path path = dir / kManifestName;
     ExpertSidecar sidecar = Parse(ReadWholeFile(path, kMaxManifestBytes), path.string());
     sidecar.dir = dir;
-    sidecar.cure = manifest->Cure(checkpoint_dir);
-    if (sidecar.source_fingerprint != manifest->source_fingerprint) {
+    sidecar.cure = journal->Cure(checkpoint_dir);
+    if (sidecar.source_fingerprint != journal->source_fingerprint) {
       FailCorrupt(path.string() + " belongs to another conversion: source_fingerprint is " +
                   sidecar.source_fingerprint + ", " +
-                  (checkpoint_dir / Manifest::kFileName).string() + " has " +
-                  manifest->source_fingerprint);
+                  (checkpoint_dir / Journal::kFileName).string() + " has " +
+                  journal->source_fingerprint);
     }
     for (const SidecarLayer& layer : sidecar.moe_layers) {
       CheckFile(sidecar, layer);
@@ -231,7 +231,7 @@ std::optional<ExpertSidecar> ExpertSidecar::Find(const fs::path& checkpoint_dir)
     return sidecar;
   } catch (const Error& error) {
     const std::string cure =
-        manifest ? manifest->Cure(checkpoint_dir) : Manifest::CureWithout(checkpoint_dir);
+        journal ? journal->Cure(checkpoint_dir) : Journal::CureWithout(checkpoint_dir);
     throw Error(error.code(), error.what(), error.cure().empty() ? cure : error.cure());
   }
 }

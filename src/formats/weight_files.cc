@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "formats/journal.h"
 #include "formats/json.h"
-#include "formats/manifest.h"
 #include "platform/file.h"
 
 namespace mach::formats {

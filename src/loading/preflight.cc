@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/gigabytes.h"
 #include "base/shell.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "loading/served_text.h"
 #include "platform/direct_reader.h"
 
@@ -68,8 +68,8 @@ std::string ServeCommand(const ModelOptions& options, const PathReport& path) {
 std::vector<std::string> MissingFiles(const std::filesystem::path& dir) {
   std::vector<std::string> missing;
   try {
-    if (const auto manifest = formats::Manifest::Find(dir)) {
-      for (const formats::ManifestFile& file : manifest->files) {
+    if (const auto journal = formats::Journal::Find(dir)) {
+      for (const formats::JournalFile& file : journal->files) {
         std::error_code ignored;
         if (!std::filesystem::exists(dir / file.name, ignored)) {
           missing.push_back(file.name);
@@ -150,8 +150,8 @@ class Checker {
         formats::FindMoeFamily(checkpoint_->model_type())) {
       path.missing.push_back(std::string(formats::ExpertSidecar::kDirName) + "/");
     }
-    if (has_sidecar && !Has(formats::Manifest::kFileName)) {
-      path.missing.emplace_back(formats::Manifest::kFileName);
+    if (has_sidecar && !Has(formats::Journal::kFileName)) {
+      path.missing.emplace_back(formats::Journal::kFileName);
     }
     try {
       if (expert_error_) {

@@ -56,7 +56,7 @@ RunnableModel LoadRunnable(LoadPlan plan, LoadProgress* progress) {
   runnable.budget = std::make_unique<MemoryBudget>(options.ceiling_bytes);
   MemoryBudget& budget = *runnable.budget;
   // The ceiling is the process's, so what is not in buffers counts too.
-  budget.Take("process", runnable.plan.Of("process"));
+  budget.Book("process", runnable.plan.Of("process"));
 
   const auto on_bytes = [progress](uint64_t bytes) {
     if (progress != nullptr) {

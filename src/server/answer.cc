@@ -303,7 +303,7 @@ void Answer::FinishAll(Pieces& out) {
   usage_.completion_tokens = record_.completion_tokens;
   usage_.cached_tokens = record_.cached_tokens;
   if (options_.receipt) {
-    const engine::ExpertUsage& prefill = record_.prefill_experts;
+    const engine::ExpertCost& prefill = record_.prefill_experts;
     usage_.receipt = api::Receipt{.bytes_read = record_.experts.bytes_read + prefill.bytes_read,
                                   .expert_hits = record_.experts.hits,
                                   .expert_misses = record_.experts.misses,

@@ -150,7 +150,7 @@ void Generate::LogEnd(const http::Request& request, const AnswerRecord& record, 
   seconds("decode_s", record.decode_s);
   seconds("first_token_s", record.first_token_s.value_or(0));
   if (host_.ready()->info.experts > 0 && record.prefill_s > 0) {
-    const engine::ExpertUsage& prefill = record.prefill_experts;
+    const engine::ExpertCost& prefill = record.prefill_experts;
     if (record.decode_s > 0) {
       fields.emplace_back("expert_misses", record.experts.misses);
     }

@@ -8,7 +8,7 @@ namespace mach::server {
 RequestMemory::RequestMemory(MemoryBudget* budget, uint64_t limit_bytes)
     : budget_(budget), limit_bytes_(limit_bytes) {
   if (budget_ != nullptr) {
-    budget_->Take(kOwner, 0);  // reported from the start
+    budget_->Book(kOwner, 0);  // reported from the start
   }
 }
 
@@ -28,7 +28,7 @@ bool RequestMemory::Change(uint64_t from_bytes, uint64_t to_bytes) {
   if (to_bytes < from_bytes) {
     held_bytes_ -= from_bytes - to_bytes;
     if (budget_ != nullptr) {
-      budget_->Give(kOwner, from_bytes - to_bytes);
+      budget_->Release(kOwner, from_bytes - to_bytes);
     }
     return true;
   }
@@ -38,7 +38,7 @@ bool RequestMemory::Change(uint64_t from_bytes, uint64_t to_bytes) {
   }
   if (budget_ != nullptr) {
     try {
-      budget_->Take(kOwner, more);
+      budget_->Book(kOwner, more);
     } catch (const Error&) {
       return false;
     }

@@ -24,7 +24,7 @@ bool UsesHugePages(uint64_t bytes) {
 
 }  // namespace
 
-void MemoryBudget::Take(std::string_view owner, uint64_t bytes) {
+void MemoryBudget::Book(std::string_view owner, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   if (ceiling_bytes_ != 0 && (bytes > ceiling_bytes_ || total_bytes_ > ceiling_bytes_ - bytes)) {
     throw Error(ErrorCode::kResourceLimit,
@@ -42,7 +42,7 @@ void MemoryBudget::Take(std::string_view owner, uint64_t bytes) {
   }
 }
 
-void MemoryBudget::Give(std::string_view owner, uint64_t bytes) {
+void MemoryBudget::Release(std::string_view owner, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   const auto it = by_owner_.find(owner);
   MACH_CHECK(it != by_owner_.end() && it->second >= bytes && total_bytes_ >= bytes);
@@ -70,13 +70,13 @@ Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : o
   }
   const bool huge = UsesHugePages(bytes);
   const uint64_t wanted = BookedBytes(bytes);
-  budget.Take(owner, wanted);
+  budget.Book(owner, wanted);
   // For huge pages map one more and cut the ends off, so that the start is aligned to one.
   const uint64_t slack = huge ? kHugePageBytes : 0;
   void* address =
       ::mmap(nullptr, wanted + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) {
-    budget.Give(owner, wanted);
+    budget.Release(owner, wanted);
     throw Error(ErrorCode::kResourceLimit,
                 "the system has no " + GigabytesText(wanted) + " of memory for " + owner_);
   }
@@ -104,7 +104,7 @@ Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : o
 Buffer::~Buffer() {
   if (data_ != nullptr) {
     ::munmap(data_, mapped_bytes_);
-    budget_->Give(owner_, mapped_bytes_);
+    budget_->Release(owner_, mapped_bytes_);
   }
 }
 

@@ -25,8 +25,8 @@ class MemoryBudget {
   ~MemoryBudget() = default;
 
   // Throws kResourceLimit, naming owner, request, sum and ceiling, if the ceiling would be passed.
-  void Take(std::string_view owner, uint64_t bytes);
-  void Give(std::string_view owner, uint64_t bytes);
+  void Book(std::string_view owner, uint64_t bytes);
+  void Release(std::string_view owner, uint64_t bytes);
 
   uint64_t ceiling_bytes() const { return ceiling_bytes_; }
   uint64_t TotalBytes() const;

@@ -11,7 +11,7 @@
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
 #include "formats/expert_tensors.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "formats/moe_layout.h"
 #include "platform/file.h"
 #include "tests/convert/child.h"

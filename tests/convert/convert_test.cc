@@ -12,7 +12,7 @@
 #include "formats/checkpoint.h"
 #include "formats/gguf.h"
 #include "formats/gguf_model.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "formats/text_config.h"
 #include "tests/convert/child.h"
 #include "tests/convert/gguf_model_files.h"
@@ -594,9 +594,9 @@ TEST(Convert, SaysWhatAnExistingOutputIs) {
   EXPECT_THAT(error(), HasSubstr(made + ", which has changed since: added_tokens.json, "
                                         "tokenizer.json (choose"));
   // Of a mach.json without the files of the source.
-  formats::Manifest manifest = *formats::Manifest::Find(options.out);
-  manifest.source_files.clear();
-  WriteFileAtomically(options.out / "mach.json", manifest.ToJson());
+  formats::Journal journal = *formats::Journal::Find(options.out);
+  journal.source_files.clear();
+  WriteFileAtomically(options.out / "mach.json", journal.ToJson());
   EXPECT_THAT(error(), HasSubstr(made + ", which has changed since (choose"));
   options.force = true;
   EXPECT_FALSE(Convert(options, {}).already_done);
@@ -838,17 +838,17 @@ TEST(Convert, TheSourceIsNotThePartialDirectory) {
   EXPECT_TRUE(fs::exists(gguf));
 }
 
-TEST(Manifest, TheCureHasTheOptions) {
-  formats::Manifest manifest;
-  manifest.source_path = "/my models/m";
+TEST(Journal, TheCureHasTheOptions) {
+  formats::Journal journal;
+  journal.source_path = "/my models/m";
   ConvertOptions options;
-  manifest.options = DescribeOptions(options);
-  EXPECT_EQ(manifest.Cure("/o"), "convert it again: mach convert '/my models/m' --out /o --force");
+  journal.options = DescribeOptions(options);
+  EXPECT_EQ(journal.Cure("/o"), "convert it again: mach convert '/my models/m' --out /o --force");
   options.bits = 8;
   options.group_size = 32;
   options.requantise_all = true;
-  manifest.options = DescribeOptions(options);
-  EXPECT_EQ(manifest.Cure("/o"),
+  journal.options = DescribeOptions(options);
+  EXPECT_EQ(journal.Cure("/o"),
             "convert it again: mach convert '/my models/m' --bits 8 --group-size 32 "
             "--requantise-all --out /o --force");
 }

@@ -9,7 +9,7 @@
 #include "convert/expert_writer.h"
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "platform/file.h"
 #include "tests/formats/test_files.h"
 
@@ -258,15 +258,15 @@ TEST(ExpertSidecar, BelongsToTheCheckpointBesideIt) {
   const formats::ScratchDir dir;
   const fs::path out = dir.path() / "out";
   WriteTest(out);
-  formats::Manifest manifest = *formats::Manifest::Find(out);
-  manifest.source_fingerprint = std::string(32, 'a');
-  Overwrite(out / "mach.json", manifest.ToJson());
+  formats::Journal journal = *formats::Journal::Find(out);
+  journal.source_fingerprint = std::string(32, 'a');
+  Overwrite(out / "mach.json", journal.ToJson());
   EXPECT_THAT(formats::ErrorOf([&] { (void)formats::ExpertSidecar::Find(out); }),
               AllOf(HasSubstr("belongs to another conversion"), HasSubstr(std::string(32, 'a')),
                     HasSubstr("mach convert")));
-  manifest.source_fingerprint = TestPlan(TestSource()).fingerprint;
-  manifest.complete = false;
-  Overwrite(out / "mach.json", manifest.ToJson());
+  journal.source_fingerprint = TestPlan(TestSource()).fingerprint;
+  journal.complete = false;
+  Overwrite(out / "mach.json", journal.ToJson());
   EXPECT_THAT(formats::ErrorOf([&] { (void)formats::ExpertSidecar::Find(out); }),
               HasSubstr("did not finish"));
   fs::remove(out / "mach.json");
@@ -274,11 +274,11 @@ TEST(ExpertSidecar, BelongsToTheCheckpointBesideIt) {
               AllOf(HasSubstr("mach.json is missing"), HasSubstr("mach convert SRC --out")));
 }
 
-TEST(Manifest, NamesLeadNowhereElse) {
-  formats::Manifest manifest;
+TEST(Journal, NamesLeadNowhereElse) {
+  formats::Journal journal;
   for (const char* name : {"../x", "/x", "a/../x", "a/b/c", "a/", "", "."}) {
-    manifest.files = {{name, 1, "x"}};
-    EXPECT_THAT(formats::ErrorOf([&] { (void)formats::Manifest::Parse(manifest.ToJson(), "m"); }),
+    journal.files = {{name, 1, "x"}};
+    EXPECT_THAT(formats::ErrorOf([&] { (void)formats::Journal::Parse(journal.ToJson(), "m"); }),
                 HasSubstr("files[0].name"))
         << name;
   }

@@ -13,7 +13,7 @@
 #include "convert/synthetic_weights.h"
 #include "formats/checkpoint.h"
 #include "formats/expert_sidecar.h"
-#include "formats/manifest.h"
+#include "formats/journal.h"
 #include "formats/text_config.h"
 #include "platform/file.h"
 #include "tensor/packed_linear.h"
@@ -243,7 +243,7 @@ TEST(Synthetic, TheSameCheckpointIsNotWrittenTwice) {
                                  "--force"));
   // As an earlier version, which wrote other bytes, left it.
   options.seed = 1;
-  formats::Manifest earlier = *formats::Manifest::Find(options.out);
+  formats::Journal earlier = *formats::Journal::Find(options.out);
   earlier.source_fingerprint = std::string(32, '0');
   WriteFileAtomically(options.out / "mach.json", earlier.ToJson());
   EXPECT_THAT(formats::ErrorOf([&] { WriteSynthetic(options, {}); }),
@@ -261,7 +261,7 @@ TEST(Synthetic, TheCureWritesTheSameBytes) {
   options.router_skew = 0.1;
   options.seed = 5;
   WriteSynthetic(options, {});
-  EXPECT_EQ(formats::Manifest::Find(options.out)->Cure(options.out),
+  EXPECT_EQ(formats::Journal::Find(options.out)->Cure(options.out),
             "write it again: mach synth --shape tiny --layers 2 --top-k 3 --bits 8 "
             "--group-size 32 --router-skew 0.10000000000000001 --seed 5 --out " +
                 options.out.string() + " --force");

@@ -250,7 +250,7 @@ TEST_F(Containment, WhoRunsOutOfMemoryFailsAloneAndIsToldOfWhat) {
   modest->on_delta = [&] {
     if (++deltas == 6) {
       rest = kCeiling - budget_.TotalBytes();
-      budget_.Take("test", rest);
+      budget_.Book("test", rest);
     }
   };
   std::vector<Submission> submissions = {{Request(20), modest}, {Request(190), greedy}};
@@ -263,7 +263,7 @@ TEST_F(Containment, WhoRunsOutOfMemoryFailsAloneAndIsToldOfWhat) {
   EXPECT_THAT(outcome.error->what(), testing::HasSubstr("kv needs"));
   EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
   EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("'n'"));
-  budget_.Give("test", rest);
+  budget_.Release("test", rest);
   EXPECT_FALSE(Run(Request(190)).error);
 }
 

@@ -280,14 +280,14 @@ TEST_F(LocalEngineTest, OutOfMemorySaysHowMuchFits) {
   // Room for one more: 2 layers, keys and values of 2 heads of 64 in BF16.
   const uint64_t block = 2 * 2 * 2 * 64 * 2 * 32;
   const uint64_t rest = kCeiling - budget_.TotalBytes() - block;
-  budget_.Take("test", rest);
+  budget_.Book("test", rest);
   const Outcome outcome = Run(Request(190));
   ASSERT_TRUE(outcome.error);
   EXPECT_EQ(outcome.error->code(), ErrorCode::kResourceLimit);
   EXPECT_THAT(outcome.error->what(), testing::HasSubstr("after 64 tokens of prompt and answer"));
   EXPECT_THAT(outcome.error->cure(), testing::HasSubstr("--memory-gb"));
   EXPECT_FALSE(Run(Request(50)).error) << "a shorter one still runs";
-  budget_.Give("test", rest);
+  budget_.Release("test", rest);
   EXPECT_FALSE(Run(Request(190)).error);
 }
 

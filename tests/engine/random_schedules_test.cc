@@ -239,11 +239,11 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
         trouble.read_failures += failures;
       }
       if (taken > 0) {
-        budget.Give("test", taken);
+        budget.Release("test", taken);
         taken = 0;
       } else if (trouble.memory && OneIn(between, 15)) {
         taken = kCeiling - budget.TotalBytes();
-        budget.Take("test", taken);
+        budget.Book("test", taken);
       }
     });
     handles = loaded->engine->SubmitAll(std::move(submissions));
@@ -271,7 +271,7 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
       std::this_thread::yield();
     }
     if (taken > 0) {
-      budget.Give("test", taken);
+      budget.Release("test", taken);
     }
     if (HasFailure() || only >= 0) {
       break;

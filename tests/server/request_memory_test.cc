@@ -35,12 +35,12 @@ TEST(RequestMemory, IsBookedOnTheBudgetUpToItsLimit) {
 
 TEST(RequestMemory, DoesNotPassTheCeilingEither) {
   MemoryBudget budget(1000);
-  budget.Take("weights", 900);
+  budget.Book("weights", 900);
   RequestMemory memory(&budget, 0);
   RequestMemory::Hold hold(memory);
   EXPECT_FALSE(hold.Resize(101));
   EXPECT_TRUE(hold.Resize(100));
-  EXPECT_THROW(budget.Take("kv", 1), Error);
+  EXPECT_THROW(budget.Book("kv", 1), Error);
 }
 
 TEST(RequestMemory, SaysWhetherTryingAgainHelps) {

@@ -8,13 +8,13 @@
 namespace mach::backend {
 namespace {
 
-struct Choice {
+struct RankedExpert {
   int32_t id;
   float weight;
 };
 
 // The largest `chosen.size()` of `probabilities`, in rank order. Of a row of NaN, the first.
-void ChooseTop(std::span<const float> probabilities, std::span<Choice> chosen) {
+void ChooseTop(std::span<const float> probabilities, std::span<RankedExpert> chosen) {
   size_t count = 0;
   for (size_t id = 0; id < probabilities.size(); ++id) {
     const float p = probabilities[id];
@@ -40,19 +40,19 @@ Routing RouteRows(CpuContext& context, const Tensor& logits, const RouterSpec& s
   routing.weights.resize(routing.ids.size());
   const uint64_t mark = context.arena.Mark();
   const Tensor probabilities = context.New(logits.rows, logits.cols);
-  std::vector<Choice> choices(routing.ids.size());
+  std::vector<RankedExpert> choices(routing.ids.size());
   context.ForRows(logits, [&](int64_t row) {
     float* p = Data(probabilities) + row * logits.cols;
     context.table.softmax(Data(logits) + row * logits.cols, logits.cols, p);
     const size_t first = static_cast<size_t>(row) * top_k;
-    const std::span<Choice> chosen(choices.data() + first, top_k);
+    const std::span<RankedExpert> chosen(choices.data() + first, top_k);
     ChooseTop({p, static_cast<size_t>(logits.cols)}, chosen);
     float sum = 0;
-    for (const Choice& choice : chosen) {
+    for (const RankedExpert& choice : chosen) {
       sum += choice.weight;
     }
     std::sort(chosen.begin(), chosen.end(),
-              [](const Choice& a, const Choice& b) { return a.id < b.id; });
+              [](const RankedExpert& a, const RankedExpert& b) { return a.id < b.id; });
     for (size_t rank = 0; rank < top_k; ++rank) {
       routing.ids[first + rank] = chosen[rank].id;
       routing.weights[first + rank] =

@@ -1,5 +1,6 @@
-// mach.json: what `mach convert` writes beside an engine checkpoint. Lists every file with size and
-// checksum, and what it was made from. A value; any thread.
+// mach.json: the journal of a conversion while `mach convert` runs, and what an engine checkpoint
+// consists of when it is complete. Lists every file with size and checksum, and what it was made
+// from. A value; any thread.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +15,15 @@
 
 namespace mach::formats {
 
-struct ManifestFile {
+struct JournalFile {
   std::string name;  // "model.safetensors", "expert_sidecar/layer_0000.bin"
   uint64_t size_bytes = 0;
   std::string xxh3_128;  // 32 lower-case hex digits
 
-  friend bool operator==(const ManifestFile&, const ManifestFile&) = default;
+  friend bool operator==(const JournalFile&, const JournalFile&) = default;
 };
 
-struct Manifest {
+struct Journal {
   static constexpr const char* kFileName = "mach.json";
   static constexpr int64_t kFormatVersion = 1;
 
@@ -34,27 +35,27 @@ struct Manifest {
   // none for synthetic checkpoints. Not in every mach.json.
   std::map<std::string, std::string> source_files;
   std::string options;  // the conversion options: words, "name=value" or "name"
-  std::vector<ManifestFile> files;
+  std::vector<JournalFile> files;
   bool complete = false;
 
-  // The manifest of `dir`, or nothing if there is none. Throws kCorruptFile naming the field, kIo,
+  // The journal of `dir`, or nothing if there is none. Throws kCorruptFile naming the field, kIo,
   // or kUnsupported for a newer format version, each with a cure.
-  static std::optional<Manifest> Find(const std::filesystem::path& dir);
+  static std::optional<Journal> Find(const std::filesystem::path& dir);
   // As Find without looking further. Throws kCorruptFile or kUnsupported naming `file`.
-  static Manifest Parse(const std::string& text, const std::string& file);
+  static Journal Parse(const std::string& text, const std::string& file);
   std::string ToJson() const;
 
-  // Throws kCorruptFile if the manifest itself is not complete, and naming the first file that is
+  // Throws kCorruptFile if the journal itself is not complete, and naming the first file that is
   // missing or, unless it IsEditable, of another size or, unless it HoldsWeights, of another
   // checksum.
   void CheckFiles(const std::filesystem::path& dir) const;
   // What sets this output apart from `wanted`, whose fingerprint is another: "was made from ...",
   // as the end of a sentence for the user.
-  std::string DifferenceFrom(const Manifest& wanted) const;
+  std::string DifferenceFrom(const Journal& wanted) const;
   // What the user can do about a damaged output in `dir`: the command that makes it again, with the
   // options it was made with.
   std::string Cure(const std::filesystem::path& dir) const;
-  // The same where the manifest itself is gone.
+  // The same where the journal itself is gone.
   static std::string CureWithout(const std::filesystem::path& dir);
 
  private:

@@ -1,4 +1,4 @@
-#include "formats/manifest.h"
+#include "formats/journal.h"
 
 #include <algorithm>
 #include <array>
@@ -71,7 +71,7 @@ bool SamePath(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::optional<Manifest> Manifest::Find(const fs::path& dir) {
+std::optional<Journal> Journal::Find(const fs::path& dir) {
   std::error_code ignored;
   const fs::path path = dir / kFileName;
   if (!fs::exists(path, ignored)) {
@@ -84,7 +84,7 @@ std::optional<Manifest> Manifest::Find(const fs::path& dir) {
   }
 }
 
-Manifest Manifest::Parse(const std::string& text, const std::string& file) {
+Journal Journal::Parse(const std::string& text, const std::string& file) {
   const ConfigReader root = ConfigReader::Parse(text, file);
   const int64_t version = root.RequireInt("format_version", 1);
   if (version > kFormatVersion) {
@@ -93,32 +93,32 @@ Manifest Manifest::Parse(const std::string& text, const std::string& file) {
                     std::to_string(kFormatVersion),
                 "update mach");
   }
-  Manifest manifest;
-  manifest.tool_version = root.RequireString("tool_version");
+  Journal journal;
+  journal.tool_version = root.RequireString("tool_version");
   const ConfigReader source = root.RequireObject("source");
-  manifest.source_path = source.RequireString("path");
-  manifest.source_fingerprint = source.RequireString("fingerprint");
+  journal.source_path = source.RequireString("path");
+  journal.source_fingerprint = source.RequireString("fingerprint");
   if (const auto files = source.OptionalObject("files")) {
     for (const std::string& name : files->Keys()) {
-      manifest.source_files[name] = files->RequireString(name);
+      journal.source_files[name] = files->RequireString(name);
     }
   }
-  manifest.options = root.OptionalString("options").value_or("");
-  manifest.complete = root.RequireBool("complete");
+  journal.options = root.OptionalString("options").value_or("");
+  journal.complete = root.RequireBool("complete");
   for (const ConfigReader& entry : root.RequireObjects("files")) {
-    ManifestFile item;
+    JournalFile item;
     item.name = entry.RequireString("name");
     item.size_bytes = static_cast<uint64_t>(entry.RequireInt("size_bytes", 0));
     item.xxh3_128 = entry.RequireString("xxh3_128");
     if (!IsOutputName(item.name)) {
       entry.Fail("name", "a plain file name, perhaps in one directory");
     }
-    manifest.files.push_back(std::move(item));
+    journal.files.push_back(std::move(item));
   }
-  return manifest;
+  return journal;
 }
 
-std::string Manifest::ToJson() const {
+std::string Journal::ToJson() const {
   nlohmann::ordered_json root;
   root["format_version"] = kFormatVersion;
   root["tool_version"] = tool_version;
@@ -128,7 +128,7 @@ std::string Manifest::ToJson() const {
   }
   root["options"] = options;
   root["files"] = nlohmann::ordered_json::array();
-  for (const ManifestFile& file : files) {
+  for (const JournalFile& file : files) {
     root["files"].push_back(
         {{"name", file.name}, {"size_bytes", file.size_bytes}, {"xxh3_128", file.xxh3_128}});
   }
@@ -136,12 +136,12 @@ std::string Manifest::ToJson() const {
   return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-void Manifest::CheckFiles(const fs::path& dir) const {
+void Journal::CheckFiles(const fs::path& dir) const {
   const std::string where = (dir / kFileName).string();
   if (!complete) {
     throw Error(ErrorCode::kCorruptFile, where + " says the conversion did not finish", Cure(dir));
   }
-  for (const ManifestFile& file : files) {
+  for (const JournalFile& file : files) {
     std::error_code error;
     const uint64_t size = fs::file_size(dir / file.name, error);
     if (error) {
@@ -170,7 +170,7 @@ void Manifest::CheckFiles(const fs::path& dir) const {
   }
 }
 
-std::string Manifest::DifferenceFrom(const Manifest& wanted) const {
+std::string Journal::DifferenceFrom(const Journal& wanted) const {
   if (IsSynthetic() && source_path != wanted.source_path) {
     return "was written by `" + source_path + "`";
   }
@@ -190,11 +190,11 @@ std::string Manifest::DifferenceFrom(const Manifest& wanted) const {
          (changed.empty() ? "" : ": " + changed);
 }
 
-bool Manifest::IsSynthetic() const {
+bool Journal::IsSynthetic() const {
   return source_path.starts_with("mach synth ");
 }
 
-std::string Manifest::Cure(const fs::path& dir) const {
+std::string Journal::Cure(const fs::path& dir) const {
   const std::string rest = " --out " + ShellWord(dir.string()) + " --force";
   if (IsSynthetic()) {
     return "write it again: " + source_path + rest;
@@ -202,7 +202,7 @@ std::string Manifest::Cure(const fs::path& dir) const {
   return "convert it again: mach convert " + ShellWord(source_path) + ConvertFlags(options) + rest;
 }
 
-std::string Manifest::CureWithout(const fs::path& dir) {
+std::string Journal::CureWithout(const fs::path& dir) {
   return "convert it again: mach convert SRC --out " + ShellWord(dir.string()) + " --force";
 }
 

@@ -24,11 +24,11 @@ DIRECT = {
     "chat": ["base"],
     "decode": ["models", "state", "text"],
     "engine": ["decode"],
-    "loading": ["engine", "jinja"],
-    "api": ["text"],
+    "loading": ["engine", "jinja", "chat"],
+    "api": ["text", "chat"],
     "http": ["platform"],
     "server": ["loading", "api", "http"],
-    "app": ["server", "chat", "convert"],
+    "app": ["server", "convert"],
 }
 MAX_LINES = {".cc": 800, ".h": 300}
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

@@ -14,6 +14,7 @@
 #include "api/errors.h"
 #include "api/usage.h"
 #include "base/pieces.h"
+#include "chat/output_parser.h"
 
 namespace mach::api {
 
@@ -27,6 +28,9 @@ struct AnswerSpec {
   bool logprobs = false;
   bool usage_at_end = false;   // of a stream, in an event of its own
   bool running_usage = false;  // of a stream, in every event
+  // Under which names reasoning is shown.
+  bool reasoning_content = true;
+  bool reasoning = false;
 };
 
 struct AlternativeView {
@@ -41,10 +45,11 @@ struct TokenView {
   bool shown = true;  // false for what the text leaves out: a hidden special token
 };
 
-// More of a choice: text, and with logprobs the tokens that it is made of.
-struct TextEvent {
+// More of a choice: what was found in its output (of completions, content only), and with logprobs
+// the tokens that it is made of.
+struct DeltaEvent {
   int32_t choice = 0;
-  std::string_view text;
+  std::span<const chat::ChatDelta> deltas;
   std::span<const TokenView> tokens;
 };
 
@@ -53,20 +58,21 @@ using StopReason = std::variant<std::monostate, std::string, int32_t>;
 
 struct ChoiceEnd {
   int32_t choice = 0;
-  std::string_view finish_reason;  // "stop", "length"
+  std::string_view finish_reason;  // "stop", "length", "tool_calls"
   StopReason stop_reason;
 };
 
-// Begin; Text and EndChoice in the order of the engine's events, choices interleaved; End. A stream
-// may end with Fail instead, at any time. Each appends to `out` what can leave now: of an answer
-// that is not streamed everything comes with End, and what has gathered is moved there, not copied.
+// Begin; Delta and EndChoice in the order of the engine's events, choices interleaved; End. A
+// stream may end with Fail instead, at any time. Each appends to `out` what can leave now: of an
+// answer that is not streamed everything comes with End, and what has gathered is moved there, not
+// copied.
 class AnswerEncoder {
  public:
   virtual ~AnswerEncoder() = default;
 
   // `usage` is what has been counted so far.
   virtual void Begin(Pieces& out, const UsageReport& usage) = 0;
-  virtual void Text(Pieces& out, const TextEvent& event, const UsageReport& usage) = 0;
+  virtual void Delta(Pieces& out, const DeltaEvent& event, const UsageReport& usage) = 0;
   virtual void EndChoice(Pieces& out, ChoiceEnd end, const UsageReport& usage) = 0;
   virtual void End(Pieces& out, const UsageReport& usage) = 0;
   virtual void Fail(Pieces& out, const ErrorInfo& info) = 0;

@@ -53,14 +53,28 @@ class ChatLogprobs : public LogprobWriter {
   bool any_ = false;  // since the last Take
 };
 
+chat::ReasoningNames NamesOf(const AnswerSpec& spec) {
+  return {.reasoning_content = spec.reasoning_content, .reasoning = spec.reasoning};
+}
+
 constexpr OpenAiForm kForm = {
     .whole_object = "chat.completion",
     .chunk_object = "chat.completion.chunk",
-    .whole_open = ",\"message\":{\"role\":\"assistant\",\"content\":",
-    .chunk_open = ",\"delta\":{\"content\":",
-    .close = "}",
-    .empty_delta = ",\"delta\":{}",
     .first_delta = ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"}",
+    .append_delta =
+        [](std::string& out, const chat::ChatDelta* delta, const AnswerSpec& spec) {
+          out += ",\"delta\":";
+          if (delta == nullptr) {
+            out += "{}";
+          } else {
+            chat::AppendDeltaJson(out, *delta, NamesOf(spec));
+          }
+        },
+    .append_message =
+        [](std::string& out, const chat::FinalMessage& message, const AnswerSpec& spec) {
+          out += ",\"message\":";
+          chat::AppendMessageJson(out, message, NamesOf(spec));
+        },
     .make_logprobs = []() -> std::unique_ptr<LogprobWriter> {
       return std::make_unique<ChatLogprobs>();
     },

@@ -6,51 +6,15 @@
 #include "api/json_text.h"
 #include "api/messages.h"
 #include "api/request.h"
+#include "api/tool_fields.h"
 
 namespace mach::api {
 namespace {
 
-// Fields whose meaning this server does not implement yet. They would change the answer, so they
-// are refused by name instead of being ignored.
-void RefuseTools(const Fields& fields) {
-  if (fields.Find("tools") != nullptr) {
-    Reject("'tools' is not supported by this server yet.", "tools");
-  }
-  const Json* choice = fields.Find("tool_choice");
-  if (choice != nullptr && *choice != "none") {
-    Reject(
-        "'tool_choice' other than \"none\" needs 'tools', which this server does not support "
-        "yet.",
-        "tool_choice");
-  }
-  fields.Bool("parallel_tool_calls");
-}
-
-void CheckResponseFormat(const Fields& fields) {
-  const Json* format = fields.Object("response_format");
-  if (format == nullptr) {
-    return;
-  }
-  const auto type = fields.Find("response_format")->find("type");
-  if (type == format->end() || !type->is_string()) {
-    Reject("'response_format.type' is required and must be a string.", "response_format.type");
-  }
-  if (*type == "json_object" || *type == "json_schema") {
-    Reject(
-        "'response_format.type' must be \"text\": structured output is not supported by this "
-        "server yet.",
-        "response_format.type");
-  }
-  if (*type != "text") {
-    Reject("'response_format.type' must be one of text, json_object, json_schema.",
-           "response_format.type");
-  }
-}
-
 void ParseLogprobs(const Fields& fields, const RequestLimits& limits, CommonFields& common) {
   common.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs", 0, limits.max_top_logprobs);
-  if (top && !common.logprobs) {
+  if (top.value_or(0) > 0 && !common.logprobs) {
     Reject("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs");
   }
   common.top_logprobs = static_cast<int32_t>(top.value_or(0));
@@ -84,10 +48,6 @@ Json TemplateVariables(const Fields& fields) {
       variables["reasoning_effort"] = *effort;
     }
   }
-  // Reasoning is part of the content until it is split off, so it cannot be left out.
-  if (!fields.Bool("include_reasoning").value_or(true)) {
-    Reject("'include_reasoning' false is not supported by this server yet.", "include_reasoning");
-  }
   return variables;
 }
 
@@ -98,8 +58,10 @@ ChatRequest ParseChatRequest(std::string body, const RequestLimits& limits) {
   const Fields fields(document, "");
   ChatRequest request;
   request.common = ParseCommonFields(fields, limits);
-  RefuseTools(fields);
-  CheckResponseFormat(fields);
+  ParseTools(fields, limits, request);
+  request.response_format = ParseResponseFormat(fields);
+  request.include_reasoning = fields.Bool("include_reasoning").value_or(true);
+  request.thinking_budget = fields.Integer("thinking_budget", 0, INT64_MAX);
   ParseLogprobs(fields, limits, request.common);
   request.template_variables = std::make_shared<Json>(TemplateVariables(fields));
   Json messages = fields.Array("messages") != nullptr ? std::move(document["messages"]) : Json();

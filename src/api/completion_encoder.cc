@@ -100,11 +100,17 @@ class CompletionLogprobs : public LogprobWriter {
 constexpr OpenAiForm kForm = {
     .whole_object = "text_completion",
     .chunk_object = "text_completion",
-    .whole_open = ",\"text\":",
-    .chunk_open = ",\"text\":",
-    .close = "",
-    .empty_delta = ",\"text\":\"\"",
     .first_delta = nullptr,
+    .append_delta =
+        [](std::string& out, const chat::ChatDelta* delta, const AnswerSpec& /*spec*/) {
+          out += ",\"text\":";
+          AppendJsonString(out, delta != nullptr ? delta->text : "");
+        },
+    .append_message =
+        [](std::string& out, const chat::FinalMessage& message, const AnswerSpec& /*spec*/) {
+          out += ",\"text\":";
+          AppendJsonString(out, message.content);
+        },
     .make_logprobs = []() -> std::unique_ptr<LogprobWriter> {
       return std::make_unique<CompletionLogprobs>();
     },

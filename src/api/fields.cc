@@ -100,7 +100,9 @@ std::optional<int64_t> Fields::Integer(std::string_view key, int64_t min, int64_
     return std::nullopt;
   }
   const bool huge = IsHugeInteger(*value);
-  if (!value->is_number_integer() && !huge) {
+  const bool whole =
+      value->is_number_float() && !huge && value->get<double>() == std::floor(value->get<double>());
+  if (!value->is_number_integer() && !huge && !whole) {
     WrongType(key, "an integer", *value);
   }
   const bool too_big = huge || (value->is_number_unsigned() &&

@@ -38,6 +38,7 @@ class Fields {
 
   std::optional<bool> Bool(std::string_view key) const;
   std::optional<std::string> String(std::string_view key) const;
+  // A number without a fraction, such as 3.0, is an integer too.
   std::optional<int64_t> Integer(std::string_view key, int64_t min, int64_t max) const;
   // A finite number in [min, max]; with `exclusive_min`, in (min, max].
   std::optional<float> Number(std::string_view key, double min, double max,

@@ -61,30 +61,25 @@ class StreamEncoder : public AnswerEncoder {
     }
   }
 
-  void Text(Pieces& out, const TextEvent& event, const UsageReport& usage) override {
-    std::string& text = Open(out, event.choice);
-    text += form_.chunk_open;
-    AppendJsonString(text, event.text);
-    text += form_.close;
-    text += ",\"logprobs\":";
-    if (event.tokens.empty()) {
-      text += "null";
-    } else {
-      LogprobWriter& writer = *logprobs_[static_cast<size_t>(event.choice)];
-      for (const TokenView& token : event.tokens) {
-        writer.Add(token);
+  // Each delta is a chunk of its own; the tokens are with the first one.
+  void Delta(Pieces& out, const DeltaEvent& event, const UsageReport& usage) override {
+    for (size_t i = 0; i < std::max<size_t>(event.deltas.size(), 1); ++i) {
+      std::string& text = Open(out, event.choice);
+      form_.append_delta(text, event.deltas.empty() ? nullptr : &event.deltas[i], spec_);
+      text += ",\"logprobs\":";
+      if (i > 0 || event.tokens.empty()) {
+        text += "null";
+      } else {
+        AppendLogprobs(text, event);
       }
-      Pieces logprobs;
-      writer.Take(logprobs);
-      text += logprobs.Join();
+      text += ",\"finish_reason\":null}";
+      Close(text, Running(usage));
     }
-    text += ",\"finish_reason\":null}";
-    Close(text, Running(usage));
   }
 
   void EndChoice(Pieces& out, ChoiceEnd end, const UsageReport& usage) override {
     std::string& text = Open(out, end.choice);
-    text += form_.empty_delta;
+    form_.append_delta(text, nullptr, spec_);
     text += ",\"logprobs\":null";
     AppendEnd(text, end);
     Close(text, Running(usage));
@@ -108,6 +103,16 @@ class StreamEncoder : public AnswerEncoder {
  private:
   const UsageReport* Running(const UsageReport& usage) const {
     return spec_.running_usage ? &usage : nullptr;
+  }
+
+  void AppendLogprobs(std::string& text, const DeltaEvent& event) {
+    LogprobWriter& writer = *logprobs_[static_cast<size_t>(event.choice)];
+    for (const TokenView& token : event.tokens) {
+      writer.Add(token);
+    }
+    Pieces logprobs;
+    writer.Take(logprobs);
+    text += logprobs.Join();
   }
 
   std::string& Open(Pieces& out, int32_t choice) const {
@@ -143,9 +148,9 @@ class WholeEncoder : public AnswerEncoder {
 
   void Begin(Pieces& /*out*/, const UsageReport& /*usage*/) override {}
 
-  void Text(Pieces& /*out*/, const TextEvent& event, const UsageReport& /*usage*/) override {
+  void Delta(Pieces& /*out*/, const DeltaEvent& event, const UsageReport& /*usage*/) override {
     Choice& choice = choices_[static_cast<size_t>(event.choice)];
-    choice.text += event.text;
+    chat::AddDeltas(choice.message, event.deltas);
     for (const TokenView& token : event.tokens) {
       choice.logprobs->Add(token);
     }
@@ -162,9 +167,7 @@ class WholeEncoder : public AnswerEncoder {
       std::string& text = out.Tail();
       text += i > 0 ? ",{\"index\":" : "{\"index\":";
       text += std::to_string(i);
-      text += form_.whole_open;
-      AppendJsonString(text, choice.text);
-      text += form_.close;
+      form_.append_message(text, choice.message, spec_);
       text += ",\"logprobs\":";
       if (spec_.logprobs) {
         choice.logprobs->Take(out);
@@ -185,14 +188,14 @@ class WholeEncoder : public AnswerEncoder {
   uint64_t held_bytes() const override {
     uint64_t bytes = 0;
     for (const Choice& choice : choices_) {
-      bytes += choice.text.capacity() + choice.logprobs->held_bytes();
+      bytes += chat::HeldBytes(choice.message) + choice.logprobs->held_bytes();
     }
     return bytes;
   }
 
  private:
   struct Choice {
-    std::string text;
+    chat::FinalMessage message;
     std::unique_ptr<LogprobWriter> logprobs;
     std::string end;  // finish_reason and stop_reason, as JSON
   };

@@ -1,12 +1,12 @@
 // What the answers of /v1/chat/completions and /v1/completions have in common: `choices`, `usage`,
-// chunks of the same make. They differ in the literals of an OpenAiForm and in how logprobs are
-// written. For the encoders of api/ only.
+// chunks of the same make. They differ in what an OpenAiForm writes. For the encoders of api/ only.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "api/answer_encoder.h"
+#include "chat/final_message.h"
 
 namespace mach::api {
 
@@ -23,11 +23,12 @@ class LogprobWriter {
 struct OpenAiForm {
   const char* whole_object;
   const char* chunk_object;
-  const char* whole_open;   // before the text of a choice
-  const char* chunk_open;   // before the text of a chunk
-  const char* close;        // after either
-  const char* empty_delta;  // of a chunk without text
   const char* first_delta;  // of the chunk that opens a choice; null: there is none
+  // What a choice holds beside index, logprobs and how it ended, with a comma before it: of a chunk
+  // (`delta` is null where there is nothing to show) and of a whole answer.
+  void (*append_delta)(std::string& out, const chat::ChatDelta* delta, const AnswerSpec& spec);
+  void (*append_message)(std::string& out, const chat::FinalMessage& message,
+                         const AnswerSpec& spec);
   std::unique_ptr<LogprobWriter> (*make_logprobs)();
 };
 

@@ -1,6 +1,6 @@
-// Generation requests as plain structs: what /v1/chat/completions and /v1/completions asked for,
-// checked field by field, with defaults of the model not yet applied. Not the engine's request:
-// the server maps these to it once the model is known. Values; any thread.
+// Generation requests as plain structs: what a client asked for, checked field by field, with
+// defaults of the model not yet applied. Not the engine's request: the server maps these to it once
+// the model is known. Every chat protocol becomes a ChatRequest. Values; any thread.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +17,12 @@ namespace mach::api {
 
 // Server maxima that decide whether a request is acceptable.
 struct RequestLimits {
-  int32_t max_choices = 8;   // n
-  int32_t max_prompts = 32;  // prompts of one /v1/completions request
+  int32_t max_choices = 8;     // n
+  int32_t max_prompts = 1024;  // prompts of one /v1/completions request
   int32_t max_stop_strings = 64;
   int32_t max_stop_token_ids = 1024;
   int32_t max_top_logprobs = 20;
+  int32_t max_tools = 1024;
 };
 
 // Absent = what the model's generation_config says, then OpenAI's default.
@@ -60,6 +61,20 @@ struct CommonFields {
   bool receipt = false;  // what the answer cost, as usage.mach
 };
 
+// What the model may, must or must not call.
+struct ToolChoice {
+  enum class Kind { kNone, kAuto, kRequired, kNamed };
+  Kind kind = Kind::kNone;
+  std::string name;  // kNamed
+};
+
+struct ResponseFormat {
+  enum class Kind { kText, kJsonObject, kJsonSchema };
+  Kind kind = Kind::kText;
+  std::shared_ptr<const nlohmann::ordered_json> schema;  // kJsonSchema
+  std::string path;                                      // of the schema in the request
+};
+
 struct ChatRequest {
   CommonFields common;
   // The array `messages` as the template gets it: leading system messages merged, parts joined,
@@ -67,6 +82,12 @@ struct ChatRequest {
   std::shared_ptr<nlohmann::ordered_json> messages;
   // Further template variables: chat_template_kwargs, enable_thinking, reasoning_effort. An object.
   std::shared_ptr<nlohmann::ordered_json> template_variables;
+  std::shared_ptr<const nlohmann::ordered_json> tools;  // as OpenAI declares them; null = none
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;
+  ResponseFormat response_format;
+  bool include_reasoning = true;
+  std::optional<int64_t> thinking_budget;  // tokens of reasoning
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;

@@ -3,6 +3,20 @@
 #include "base/json_string.h"
 
 namespace mach::chat {
+namespace {
+
+void AppendReasoning(std::string& out, std::string_view text, ReasoningNames names) {
+  for (const auto& [wanted, key] : {std::pair(names.reasoning_content, "\"reasoning_content\":"),
+                                    std::pair(names.reasoning, "\"reasoning\":")}) {
+    if (wanted) {
+      out += out.back() == '{' || out.back() == ',' ? "" : ",";
+      out += key;
+      AppendJsonString(out, text);
+    }
+  }
+}
+
+}  // namespace
 
 void AddDeltas(FinalMessage& message, std::span<const ChatDelta> deltas) {
   for (const ChatDelta& delta : deltas) {
@@ -38,7 +52,15 @@ const char* FinishReason(const FinalMessage& message, EndReason ended) {
   return message.calls.empty() ? "stop" : "tool_calls";
 }
 
-void AppendDeltaJson(std::string& out, const ChatDelta& delta) {
+uint64_t HeldBytes(const FinalMessage& message) {
+  uint64_t bytes = message.content.capacity() + message.reasoning.capacity();
+  for (const ToolCall& call : message.calls) {
+    bytes += sizeof(call) + call.name.capacity() + call.arguments.capacity();
+  }
+  return bytes;
+}
+
+void AppendDeltaJson(std::string& out, const ChatDelta& delta, ReasoningNames names) {
   switch (delta.kind) {
     case ChatDelta::Kind::kContent:
       out += "{\"content\":";
@@ -46,8 +68,8 @@ void AppendDeltaJson(std::string& out, const ChatDelta& delta) {
       out += '}';
       return;
     case ChatDelta::Kind::kReasoning:
-      out += "{\"reasoning_content\":";
-      AppendJsonString(out, delta.text);
+      out += '{';
+      AppendReasoning(out, delta.text, names);
       out += '}';
       return;
     case ChatDelta::Kind::kCallStart:
@@ -66,7 +88,7 @@ void AppendDeltaJson(std::string& out, const ChatDelta& delta) {
   }
 }
 
-void AppendMessageJson(std::string& out, const FinalMessage& message) {
+void AppendMessageJson(std::string& out, const FinalMessage& message, ReasoningNames names) {
   out += "{\"role\":\"assistant\",\"content\":";
   if (message.content.empty() && (!message.calls.empty() || !message.reasoning.empty())) {
     out += "null";
@@ -74,8 +96,8 @@ void AppendMessageJson(std::string& out, const FinalMessage& message) {
     AppendJsonString(out, message.content);
   }
   if (!message.reasoning.empty()) {
-    out += ",\"reasoning_content\":";
-    AppendJsonString(out, message.reasoning);
+    out += ',';
+    AppendReasoning(out, message.reasoning, names);
   }
   if (!message.calls.empty()) {
     out += ",\"tool_calls\":[";

@@ -1,6 +1,7 @@
 // The message that a chat's deltas add up to, and both as JSON. Values; any thread.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,11 +32,20 @@ FinalMessage FinishedMessage(FinalMessage joined, const OutputParser& parser);
 // "stop", "length" or "tool_calls", for tool_choice auto and required.
 const char* FinishReason(const FinalMessage& message, EndReason ended);
 
+// About the memory that it takes.
+uint64_t HeldBytes(const FinalMessage& message);
+
+// Under which names reasoning is written; at least one.
+struct ReasoningNames {
+  bool reasoning_content = true;
+  bool reasoning = false;
+};
+
 // One delta object of a chunk, as {"content":"…"}.
-void AppendDeltaJson(std::string& out, const ChatDelta& delta);
+void AppendDeltaJson(std::string& out, const ChatDelta& delta, ReasoningNames names = {});
 
 // {"role":"assistant","content":…}: content is null when empty and calls or reasoning exist; the
 // other fields are left out when empty.
-void AppendMessageJson(std::string& out, const FinalMessage& message);
+void AppendMessageJson(std::string& out, const FinalMessage& message, ReasoningNames names = {});
 
 }  // namespace mach::chat

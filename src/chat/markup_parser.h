@@ -17,6 +17,8 @@ class MarkupParser : public ParserCore {
  public:
   explicit MarkupParser(ParserOptions& options);
 
+  bool InReasoning() const override { return state_ == State::kReasoning; }
+
  protected:
   enum class State { kReasoning, kContent, kCall };
   enum class Opens { kNo, kWait, kYes };

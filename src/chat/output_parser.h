@@ -39,18 +39,19 @@ struct ParserOptions {
   // The request's array `tools`, checked by the caller; null = none declared. Only read by Make.
   const nlohmann::ordered_json* tools = nullptr;
   bool parallel_tool_calls = true;  // false: only the first call is reported
-  // Texts of the vocabulary's special tokens. A marker among them (or the part of a marker that is
-  // one) matches only pieces with `is_special`; all others match text.
+  // Texts of the vocabulary's added tokens. A marker among them (or the part of a marker that is
+  // one) matches only pieces with `is_token`; all others match text.
   std::vector<std::string> special_tokens;
   // Makes an id for each call; empty = random "call_…".
   std::function<std::string()> new_call_id;
 };
 
 // A stretch of output: text of ordinary tokens, cut anywhere (even inside a character), or exactly
-// one special token with its text.
+// one added token with its text.
 struct OutputPiece {
   std::string_view text;
-  bool is_special = false;
+  bool is_token = false;
+  bool is_hidden = false;  // a token that is not shown where it is no marker
 };
 
 // One step of the answer; `text` is never empty.
@@ -76,6 +77,9 @@ class OutputParser {
   // The output ended: releases what was held back. A call that is open is completed with what it
   // has after kStop, and left as unfinished JSON after kLength. Call once, last.
   virtual void Finish(EndReason ended, std::vector<ChatDelta>& out) = 0;
+
+  // What comes next is reasoning, unless it ends it.
+  virtual bool InReasoning() const { return false; }
 
   // Nothing that could still be generated would be reported: generation may end here.
   virtual bool ShouldStop() const = 0;

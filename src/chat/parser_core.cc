@@ -96,14 +96,14 @@ void ParserCore::AdmitText(std::string_view text, bool flush) {
 }
 
 void ParserCore::Admit(const OutputPiece& piece) {
-  if (!piece.is_special) {
-    AdmitText(piece.text, false);
-    return;
-  }
-  AdmitText("", true);
-  if (std::find(admitted_.begin(), admitted_.end(), piece.text) != admitted_.end()) {
+  const bool is_marker = piece.is_token && std::find(admitted_.begin(), admitted_.end(),
+                                                     piece.text) != admitted_.end();
+  if (is_marker) {
+    AdmitText("", true);
     in_ += kSpecialMark;
     in_ += piece.text;
+  } else if (!piece.is_hidden) {
+    AdmitText(piece.text, false);
   }
 }
 

@@ -1,5 +1,5 @@
-// A piece of what a model says: ordinary text, or one special token where it stands, so that a
-// reader can tell a marker from the same characters spelled by ordinary tokens.
+// A piece of what a model says: ordinary text, or one added token where it stands, so that a reader
+// can tell a marker from the same characters spelled by ordinary tokens.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@ namespace mach::decode {
 
 struct TextPiece {
   std::string text;
-  std::optional<int32_t> special;  // the special token that `text` spells
+  std::optional<int32_t> token;  // the added token that `text` spells
+  bool special = false;          // one that is left out of what a reader sees
 
   friend bool operator==(const TextPiece&, const TextPiece&) = default;
 };

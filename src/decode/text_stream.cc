@@ -72,13 +72,14 @@ void TextStream::Append(std::string piece) {
 std::vector<TextPiece> TextStream::Push(int32_t token, bool may_stop) {
   const size_t before = pending_.size();
   Append(decoder_.Push(token));
-  if (tokenizer_.IsSpecial(token)) {
+  if (tokenizer_.IsAdded(token)) {
     // One that is not shown stands behind what was decoded before it: a character that is not
     // complete yet comes after it.
     std::string text = tokenizer_.TokenBytes(token);
-    const size_t bytes = show_special_ ? text.size() : 0;
+    const bool special = tokenizer_.IsSpecial(token);
+    const size_t bytes = show_special_ || !special ? text.size() : 0;
     if (bytes == 0 || std::string_view(pending_).substr(before).ends_with(text)) {
-      marks_.push_back({pending_.size() - bytes, bytes, {std::move(text), token}});
+      marks_.push_back({pending_.size() - bytes, bytes, {std::move(text), token, special}});
     }
   }
   return Release(may_stop, false);
@@ -121,7 +122,7 @@ size_t TextStream::Certain(bool may_stop, bool at_end) {
   size_t certain = pending_.size() - held;
   for (const Mark& mark : marks_) {
     if (mark.begin < certain && mark.begin + mark.bytes > certain) {
-      certain = mark.begin;  // a special token is shown whole
+      certain = mark.begin;  // an added token is shown whole
     }
   }
   return certain;
@@ -132,11 +133,11 @@ std::vector<TextPiece> TextStream::Take(size_t shown) {
   size_t taken = 0;
   const auto take_text = [&](size_t end) {
     if (end > taken) {
-      pieces.push_back({pending_.substr(taken, end - taken), std::nullopt});
+      pieces.push_back({pending_.substr(taken, end - taken), std::nullopt, false});
       taken = end;
     }
   };
-  // What a stop string leaves of a special token is text.
+  // What a stop string leaves of an added token is text.
   while (!marks_.empty() && marks_.front().begin + marks_.front().bytes <= shown) {
     take_text(marks_.front().begin);
     taken += marks_.front().bytes;

@@ -1,7 +1,7 @@
 // The text of one choice as it may be shown: detokenised, whole characters, cut at stop strings.
-// Holds back the longest tail that may still become a stop string. Special tokens are pieces of
-// their own; where they are not shown, stop strings match the text as if they were not there.
-// Not thread-safe.
+// Holds back the longest tail that may still become a stop string. Added tokens are pieces of
+// their own; where special ones are not shown, stop strings match the text as if they were not
+// there. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +38,7 @@ class TextStream {
   uint64_t shown_bytes() const { return shown_bytes_; }
 
  private:
-  // A special token at `begin` of `pending_`, of which it takes `bytes`: none if it is not shown.
+  // An added token at `begin` of `pending_`, of which it takes `bytes`: none if it is not shown.
   struct Mark {
     size_t begin;
     size_t bytes;

@@ -194,7 +194,7 @@ void Sequence::End(Finish finish, const std::string& last) {
     finish.stop = *text_.stop();
   }
   if (!last.empty()) {
-    rest.push_back({last, std::nullopt});
+    rest.push_back({last, std::nullopt, false});
   }
   if (Emit(std::move(rest)) == Flow::kStop && finish.reason == FinishReason::kLength) {
     finish.reason = FinishReason::kEnough;

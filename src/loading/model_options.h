@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "engine/local_engine.h"
 #include "experts/expert_store.h"
+#include "loading/served_text.h"
 
 namespace mach::loading {
 
@@ -26,6 +27,7 @@ struct ModelOptions {
   uint64_t ceiling_bytes = 0;        // of the whole process: --memory-gb; 0 = none
   bool serves = false;               // clients come: what their requests take is planned for
   Residency residency = Residency::kAllInMemory;
+  FormatChoice chat_formats;         // how its chats mark calls and reasoning
   bool keep_heat = true;             // load and save the heat map of streamed experts
   bool observe_routing = false;      // count it (experts/routing_stats.h)
   std::filesystem::path trace_file;  // gets the ids of every decode step; empty: none

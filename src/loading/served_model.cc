@@ -20,7 +20,7 @@ ServedModel::~ServedModel() = default;
 ServePlan PlanServing(const ModelOptions& options) {
   ServePlan plan;
   plan.load = PlanLoading(options);
-  plan.text = LoadText(*plan.load.checkpoint);
+  plan.text = LoadText(*plan.load.checkpoint, options.chat_formats);
   return plan;
 }
 

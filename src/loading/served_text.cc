@@ -74,9 +74,19 @@ std::vector<int32_t> EndTokens(const formats::Checkpoint& checkpoint,
   return ids;
 }
 
+std::vector<std::string> AddedTokens(const text::Tokenizer& tokenizer) {
+  std::vector<std::string> texts;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    if (tokenizer.IsAdded(id)) {
+      texts.push_back(tokenizer.TokenBytes(id));
+    }
+  }
+  return texts;
+}
+
 }  // namespace
 
-ServedText LoadText(const formats::Checkpoint& checkpoint) {
+ServedText LoadText(const formats::Checkpoint& checkpoint, const FormatChoice& choice) {
   ServedText text;
   const formats::TokenizerConfig config = formats::ReadTokenizerConfig(checkpoint.dir());
   text.bos_token = config.bos_token;
@@ -85,10 +95,15 @@ ServedText LoadText(const formats::Checkpoint& checkpoint) {
     text.chat_template =
         jinja::ChatTemplate::Parse(*config.chat_template, config.chat_template_source);
   }
+  text.chat_formats =
+      chat::DetectFormats(config.chat_template.value_or(""), checkpoint.model_type());
+  text.chat_formats.calls = choice.calls.value_or(text.chat_formats.calls);
+  text.chat_formats.reasoning = choice.reasoning.value_or(text.chat_formats.reasoning);
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(checkpoint.dir());
   text.defaults = ToDefaults(generation);
   const int32_t vocab_size = models::ReadModelShape(checkpoint).vocab_size;
   text.tokenizer = LoadTokenizer(checkpoint.dir(), vocab_size);
+  text.added_tokens = AddedTokens(*text.tokenizer);
   text.end_tokens =
       EndTokens(checkpoint, generation, config.eos_token, *text.tokenizer, vocab_size);
   return text;

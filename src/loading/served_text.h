@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "chat/detect.h"
 #include "formats/checkpoint.h"
 #include "jinja/chat_template.h"
 #include "text/tokenizer.h"
@@ -27,19 +28,28 @@ struct GenerationDefaults {
   std::optional<float> repetition_penalty;
 };
 
+// What the operator says of the model's chats; absent = found from its template and type.
+struct FormatChoice {
+  std::optional<chat::CallFormat> calls;
+  std::optional<chat::ReasoningFormat> reasoning;
+};
+
 struct ServedText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<jinja::ChatTemplate> chat_template;  // null if the checkpoint has none
   std::string bos_token;                               // for the chat template; may be empty
   std::string eos_token;
   GenerationDefaults defaults;
+  // How its chats mark calls and reasoning.
+  chat::ChatFormats chat_formats;
+  std::vector<std::string> added_tokens;  // the texts of all of them: markers may be among them
   // The model's own: generation ends, nothing is shown. Ascending, all within the vocabulary.
   std::vector<int32_t> end_tokens;
 };
 
 // Throws mach::Error naming file and field: NoTokenizer, kCorruptFile or kUnsupported. Warns in the
 // log where the tokenizer has more ids than the model, and where nothing ends an answer.
-ServedText LoadText(const formats::Checkpoint& checkpoint);
+ServedText LoadText(const formats::Checkpoint& checkpoint, const FormatChoice& choice = {});
 
 // The end tokens as a user knows them, "<|im_end|> <|endoftext|>"; for the log.
 std::string EndTokensText(const ServedText& text);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 #include <utility>
 
 #include "base/clock.h"
@@ -13,8 +12,11 @@ namespace {
 // Above this backlog new text waits in the inbox, where it takes less room than as chunks.
 constexpr size_t kHighWaterBytes = 16 << 10;
 
-const char* FinishName(engine::FinishReason reason) {
-  return reason == engine::FinishReason::kLength ? "length" : "stop";
+const char* FinishName(const ChoiceFinished& finished) {
+  if (finished.finish.reason == engine::FinishReason::kLength) {
+    return "length";
+  }
+  return finished.called ? "tool_calls" : "stop";
 }
 
 // The engine's tokens as the encoder sees them; refers to them.
@@ -49,63 +51,13 @@ class TokenViews {
 
 }  // namespace
 
-// The sink of one engine request: adds which prompt it belongs to.
-class Answer::Part : public engine::GenerationSink {
- public:
-  Part(std::shared_ptr<Answer> owner, int32_t first_choice)
-      : owner_(std::move(owner)), first_choice_(first_choice) {}
-
-  engine::Flow OnDelta(engine::Delta delta) override {
-    const bool shows_special = owner_->options_.hides_special == nullptr;
-    std::string text = decode::JoinPieces(delta.pieces, shows_special);
-    if (text.empty() && delta.tokens.empty()) {
-      return engine::Flow::kGoOn;
-    }
-    TextArrived event{.choice = first_choice_ + delta.choice,
-                      .text = std::move(text),
-                      .token_count = CountNew(delta.choice, delta.generated_tokens),
-                      .tokens = {},
-                      .made_s = NowSeconds()};
-    if (owner_->options_.logprobs) {
-      event.tokens = std::move(delta.tokens);
-    }
-    owner_->Push(std::move(event));
-    return engine::Flow::kGoOn;
-  }
-  void OnFinish(engine::Finish finish) override {
-    const int32_t choice = first_choice_ + finish.choice;
-    const int64_t count = CountNew(finish.choice, finish.generated_tokens);
-    owner_->Push(ChoiceFinished{choice, count, std::move(finish)});
-  }
-  void OnDone(const engine::Usage& usage) override { owner_->Push(RequestEnded{.usage = usage}); }
-  void OnUsage(const engine::Usage& usage) override { usage_ = usage; }
-  void OnError(const Error& error) override {
-    owner_->Push(RequestEnded{.usage = usage_,
-                              .error = api::FromFailure(error, owner_->reference_),
-                              .cancelled = error.code() == ErrorCode::kCancelled});
-  }
-
- private:
-  // How many of a choice's `generated` tokens no event has counted yet.
-  int64_t CountNew(int32_t choice, int64_t generated) {
-    const int64_t before = std::exchange(counted_[choice], generated);
-    return generated - before;
-  }
-
-  const std::shared_ptr<Answer> owner_;
-  const int32_t first_choice_;
-  // Of the thread that events come on.
-  std::map<int32_t, int64_t> counted_;  // tokens of each choice so far
-  engine::Usage usage_;                 // of a request that is about to end in an error
-};
-
 Answer::Answer(std::shared_ptr<http::Exchange> exchange, AnswerOptions options,
                RequestMemory::Hold hold, Hooks hooks)
     : exchange_(std::move(exchange)),
       reference_(exchange_->request().id),
       options_(std::move(options)),
       hooks_(std::move(hooks)),
-      inbox_(options_.stream, /*joins_text=*/!options_.logprobs, std::move(hold)) {}
+      inbox_(options_.stream, /*joins_output=*/!options_.logprobs, std::move(hold)) {}
 
 Answer::~Answer() = default;
 
@@ -120,9 +72,16 @@ void Answer::Submit(engine::Engine& engine, std::vector<engine::GenerationReques
   for (size_t i = 0; i < requests.size(); ++i) {
     auto& request = requests[i];
     request.id = options_.id + (requests.size() > 1 ? "-" + std::to_string(i) : "");
+    PartOptions part{.reference = reference_,
+                     .first_choice = static_cast<int32_t>(i) * options_.choices_per_prompt,
+                     .choices = options_.choices_per_prompt,
+                     .logprobs = options_.logprobs,
+                     .shows_special = options_.hides_special == nullptr,
+                     .reading = options_.reading};
     submissions.push_back(
-        {std::move(request),
-         std::make_shared<Part>(self, static_cast<int32_t>(i) * options_.choices_per_prompt)});
+        {std::move(request), std::make_shared<AnswerPart>(std::move(part), [self](AnswerEvent e) {
+           self->Push(std::move(e));
+         })});
   }
   try {
     auto handles = engine.SubmitAll(std::move(submissions));
@@ -226,8 +185,8 @@ void Answer::Handle(AnswerEvent& event, Pieces& out) {
   if (answered_) {
     return;
   }
-  if (const auto* text = std::get_if<TextArrived>(&event)) {
-    OnText(*text, out);
+  if (const auto* output = std::get_if<OutputArrived>(&event)) {
+    OnOutput(*output, out);
   } else if (auto* finished = std::get_if<ChoiceFinished>(&event)) {
     OnChoiceFinished(*finished, out);
   } else {
@@ -235,23 +194,25 @@ void Answer::Handle(AnswerEvent& event, Pieces& out) {
   }
 }
 
-void Answer::OnText(const TextArrived& text, Pieces& out) {
-  const double first_token_s = text.made_s - options_.arrived_s;
+void Answer::OnOutput(const OutputArrived& output, Pieces& out) {
+  const double first_token_s = output.made_s - options_.arrived_s;
   record_.first_token_s = std::min(record_.first_token_s.value_or(first_token_s), first_token_s);
-  usage_.completion_tokens += text.token_count;
-  if (text.text.empty() && text.tokens.empty()) {
+  usage_.completion_tokens += output.token_count;
+  usage_.reasoning_tokens += output.reasoning_count;
+  if (output.deltas.empty() && output.tokens.empty()) {
     return;
   }
-  const TokenViews tokens(text.tokens, options_.hides_special);
-  options_.encoder->Text(out, {.choice = text.choice, .text = text.text, .tokens = tokens.views()},
-                         usage_);
+  const TokenViews tokens(output.tokens, options_.hides_special);
+  options_.encoder->Delta(
+      out, {.choice = output.choice, .deltas = output.deltas, .tokens = tokens.views()}, usage_);
 }
 
 void Answer::OnChoiceFinished(ChoiceFinished& finished, Pieces& out) {
   usage_.completion_tokens += finished.token_count;
+  usage_.reasoning_tokens += finished.reasoning_count;
   options_.encoder->EndChoice(out,
                               {.choice = finished.choice,
-                               .finish_reason = FinishName(finished.finish.reason),
+                               .finish_reason = FinishName(finished),
                                .stop_reason = std::move(finished.finish.stop)},
                               usage_);
 }

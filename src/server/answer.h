@@ -20,6 +20,7 @@
 #include "api/answer_encoder.h"
 #include "engine/engine.h"
 #include "http/exchange.h"
+#include "server/answer_part.h"
 #include "server/event_inbox.h"
 #include "server/metrics.h"
 #include "server/request_memory.h"
@@ -34,6 +35,7 @@ struct AnswerOptions {
   bool logprobs = false;
   bool receipt = false;  // in the usage at the end
   int32_t choices_per_prompt = 1;
+  std::shared_ptr<const OutputReading> reading;  // of a chat's output; null: it is all content
   // Whose special tokens the text leaves out, for text offsets; null: none are.
   const text::Tokenizer* hides_special = nullptr;
   double arrived_s = 0;                   // NowSeconds() when the request was complete
@@ -63,8 +65,6 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void Submit(engine::Engine& engine, std::vector<engine::GenerationRequest> requests);
 
  private:
-  class Part;
-
   // Any thread.
   void Push(AnswerEvent event);
   void CancelAll();
@@ -73,7 +73,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void Begin();
   void Drain();
   void Handle(AnswerEvent& event, Pieces& out);
-  void OnText(const TextArrived& text, Pieces& out);
+  void OnOutput(const OutputArrived& output, Pieces& out);
   void OnChoiceFinished(ChoiceFinished& finished, Pieces& out);
   void OnRequestEnded(RequestEnded& ended, Pieces& out);
   void OnOverflow(const Overflowed& overflowed, Pieces& out);

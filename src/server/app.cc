@@ -26,8 +26,8 @@ App::App(AppOptions options, ModelHost& host)
       gate_(options_.gate),
       router_(MakeRoutes()),
       replies_(gate_, router_, metrics_),
-      generate_(options_.limits, options_.workers, options_.max_queued_jobs, host_, replies_,
-                metrics_) {}
+      generate_(options_.limits, options_.reasoning, options_.workers, options_.max_queued_jobs,
+                host_, replies_, metrics_) {}
 
 App::~App() {
   Stop();

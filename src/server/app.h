@@ -12,6 +12,7 @@
 
 #include "api/errors.h"
 #include "api/request.h"
+#include "chat/final_message.h"
 #include "http/exchange.h"
 #include "http/router.h"
 #include "server/gate.h"
@@ -26,6 +27,7 @@ namespace mach::server {
 struct AppOptions {
   GateRules gate;
   api::RequestLimits limits;
+  chat::ReasoningNames reasoning;
   int workers = 2;
   size_t max_queued_jobs = 1024;
 };

@@ -14,9 +14,10 @@ constexpr uint64_t kWriteBytes = 32 << 10;
 // Memory is asked for in steps, and given back when as much is free.
 constexpr uint64_t kStepBytes = 64 << 10;
 
-// What an event, a token with its logprob, and an alternative take beside their text; as JSON or
-// in memory, which is about the same.
+// What an event, a delta, a token with its logprob, and an alternative take beside their text; as
+// JSON or in memory, which is about the same.
 constexpr uint64_t kEventBytes = 96;
+constexpr uint64_t kDeltaBytes = 96;
 constexpr uint64_t kTokenBytes = 80;
 constexpr uint64_t kAlternativeBytes = 56;
 
@@ -28,11 +29,17 @@ constexpr uint64_t kExpectedAlternativeBytes = 72;
 // A prompt's tokens in the request and in the engine.
 constexpr uint64_t kPromptTokenBytes = 8;
 
+uint64_t SizeOf(const chat::ChatDelta& delta) {
+  return kDeltaBytes + delta.text.size() + delta.id.size();
+}
+
 uint64_t SizeOf(const AnswerEvent& event) {
   uint64_t bytes = kEventBytes;
-  if (const auto* text = std::get_if<TextArrived>(&event)) {
-    bytes += text->text.size();
-    for (const engine::GeneratedToken& token : text->tokens) {
+  if (const auto* output = std::get_if<OutputArrived>(&event)) {
+    for (const chat::ChatDelta& delta : output->deltas) {
+      bytes += SizeOf(delta);
+    }
+    for (const engine::GeneratedToken& token : output->tokens) {
       bytes += kTokenBytes + token.bytes.size();
       for (const engine::TokenAlternative& alternative : token.top) {
         bytes += kAlternativeBytes + alternative.bytes.size();
@@ -49,13 +56,11 @@ EventInbox::Pushed EventInbox::Push(AnswerEvent event) {
   if (cancelled_ && !std::holds_alternative<RequestEnded>(event)) {
     return {};
   }
-  auto* text = std::get_if<TextArrived>(&event);
-  auto* last = events_.empty() ? nullptr : std::get_if<TextArrived>(&events_.back());
-  if (text != nullptr && last != nullptr && last->choice == text->choice && joins_text_ &&
-      last->text.size() < kWriteBytes) {
-    event_bytes_ += text->text.size();
-    last->text += text->text;
-    last->token_count += text->token_count;
+  auto* output = std::get_if<OutputArrived>(&event);
+  auto* last = events_.empty() ? nullptr : std::get_if<OutputArrived>(&events_.back());
+  if (output != nullptr && last != nullptr && last->choice == output->choice && joins_output_ &&
+      SizeOf(events_.back()) < kWriteBytes) {
+    Join(*last, *output);
   } else {
     event_bytes_ += SizeOf(event);
     events_.push_back(std::move(event));
@@ -67,6 +72,24 @@ EventInbox::Pushed EventInbox::Push(AnswerEvent event) {
   }
   const bool wake = !std::exchange(scheduled_, true);
   return {.wake = wake || overflow, .overflow = overflow};
+}
+
+void EventInbox::Join(OutputArrived& last, OutputArrived& more) {
+  for (chat::ChatDelta& delta : more.deltas) {
+    // A call begins with a delta of its own, which holds nothing but its name.
+    const bool continues = !last.deltas.empty() && last.deltas.back().kind == delta.kind &&
+                           last.deltas.back().index == delta.index &&
+                           delta.kind != chat::ChatDelta::Kind::kCallStart;
+    if (continues) {
+      event_bytes_ += delta.text.size();
+      last.deltas.back().text += delta.text;
+    } else {
+      event_bytes_ += SizeOf(delta);
+      last.deltas.push_back(std::move(delta));
+    }
+  }
+  last.token_count += more.token_count;
+  last.reasoning_count += more.reasoning_count;
 }
 
 bool EventInbox::Fits() {

@@ -16,22 +16,26 @@
 #include <vector>
 
 #include "api/errors.h"
+#include "chat/output_parser.h"
 #include "engine/engine.h"
 #include "server/request_memory.h"
 
 namespace mach::server {
 
-struct TextArrived {
+struct OutputArrived {
   int32_t choice = 0;
-  std::string text;
+  std::vector<chat::ChatDelta> deltas;
   int64_t token_count = 0;
+  int64_t reasoning_count = 0;                 // of these
   std::vector<engine::GeneratedToken> tokens;  // only with logprobs
   double made_s = 0;                           // NowSeconds() when its first token was there
 };
 struct ChoiceFinished {
   int32_t choice = 0;
-  int64_t token_count = 0;  // since the last text: end tokens and others without text
+  int64_t token_count = 0;      // since the last output: end tokens and others without text
+  int64_t reasoning_count = 0;  // of these
   engine::Finish finish;
+  bool called = false;  // a tool, and the client is to run it
 };
 // The last of an engine request.
 struct RequestEnded {
@@ -44,14 +48,14 @@ struct Overflowed {
   bool slow_client = false;
   uint64_t bytes = 0;  // that were needed
 };
-using AnswerEvent = std::variant<TextArrived, ChoiceFinished, RequestEnded, Overflowed>;
+using AnswerEvent = std::variant<OutputArrived, ChoiceFinished, RequestEnded, Overflowed>;
 
 class EventInbox {
  public:
-  // `joins_text`: neighbouring texts of a choice become one.
-  EventInbox(bool stream, bool joins_text, RequestMemory::Hold hold)
+  // `joins_output`: neighbouring outputs of a choice become one.
+  EventInbox(bool stream, bool joins_output, RequestMemory::Hold hold)
       : stream_(stream),
-        joins_text_(joins_text),
+        joins_output_(joins_output),
         least_hold_bytes_(hold.bytes()),
         hold_(std::move(hold)) {}
 
@@ -78,11 +82,13 @@ class EventInbox {
   RequestMemory::Hold TakeHold(uint64_t bytes);
 
  private:
+  // Appends to an output what the next one of its choice holds.
+  void Join(OutputArrived& last, OutputArrived& more);
   bool Fits();
   void Overflow(bool slow_client);
 
   const bool stream_;
-  const bool joins_text_;
+  const bool joins_output_;
   const uint64_t least_hold_bytes_;
   mutable std::mutex mutex_;
   std::deque<AnswerEvent> events_;

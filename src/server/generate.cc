@@ -80,6 +80,8 @@ void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
   }
   Hold(job, bytes, "its answer", kSmallerAnswer);
 
+  // Tokens that the client is not to see have no logprobs, and there is no telling them apart.
+  const bool shows_reasoning = !prepared.reading || prepared.reading->show_reasoning;
   const http::Request& asked = exchange->request();
   AnswerOptions options;
   // The server's own request id where there is one; a client's may repeat.
@@ -91,14 +93,17 @@ void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
        .model = model.info.id,
        .choices = common.n * static_cast<int32_t>(prepared.requests.size()),
        .stream = common.stream,
-       .logprobs = common.logprobs,
+       .logprobs = common.logprobs && shows_reasoning,
        // A receipt is in the usage, so there is one, asked for or not.
        .usage_at_end = common.include_usage || common.receipt,
-       .running_usage = common.continuous_usage});
+       .running_usage = common.continuous_usage,
+       .reasoning_content = reasoning_.reasoning_content,
+       .reasoning = reasoning_.reasoning});
   options.stream = common.stream;
-  options.logprobs = common.logprobs;
+  options.logprobs = common.logprobs && shows_reasoning;
   options.receipt = common.receipt;
   options.choices_per_prompt = common.n;
+  options.reading = prepared.reading;
   options.hides_special = common.skip_special_tokens ? model.tokenizer.get() : nullptr;
   options.arrived_s = job.arrived_s;
   options.memory = &host_.request_memory();

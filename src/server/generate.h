@@ -7,6 +7,7 @@
 #include <string>
 
 #include "api/request.h"
+#include "chat/final_message.h"
 #include "http/exchange.h"
 #include "server/metrics.h"
 #include "server/model_host.h"
@@ -20,9 +21,10 @@ namespace mach::server {
 class Generate {
  public:
   // All references outlive this.
-  Generate(const api::RequestLimits& limits, int workers, size_t max_queued_jobs, ModelHost& host,
-           const Replies& replies, Metrics& metrics)
+  Generate(const api::RequestLimits& limits, chat::ReasoningNames reasoning, int workers,
+           size_t max_queued_jobs, ModelHost& host, const Replies& replies, Metrics& metrics)
       : limits_(limits),
+        reasoning_(reasoning),
         host_(host),
         replies_(replies),
         metrics_(metrics),
@@ -47,6 +49,7 @@ class Generate {
   void LogEnd(const http::Request& request, const AnswerRecord& record, int status) const;
 
   const api::RequestLimits limits_;
+  const chat::ReasoningNames reasoning_;
   ModelHost& host_;
   const Replies& replies_;
   Metrics& metrics_;

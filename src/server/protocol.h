@@ -10,6 +10,7 @@
 #include "api/answer_encoder.h"
 #include "api/request.h"
 #include "engine/engine.h"
+#include "server/answer_part.h"
 #include "server/model_host.h"
 
 namespace mach::server {
@@ -18,6 +19,7 @@ namespace mach::server {
 struct PreparedRequest {
   api::CommonFields common;
   std::vector<engine::GenerationRequest> requests;  // one for each prompt; their ids are empty
+  std::shared_ptr<const OutputReading> reading;     // null: what the model writes is the content
 };
 
 struct Protocol {

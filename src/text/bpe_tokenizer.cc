@@ -225,6 +225,10 @@ bool BpeTokenizer::IsSpecial(int32_t id) const {
   return id >= 0 && id < vocab_size() && infos_[static_cast<size_t>(id)].special;
 }
 
+bool BpeTokenizer::IsAdded(int32_t id) const {
+  return id >= 0 && id < vocab_size() && infos_[static_cast<size_t>(id)].added != nullptr;
+}
+
 std::string BpeTokenizer::TokenBytes(int32_t id) const {
   if (id < 0 || id >= vocab_size()) {
     return "";

@@ -40,6 +40,7 @@ class BpeTokenizer : public Tokenizer {
   int32_t vocab_size() const override { return static_cast<int32_t>(infos_.size()); }
   std::optional<int32_t> TokenToId(std::string_view token) const override;
   bool IsSpecial(int32_t id) const override;
+  bool IsAdded(int32_t id) const override;
   std::string TokenBytes(int32_t id) const override;
   std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const override;
 

@@ -35,6 +35,8 @@ class Tokenizer {
   virtual int32_t vocab_size() const = 0;
   virtual std::optional<int32_t> TokenToId(std::string_view token) const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
+  // One of the added tokens, special or not: it came as a whole, and stands for its text as such.
+  virtual bool IsAdded(int32_t id) const { return IsSpecial(id); }
 
   // The bytes that `id` stands for within running text (may be part of a character); the literal
   // content for added tokens; empty for ids without an entry.

@@ -410,7 +410,7 @@ void FakeEngine::Run(Job& job) {
         state.waiting.clear();
         state.sent = end;
         if (!text.empty()) {
-          delta.pieces.push_back({std::move(text), std::nullopt});
+          delta.pieces.push_back({std::move(text), std::nullopt, false});
         }
         if (!delta.pieces.empty() || !delta.tokens.empty()) {
           job.sink->OnDelta(std::move(delta));

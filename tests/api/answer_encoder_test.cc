@@ -22,6 +22,15 @@ AnswerSpec Spec(bool stream = false, int32_t choices = 1) {
           .logprobs = true};
 }
 
+// More content of a choice.
+void Say(AnswerEncoder& encoder, Pieces& out, const std::string& text, int32_t choice = 0,
+         std::span<const TokenView> tokens = {}, const UsageReport& usage = {}) {
+  const chat::ChatDelta delta{.text = text, .id = ""};
+  encoder.Delta(
+      out, {.choice = choice, .deltas = std::span(&delta, text.empty() ? 0 : 1), .tokens = tokens},
+      usage);
+}
+
 // The JSON of one event, checking its framing. Nothing is left.
 Json Event(Pieces& out) {
   const std::string text = out.Join();
@@ -78,8 +87,8 @@ TEST(Whole, ChatHasTheShapeOfTheContract) {
   const auto encoder = MakeChatEncoder(spec);
   Pieces out;
   encoder->Begin(out, {});
-  encoder->Text(out, {.text = "te\""}, {});
-  encoder->Text(out, {.text = "xt"}, {});
+  Say(*encoder, out, "te\"");
+  Say(*encoder, out, "xt");
   encoder->EndChoice(out, {.finish_reason = "stop", .stop_reason = "END"}, {});
   EXPECT_TRUE(out.empty());
   EXPECT_GE(encoder->held_bytes(), 5U);
@@ -115,8 +124,8 @@ TEST(Whole, TextHasTheLegacyShapeAndChoicesMayInterleave) {
   const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/false, 2));
   Pieces out;
   const TokenView token{.bytes = "a", .logprob = -1};
-  encoder->Text(out, {.choice = 1, .text = "b"}, {});
-  encoder->Text(out, {.choice = 0, .text = "a", .tokens = std::span(&token, 1)}, {});
+  Say(*encoder, out, "b", 1);
+  Say(*encoder, out, "a", 0, std::span(&token, 1));
   encoder->EndChoice(out, {.choice = 1, .finish_reason = "length"}, {});
   encoder->EndChoice(out, {.choice = 0, .finish_reason = "stop", .stop_reason = 7}, {});
   const Json body = Whole(*encoder);
@@ -136,7 +145,7 @@ TEST(Whole, ALongAnswerIsMovedAndNotCopied) {
   const TokenView token{.bytes = "word", .logprob = -0.5F, .top = top};
   constexpr int kTokens = 2000;
   for (int i = 0; i < kTokens; ++i) {
-    encoder->Text(out, {.text = "word", .tokens = std::span(&token, 1)}, {});
+    Say(*encoder, out, "word", 0, std::span(&token, 1));
   }
   encoder->EndChoice(out, {.finish_reason = "length"}, {});
   const uint64_t held_bytes = encoder->held_bytes();
@@ -171,7 +180,7 @@ TEST(Stream, ChunksOfAChat) {
   event = Event(out);
   EXPECT_EQ(event["choices"][0]["index"], 0);
   EXPECT_EQ(event["choices"][0]["delta"].dump(), R"({"role":"assistant","content":""})");
-  encoder->Text(out, {.choice = 1, .text = "a\nb"}, {});
+  Say(*encoder, out, "a\nb", 1);
   event = Event(out);
   EXPECT_EQ(event["object"], "chat.completion.chunk");
   EXPECT_EQ(event["choices"][0]["index"], 1);
@@ -194,6 +203,56 @@ TEST(Stream, ChunksOfAChat) {
   EXPECT_EQ(encoder->held_bytes(), 0U);
 }
 
+chat::ChatDelta Delta(chat::ChatDelta::Kind kind, const char* text, int32_t index = 0,
+                      const char* id = "") {
+  return {.kind = kind, .text = text, .index = index, .id = id};
+}
+
+TEST(Stream, ReasoningAndCallsAreDeltasOfTheirOwn) {
+  using Kind = chat::ChatDelta::Kind;
+  AnswerSpec spec = Spec(/*stream=*/true);
+  spec.reasoning = true;
+  const auto encoder = MakeChatEncoder(spec);
+  const std::vector<chat::ChatDelta> deltas = {Delta(Kind::kReasoning, "hm"),
+                                               Delta(Kind::kCallStart, "f", 1, "call_1"),
+                                               Delta(Kind::kCallArguments, "{\"a\"", 1)};
+  const TokenView token{.bytes = "hm", .logprob = -1};
+  Pieces out;
+  encoder->Delta(out, {.deltas = deltas, .tokens = std::span(&token, 1)}, {});
+  const std::string text = out.Join();
+  std::vector<Json> choices;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find("\n\n", at);
+    choices.push_back(Json::parse(text.substr(at + 6, end - at - 6))["choices"][0]);
+    at = end + 2;
+  }
+  ASSERT_EQ(choices.size(), 3U);
+  EXPECT_EQ(choices[0]["delta"].dump(), R"({"reasoning_content":"hm","reasoning":"hm"})");
+  EXPECT_EQ(choices[0]["logprobs"]["content"].size(), 1U);
+  EXPECT_TRUE(choices[1]["logprobs"].is_null());
+  EXPECT_EQ(choices[1]["delta"].dump(),
+            R"({"tool_calls":[{"index":1,"id":"call_1","type":"function",)"
+            R"("function":{"name":"f","arguments":""}}]})");
+  EXPECT_EQ(choices[2]["delta"].dump(),
+            R"({"tool_calls":[{"index":1,"function":{"arguments":"{\"a\""}}]})");
+}
+
+TEST(Whole, ACallHasNoContent) {
+  using Kind = chat::ChatDelta::Kind;
+  const auto encoder = MakeChatEncoder(Spec());
+  const std::vector<chat::ChatDelta> deltas = {Delta(Kind::kCallStart, "f", 0, "call_1"),
+                                               Delta(Kind::kCallArguments, "{}")};
+  Pieces out;
+  encoder->Delta(out, {.deltas = deltas}, {});
+  EXPECT_GT(encoder->held_bytes(), 0U);
+  encoder->EndChoice(out, {.finish_reason = "tool_calls"}, {});
+  const Json choice = Whole(*encoder)["choices"][0];
+  EXPECT_EQ(choice["message"].dump(),
+            R"({"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function",)"
+            R"("function":{"name":"f","arguments":"{}"}}]})");
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+}
+
 TEST(Stream, AnErrorIsItsLastWord) {
   const auto encoder = MakeCompletionEncoder(Spec(/*stream=*/true));
   Pieces out;
@@ -212,7 +271,7 @@ TEST(Stream, ContinuousUsageRidesOnChunks) {
   spec.running_usage = true;
   const auto encoder = MakeCompletionEncoder(spec);
   Pieces out;
-  encoder->Text(out, {.text = "x"}, {5, 1, 0, 0});
+  Say(*encoder, out, "x", 0, {}, {5, 1, 0, 0});
   const Json event = Event(out);
   EXPECT_EQ(event["usage"]["completion_tokens"], 1);
   EXPECT_EQ(event["choices"][0]["text"], "x");
@@ -221,7 +280,7 @@ TEST(Stream, ContinuousUsageRidesOnChunks) {
 // The logprobs of these tokens of one choice, streamed as one event.
 Json Logprobs(AnswerEncoder& encoder, const std::vector<TokenView>& tokens, int32_t choice = 0) {
   Pieces out;
-  encoder.Text(out, {.choice = choice, .text = "", .tokens = tokens}, {});
+  Say(encoder, out, "", choice, tokens);
   return Event(out)["choices"][0]["logprobs"];
 }
 

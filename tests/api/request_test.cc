@@ -142,15 +142,35 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
       {R"({"logit_bias":{"5":101}})", "logit_bias.5"},
       {R"({"logit_bias":[1]})", "logit_bias"},
       {R"({"reasoning_effort":"extreme"})", "reasoning_effort"},
-      {R"({"include_reasoning":false})", "include_reasoning"},
+      {R"({"include_reasoning":1})", "include_reasoning"},
+      {R"({"thinking_budget":-1})", "thinking_budget"},
       {R"({"chat_template_kwargs":[]})", "chat_template_kwargs"},
       {R"({"chat_template_kwargs":{"messages":[]}})", "chat_template_kwargs.messages"},
-      {R"({"response_format":{"type":"json_object"}})", "response_format.type"},
+      {R"({"response_format":{"type":"json_schema"}})", "response_format.json_schema"},
+      {R"({"response_format":{"type":"json_schema","json_schema":{"name":"x"}}})",
+       "response_format.json_schema.schema"},
       {R"({"response_format":{"type":"xml"}})", "response_format.type"},
       {R"({"response_format":{}})", "response_format.type"},
       {R"({"tools":[]})", "tools"},
-      {R"({"tools":[{"type":"function","function":{"name":"f"}}]})", "tools"},
+      {R"({"tools":[{"type":"function"}]})", "tools[0].function"},
+      {R"({"tools":[{"type":"custom","function":{"name":"f"}}]})", "tools[0].type"},
+      {R"({"tools":[{"type":"function","function":{"name":"a b"}}]})", "tools[0].function.name"},
+      {R"({"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]})",
+       "tools[0].function.parameters"},
       {R"({"tool_choice":"auto"})", "tool_choice"},
+      {R"({"tool_choice":"maybe","tools":[{"type":"function","function":{"name":"f"}}]})",
+       "tool_choice"},
+      {R"({"tool_choice":{"type":"function"},"tools":[{"type":"function","function":{"name":"f"}}]})",
+       "tool_choice.function"},
+      {R"({"tool_choice":{"type":"allowed_tools"},)"
+       R"("tools":[{"type":"function","function":{"name":"f"}}]})",
+       "tool_choice.type"},
+      {R"({"tool_choice":{"type":"function","function":{"name":"g"}},)"
+       R"("tools":[{"type":"function","function":{"name":"f"}}]})",
+       "tool_choice.function.name"},
+      {R"({"json_schema":{}})", "json_schema"},
+      {R"({"regex":"a"})", "regex"},
+      {R"({"ebnf":"a"})", "ebnf"},
       {R"({"functions":[]})", "functions"},
       {R"({"function_call":"none"})", "function_call"},
       {R"({"audio":{}})", "audio"},
@@ -170,6 +190,30 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
     EXPECT_EQ(info.param, bad.param) << bad.fields << " -> " << info.message;
     EXPECT_NE(info.message, "");
   }
+}
+
+TEST(ChatRequest, ToolsAreTaken) {
+  const char* tools = R"("messages":[{"role":"user","content":"x"}],)"
+                      R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  const auto parse = [&](const char* more) {
+    return ParseChatRequest("{" + std::string(tools) + more + "}", {});
+  };
+  EXPECT_EQ(parse("").tool_choice.kind, ToolChoice::Kind::kAuto);
+  EXPECT_EQ(parse(R"(,"tool_choice":"none")").tool_choice.kind, ToolChoice::Kind::kNone);
+  EXPECT_EQ(parse(R"(,"tool_choice":"required")").tool_choice.kind, ToolChoice::Kind::kRequired);
+  const ChatRequest named = parse(
+      R"(,"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false)");
+  EXPECT_EQ(named.tool_choice.kind, ToolChoice::Kind::kNamed);
+  EXPECT_EQ(named.tool_choice.name, "f");
+  EXPECT_FALSE(named.parallel_tool_calls);
+  EXPECT_EQ(named.tools->size(), 1U);
+}
+
+TEST(ChatRequest, NumbersWithoutAFractionAreIntegers) {
+  const ChatRequest request = ParseChatRequest(
+      R"({"messages":[{"role":"user","content":"x"}],"max_tokens":3.0,"top_logprobs":0})", {});
+  EXPECT_EQ(request.common.stop.max_tokens, 3);
+  EXPECT_FALSE(request.common.logprobs);
 }
 
 TEST(ChatRequest, RefusalsNameTheBound) {

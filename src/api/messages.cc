@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "api/json_text.h"
+#include "api/big_integers.h"
 
 namespace mach::api {
 namespace {
@@ -89,7 +89,7 @@ Json ReadArguments(Json& function, const std::string& path) {
     return Json::object();
   }
   try {
-    Json parsed = ParseJson(text);
+    Json parsed = ParseKeepingBigIntegers(text);
     if (parsed.is_object()) {
       return parsed;
     }

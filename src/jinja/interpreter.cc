@@ -33,6 +33,10 @@ Value FromJson(const nlohmann::ordered_json& json, int depth) {
       return value <= INT64_MAX ? Value::Int(static_cast<int64_t>(value))
                                 : Value::BigInt(std::to_string(value));
     }
+    case Type::binary: {  // the digits of a larger integer
+      const auto& digits = json.get_binary();
+      return Value::BigInt(std::string(digits.begin(), digits.end()));
+    }
     case Type::number_float:
       return Value::Float(json.get<double>());
     case Type::string: {

@@ -26,7 +26,7 @@ enum class Kind : uint8_t {
   kNone,
   kBool,
   kInt,
-  kBigInt,  // an unsigned 64-bit number from JSON above int64: printed and compared only
+  kBigInt,  // an integer from JSON beyond int64, as its digits: printed and compared only
   kFloat,
   kString,
   kList,

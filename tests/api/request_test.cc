@@ -192,6 +192,19 @@ TEST(ChatRequest, RefusesBadFieldsByName) {
   }
 }
 
+TEST(ChatRequest, IntegersOfPastCallsKeepTheirDigits) {
+  const ChatRequest request = ParseChatRequest(
+      R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":)"
+      R"("{\"id\":[-123456789012345678901234567890,5,1e3],\"o\":{\"x\":true}}"}}]}]})",
+      {});
+  const Json& arguments = (*request.messages)[0]["tool_calls"][0]["function"]["arguments"];
+  const auto& digits = arguments["id"][0].get_binary();
+  EXPECT_EQ(std::string(digits.begin(), digits.end()), "-123456789012345678901234567890");
+  EXPECT_EQ(arguments["id"][1], 5);
+  EXPECT_EQ(arguments["id"][2], 1000.0);
+  EXPECT_EQ(arguments["o"]["x"], true);
+}
+
 TEST(ChatRequest, ToolsAreTaken) {
   const char* tools = R"("messages":[{"role":"user","content":"x"}],)"
                       R"("tools":[{"type":"function","function":{"name":"f"}}])";

@@ -196,6 +196,9 @@ TEST(ChatTemplate, StrftimeNowIsLocalTime) {
 TEST(ChatTemplate, LargeUnsignedNumbersSurvive) {
   EXPECT_EQ(Render("{{ x | tojson }}", {{"x", Json::parse("[18446744073709551615, 1.0]")}}),
             "[18446744073709551615, 1.0]");
+  const std::string digits = "-123456789012345678901234567890";
+  const Json big = Json::binary({digits.begin(), digits.end()});
+  EXPECT_EQ(Render("{{ x | tojson }} {{ x }}", {{"x", big}}), digits + " " + digits);
 }
 
 TEST(ChatTemplate, ThreadsShareATemplate) {

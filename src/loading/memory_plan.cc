@@ -65,36 +65,37 @@ class DryModel {
   const models::ModelShape& shape() const { return model_->shape(); }
   uint64_t weight_bytes() const { return weight_bytes_; }
 
-  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them, and with
-  // what a request for several choices needs beside it: the prompt waits while a fork of it goes
-  // on.
+  // Bytes by owner, activations too, with a sequence of `context` tokens whose last step has `rows`
+  // of them, and with what a request for several choices needs beside it: the prompt waits while a
+  // fork of it goes on.
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
     const auto state = model_->NewSequence();
-    Step(*state, rows);
+    const uint64_t activations = Step(*state, rows);
     const auto fork = state->Fork();
     fork->Prepare(1, /*record=*/false);
     state->kv().Reserve(state->length(), context);
-    return budget_.BytesByOwner();
+    auto bytes = budget_.BytesByOwner();
+    bytes["activations"] = Buffer::BookedBytes(activations);
+    return bytes;
   }
 
   // The most activations of a step of `rows` tokens.
-  uint64_t ActivationBytes(int64_t rows) {
-    backend_->TakePeakActivationBytes();
-    Step(*model_->NewSequence(), rows);
-    return backend_->TakePeakActivationBytes();
-  }
+  uint64_t ActivationBytes(int64_t rows) { return Step(*model_->NewSequence(), rows); }
 
  private:
-  void Step(state::SequenceState& state, int64_t rows) {
+  // Returns the most activations.
+  uint64_t Step(state::SequenceState& state, int64_t rows) {
+    backend_->TakePeakActivationBytes();
     const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
     const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
     const backend::StepScope scope(*backend_);
     state.Prepare(rows, /*record=*/false);
     model_->Forward({.batch = std::span(&step, 1)});
+    return backend_->TakePeakActivationBytes();
   }
 
-  MemoryBudget budget_;
-  std::shared_ptr<backend::DryBackend> backend_;
+  MemoryBudget budget_ = MemoryBudget::Dry();
+  std::shared_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::ExpertSource> experts_;
   uint64_t weight_bytes_ = 0;
   std::unique_ptr<models::Model> model_;
@@ -171,7 +172,6 @@ class Planner {
 
   std::map<std::string, uint64_t> BytesWithChunk(int64_t chunk) {
     auto bytes = model_.Bytes(plan_.context, Rows(chunk));
-    bytes["activations"] = Buffer::BookedBytes(model_.ActivationBytes(Rows(chunk)));
     bytes["process"] = process_bytes_;
     if (asked_.serves) {
       bytes["requests"] =

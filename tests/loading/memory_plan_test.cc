@@ -83,9 +83,8 @@ TEST_P(MemoryPlanTest, ActivationsOfDenseModelsAreExact) {
   if (FindExperts(*checkpoint)) {
     GTEST_SKIP() << "a Mixture-of-Experts model: an upper bound";
   }
-  MemoryBudget dry_budget;
-  const std::shared_ptr<backend::DryBackend> dry =
-      backend::MakeDryBackend(dry_budget, {.threads = 3});
+  MemoryBudget dry_budget = MemoryBudget::Dry();
+  const std::shared_ptr<backend::Backend> dry = backend::MakeDryBackend(dry_budget, {.threads = 3});
   const auto dry_model = models::BuildModel({.checkpoint = *checkpoint, .backend = dry});
   Step(*dry_model, *dry_model->NewSequence(), 77);
   const uint64_t peak = dry->TakePeakActivationBytes();

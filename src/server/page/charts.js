@@ -20,7 +20,7 @@ export class Trend {
       class: 'trend', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true',
     }, this.#area, this.#line);
     this.node = el('section', { class: 'card' },
-      el('h3', {}, name), el('p', { class: 'now' }, this.#number, el('span', { class: 'soft' }, note)),
+      el('h3', {}, name, note ? el('small', {}, note) : null), el('p', { class: 'now' }, this.#number),
       el('div', { class: 'chart' }, chart, this.#most));
   }
 

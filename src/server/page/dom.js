@@ -75,6 +75,8 @@ export async function copy(text, from) {
 export function grow(area) {
   area.style.height = 'auto';
   area.style.height = `${area.scrollHeight + 2}px`;
+  // A part of a pixel needs no scroll bar.
+  area.style.overflowY = area.scrollHeight > area.clientHeight + 3 ? 'auto' : 'hidden';
 }
 
 export function newId() {

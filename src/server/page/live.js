@@ -23,10 +23,10 @@ export class Live {
   #before = null; // {time, stats, experts} a tick ago
   #residency = null; // of capabilities
   #note = el('p', { class: 'live-note', role: 'status' });
-  #decode = new Trend('Decode', { note: 'over the last 5 s of decoding', format: speed });
-  #prefill = new Trend('Prefill', { note: 'of the last prompt', format: speed });
-  #hits = new Trend('Expert hits', { note: 'asked for and in memory', format: percent, top: 1 });
-  #disk = new Trend('Read from disk', { note: 'experts', format: flow });
+  #decode = new Trend('Decode', { note: 'last 5 s', format: speed });
+  #prefill = new Trend('Prefill', { note: 'last prompt', format: speed });
+  #hits = new Trend('Expert hits', { format: percent, top: 1 });
+  #disk = new Trend('Read from disk', { format: flow });
   #parts = new Parts(bytes);
   #memory = el('p', { class: 'now' });
   #requests = el('dl', { class: 'facts' });
@@ -92,10 +92,11 @@ export class Live {
   #show(now, before) {
     const { stats, experts } = now;
     const passed = before ? now.time - before.time : 0;
-    const rate = (after, then) => (before ? Math.max(0, after - then) / passed : null);
     const { decode = {}, prefill = {}, process = {}, requests = {} } = stats;
-    this.#decode.add(rate(decode.tokens, before?.stats.decode.tokens), decode.recent_tok_s ?? null);
-    this.#prefill.add(rate(prefill.tokens, before?.stats.prefill.tokens), prefill.recent_tok_s ?? null);
+    // The server's recent speeds stay when nothing runs; the lines do not.
+    const recent = (after, then) => (then && after.tokens > then.tokens ? after.recent_tok_s : 0);
+    this.#decode.add(recent(decode, before?.stats.decode), decode.recent_tok_s ?? null);
+    this.#prefill.add(recent(prefill, before?.stats.prefill), prefill.recent_tok_s ?? null);
     this.#showMemory(process);
     this.#facts(this.#requests, [
       ['Running', requests.active], ['Waiting', requests.queued], ['Taken so far', requests.total],
@@ -113,7 +114,7 @@ export class Live {
     const hits = experts.hits - (then?.hits ?? experts.hits);
     const asked = hits + experts.misses - (then?.misses ?? experts.misses);
     this.#hits.add(asked > 0 ? hits / asked : null, asked > 0 ? hits / asked : experts.hit_rate);
-    this.#disk.add(then ? rate(experts.bytes_read, then.bytes_read) : null);
+    this.#disk.add(then ? Math.max(0, experts.bytes_read - then.bytes_read) / passed : null);
     this.#facts(this.#store, [
       ['In memory', `${count(experts.experts_resident)} of ${count(experts.capacity)} places`],
       ['Hit rate so far', percent(experts.hit_rate)], ['Evicted', experts.evictions],

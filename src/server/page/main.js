@@ -1,7 +1,7 @@
 // What the page is made of: the key, loading, the list of conversations, settings, views, theme.
 import { ApiError, call, getJson, hasKey, setKey } from './api.js';
 import { Chat } from './chat.js';
-import { $, el, icon } from './dom.js';
+import { $, el, grow, icon } from './dom.js';
 import { bytes, count } from './format.js';
 import { Live } from './live.js';
 import { fillPanel } from './settings.js';
@@ -167,6 +167,12 @@ function showSide(shown) {
 }
 $('side-open').addEventListener('click', () => showSide(true));
 $('side-close').addEventListener('click', () => { showSide(false); $('side-open').focus(); });
+document.querySelector('.column').addEventListener('click', (event) => {
+  if (!$('app').classList.contains('side-shown')) return;
+  event.preventDefault();
+  event.stopPropagation();
+  showSide(false);
+}, true);
 narrow.addEventListener('change', () => showSide(false));
 
 const panelHooks = {
@@ -257,4 +263,5 @@ chat.open((newest && store.load(newest.id)) || store.create());
 drawList();
 showView(location.hash === '#live' ? 'live' : 'chat');
 if (!narrow.matches) $('text').focus();
+addEventListener('resize', () => grow($('text')));
 showModel().catch((error) => { $('model-detail').textContent = error.message; });

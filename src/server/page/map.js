@@ -27,7 +27,7 @@ export class ResidencyMap {
     this.#canvas.addEventListener('pointerleave', () => this.#move(null));
     this.#canvas.addEventListener('keydown', (event) => this.#key(event));
     this.#canvas.addEventListener('blur', () => this.#move(null));
-    new ResizeObserver(() => this.draw()).observe(this.node);
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(this.node);
   }
 
   // per_layer of /v1/cache/stats?detail=1
@@ -85,7 +85,7 @@ export class ResidencyMap {
     const fresh = this.#colour('--heat-new');
     const soft = this.#colour('--soft');
     const track = this.#colour('--line');
-    const accent = this.#colour('--accent');
+    const rate = this.#colour('--heat-2');
     const every = Math.max(1, Math.ceil(14 / height));
     context.font = '10px system-ui, sans-serif';
     context.textBaseline = 'middle';
@@ -107,10 +107,12 @@ export class ResidencyMap {
       const left = LABEL + experts * width + GAP;
       const long = RATES - GAP;
       context.fillStyle = track;
-      context.fillRect(left, y, long, height - 1);
+      const thin = Math.max(2, Math.round(height / 3));
+      const middle = y + Math.floor((height - 1 - thin) / 2);
+      context.fillRect(left, middle, long, thin);
       if (hits + misses > 0) {
-        context.fillStyle = accent;
-        context.fillRect(left, y, long * (hits / (hits + misses)), height - 1);
+        context.fillStyle = rate;
+        context.fillRect(left, middle, long * (hits / (hits + misses)), thin);
       }
     });
     if (this.#cursor) {

@@ -130,7 +130,7 @@ export class AssistantView {
     const { details, summary, text } = this.#thinking;
     details.classList.toggle('running', Boolean(running));
     const time = Math.round(reasoningSeconds ?? 0);
-    summary.textContent = running ? `Thinking\u2026 ${time} s` : `Thought for ${time} s`;
+    summary.textContent = running ? `Thinking\u2026 ${time} s` : `Thought for ${time > 0 ? `${time} s` : 'a moment'}`;
     if (text.textContent !== reasoning) text.textContent = reasoning;
   }
 

@@ -125,7 +125,7 @@ export function fillPanel(settings, { changed, close }) {
 
   const effort = el('select', { id: 'effort' },
     ['', 'none', 'low', 'medium', 'high'].map((value) => el('option', { value },
-      { '': 'as the model does', none: 'off' }[value] ?? value)));
+      { '': 'default', none: 'off' }[value] ?? value)));
   effort.value = settings.effort;
   effort.addEventListener('change', () => { settings.effort = effort.value; changed(); });
 

@@ -42,8 +42,8 @@ bool IsThisMachine(std::string_view host) {
 
 // An address, which no other page can have as its name: `host` as a Host header has it.
 bool IsAddress(std::string_view host) {
-  return !host.empty() && (host.front() == '[' ||
-                           host.find_first_not_of("0123456789.") == std::string_view::npos);
+  return !host.empty() &&
+         (host.front() == '[' || host.find_first_not_of("0123456789.") == std::string_view::npos);
 }
 
 // Pages of an application or browser extension that is installed here ("app://", "tauri://",

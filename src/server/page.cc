@@ -6,8 +6,8 @@
 namespace mach::server {
 namespace {
 
-// Nothing from outside, no script or style that is not a file of the page, no frame around it. What a
-// model says cannot become part of the page even where the page's own code is wrong.
+// Nothing from outside, no script or style that is not a file of the page, no frame around it. What
+// a model says cannot become part of the page even where the page's own code is wrong.
 constexpr char kPolicy[] =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

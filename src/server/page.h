@@ -1,4 +1,5 @@
-// The page at `/`: the files of src/server/page/, which the build puts into the program. Any thread.
+// The page at `/`: the files of src/server/page/, which the build puts into the program. Any
+// thread.
 #pragma once
 
 #include <span>

@@ -251,6 +251,7 @@ def live_map(browser, directory):
         sound(browser, "live view")
         legible(browser, "live")
         browser.js("document.getElementById('live').scrollTop = 1e6")
+        time.sleep(0.5)
         shot(browser, "map")
         browser.js("document.querySelector('.by-layer').open = true")
         check("there is a table too", browser.wait("document.querySelectorAll('.by-layer tbody tr').length == 12"))
@@ -371,6 +372,7 @@ def scripted(browser):
 def phone(browser):
     browser.viewport(320, 640, 2)
     browser.js("document.querySelector('.conversations .title').click()")
+    time.sleep(0.4)
     wide = browser.js(OVERFLOW)
     check("phone: nothing is wider than the screen", not wide, wide)
     shot(browser, "phone")

@@ -26,7 +26,7 @@ export class Live {
   #decode = new Trend('Decode', { note: 'last 5 s', format: speed });
   #prefill = new Trend('Prefill', { note: 'last prompt', format: speed });
   #hits = new Trend('Expert hits', { format: percent, top: 1 });
-  #disk = new Trend('Read from disk', { format: flow });
+  #disk = new Trend('Disk reads', { format: flow });
   #parts = new Parts(bytes);
   #memory = el('p', { class: 'now' });
   #requests = el('dl', { class: 'facts' });
@@ -130,10 +130,11 @@ export class Live {
   }
 
   #showMemory(process) {
+    const owned = process.accounted_bytes ?? {};
+    const booked = Object.values(owned).reduce((sum, value) => sum + value, 0);
     this.#memory.replaceChildren(
       el('span', { class: 'number-now' }, process.rss_bytes ? bytes(process.rss_bytes) : '–'),
-      el('span', { class: 'soft' }, process.peak_rss_bytes ? `resident, ${bytes(process.peak_rss_bytes)} at most` : ''));
-    const owned = process.accounted_bytes ?? {};
+      el('span', { class: 'soft' }, process.peak_rss_bytes ? `resident, ${bytes(process.peak_rss_bytes)} at most; ${bytes(booked)} booked, by owner:` : ''));
     const known = Object.keys(OWNERS);
     const names = [...known.filter((name) => name in owned), ...Object.keys(owned).filter((name) => !known.includes(name))];
     this.#parts.show(names.map((name) => (

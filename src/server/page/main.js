@@ -151,7 +151,7 @@ function openConversation(conversation) {
   if (!$('settings').hidden) fillPanel(conversation.settings, panelHooks);
   showView('chat');
   if (narrow.matches) showSide(false);
-  $('text').focus();
+  else $('text').focus();
 }
 
 $('new').addEventListener('click', () => openConversation(store.create(chat.conversation.settings)));
@@ -190,7 +190,8 @@ function showSettings(shown) {
   $('settings-open').setAttribute('aria-expanded', String(shown));
   if (shown) {
     fillPanel(chat.conversation.settings, panelHooks);
-    $('system').focus();
+    // Where a keyboard would come up from below, it waits to be asked for.
+    (narrow.matches ? $('settings').querySelector('.icon') : $('system')).focus();
   } else {
     $('settings-open').focus();
   }

@@ -191,7 +191,7 @@ function showSettings(shown) {
   if (shown) {
     fillPanel(chat.conversation.settings, panelHooks);
     // Where a keyboard would come up from below, it waits to be asked for.
-    (narrow.matches ? $('settings').querySelector('.icon') : $('system')).focus();
+    (narrow.matches ? $('settings').querySelector('.icon') : $('system')).focus({ preventScroll: true });
   } else {
     $('settings-open').focus();
   }

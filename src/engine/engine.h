@@ -193,6 +193,8 @@ class Engine {
 
   // Answers at once during a generation.
   virtual EngineStats Snapshot() const = 0;
+  // ExpertStore::Map; empty for dense models too.
+  virtual std::vector<std::string> ExpertMap() const { return {}; }
 
   // Refuses new requests, lets running and queued ones finish for at most `grace_s`, then cancels.
   // No event comes after it has returned. Not to be called from a sink.

@@ -90,6 +90,10 @@ class LocalEngine final : public Engine {
     return stats;
   }
 
+  std::vector<std::string> ExpertMap() const override {
+    return experts_ != nullptr ? experts_->Map() : std::vector<std::string>();
+  }
+
   void Shutdown(double grace_s) override { mailbox_->Shutdown(grace_s); }
 
  private:

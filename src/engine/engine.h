@@ -122,7 +122,6 @@ struct Usage {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
-  double first_token_s = 0;    // from its submission until the first token was chosen
   ExpertCost experts;          // while it decoded; zero for models without experts
   ExpertCost prefill_experts;  // during prefill_s
 };

@@ -268,6 +268,12 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
         budget.Book("test", taken);
       }
     });
+    const auto cost = [&] {
+      const auto stats = loaded->engine->Snapshot().experts;
+      return stats ? ExpertCost::Of(*stats) : ExpertCost{};
+    };
+    const ExpertCost before = cost();
+    ExpertCost charged;
     handles = loaded->engine->SubmitAll(std::move(submissions));
     scheduler->Open();
     int64_t failed_reads = 0;
@@ -275,6 +281,8 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
       const Outcome got = sinks[r]->Wait();
       SCOPED_TRACE("request " + std::to_string(r) + " of kind " + std::to_string(chosen[r]));
       ExpectSameAnswer(got, kinds[chosen[r]].alone);
+      charged += got.usage->experts;
+      charged += got.usage->prefill_experts;
       if (got.error) {
         const ErrorCode code = got.error->code();
         cut_short[code] += got.usage->prefill_s > 0 ? 1 : 0;
@@ -295,6 +303,11 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
     if (taken > 0) {
       budget.Release("test", taken);
     }
+    const ExpertCost whole = cost() - before;
+    EXPECT_EQ(charged.hits, whole.hits);
+    EXPECT_EQ(charged.misses, whole.misses);
+    EXPECT_LE(charged.bytes_read, whole.bytes_read);  // less what nobody waited for
+    EXPECT_NEAR(charged.stall_s, whole.stall_s, 1e-6);
     if (HasFailure() || only >= 0) {
       break;
     }

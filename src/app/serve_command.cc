@@ -139,6 +139,10 @@ Command AddServe(CLI::App& root) {
                   "Web origin that browsers may call from, beside this machine's; * = any")
       ->group(network);
 
+  app->add_flag_callback(
+         "--no-page", [&options] { options.app.page = false; }, "No page for people at /")
+      ->group(network);
+
   const auto* limits = "Limits";
   app->add_option("--max-queue", load.engine.max_queue,
                   "Requests that may wait; more get 503 with Retry-After")

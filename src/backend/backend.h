@@ -102,6 +102,9 @@ class Backend {
   // Memory for steps that need at most `bytes` of activations at a time, in one piece. Without it,
   // memory grows as steps need it and may end up larger. Before the first step.
   virtual void ReserveActivations(uint64_t bytes) = 0;
+  // The most bytes of activations that were alive at a time since the last call. What a step leaves
+  // here on a dry backend (dry_backend.h) is what to reserve for it.
+  virtual uint64_t TakePeakActivationBytes() = 0;
 
   // Tensors made between Mark and Release(mark) are invalid after Release. Use StepScope.
   virtual uint64_t Mark() = 0;

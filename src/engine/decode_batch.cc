@@ -32,6 +32,7 @@ DecodeBatch::DecodeBatch(models::Model& model, Mailbox& mailbox, std::vector<Mem
     : model_(model), mailbox_(mailbox), members_(std::move(members)) {
   for (Member& member : members_) {
     member.failure = Try([&] { member.sequence->Draft(most_drafts, model_.shape().vocab_size); });
+    member.rows = static_cast<int64_t>(member.sequence->rows().size());
   }
 }
 

@@ -19,6 +19,7 @@ class DecodeBatch {
     std::shared_ptr<Request> request;
     Sequence* sequence = nullptr;
     std::optional<Error> failure;  // the request cannot go on
+    int64_t rows = 1;              // of the step: the last token and the drafts
   };
 
   // `most_drafts`: of each sequence.

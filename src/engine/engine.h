@@ -85,8 +85,7 @@ struct Finish {
   int64_t generated_tokens = 0;  // of this choice, its end token and hidden ones included
 };
 
-// What a stretch of work, such as a request's prefill, cost in experts. All misses and reads during
-// it are its own.
+// What a stretch of work, such as a request's prefill, cost in experts.
 struct ExpertCost {
   int64_t hits = 0;
   int64_t misses = 0;
@@ -113,18 +112,21 @@ struct ExpertCost {
 };
 
 // A request that did not run to its end has the tokens and times that it came to; 0 for what it did
-// not begin. Requests that decode together wait for the same steps, and each is charged all of
-// them.
+// not begin.
+//
+// Times are what the client waited: they follow each other without a gap, and what the engine does
+// for other requests meanwhile is part of them. Costs are shares: of a step of several sequences
+// each request has what its rows are of all rows, in whole experts and bytes, so that over all
+// requests they are the counters of the store, but for what it reads while nothing runs.
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // all choices, end tokens included
   int64_t cached_tokens = 0;      // prompt tokens that were not prefilled again
-  double queue_s = 0;
-  double prefill_s = 0;
-  double decode_s = 0;
-  double first_token_s = 0;    // from its submission until the first token was chosen
-  ExpertCost experts;          // while it decoded; zero for models without experts
-  ExpertCost prefill_experts;  // during prefill_s
+  double queue_s = 0;             // until its first chunk of prefill begins
+  double prefill_s = 0;           // from then until its prompt is prefilled
+  double decode_s = 0;            // from then until its last token is chosen
+  ExpertCost experts;             // of its decoding; zero for models without experts
+  ExpertCost prefill_experts;     // of its prefill
 };
 
 // What a sink throws fails its request: it gets OnError then, also where OnDone threw.
@@ -193,6 +195,8 @@ class Engine {
 
   // Answers at once during a generation.
   virtual EngineStats Snapshot() const = 0;
+  // ExpertStore::Map; empty for dense models too.
+  virtual std::vector<std::string> ExpertMap() const { return {}; }
 
   // Refuses new requests, lets running and queued ones finish for at most `grace_s`, then cancels.
   // No event comes after it has returned. Not to be called from a sink.

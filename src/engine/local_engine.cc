@@ -90,6 +90,10 @@ class LocalEngine final : public Engine {
     return stats;
   }
 
+  std::vector<std::string> ExpertMap() const override {
+    return experts_ != nullptr ? experts_->Map() : std::vector<std::string>();
+  }
+
   void Shutdown(double grace_s) override { mailbox_->Shutdown(grace_s); }
 
  private:
@@ -172,7 +176,6 @@ class LocalEngine final : public Engine {
     if (active_.empty()) {
       meter_.Lap();  // nobody's
     }
-    request->usage.queue_s = NowSeconds() - request->submitted_s;
     active_.push_back(request);
     EndIfFailed(request,
                 Try([&] { request->prompt = spare_ ? std::move(spare_) : model_->NewSequence(); }));
@@ -190,20 +193,30 @@ class LocalEngine final : public Engine {
       whole = chunk_->Run(layers);
     });
     const Cost cost = meter_.Lap();
-    request->usage.prefill_s += cost.seconds;
-    request->usage.prefill_experts += cost.experts;
+    ChargePrefill(*request, cost);
     decode_is_due_ = true;
     if (failure) {
       End(request, failure);
       return;
     }
-    chunk_s_ += cost.seconds;
+    chunk_s_ += cost.seconds();
     layer_s_ = chunk_s_ / std::max(1, chunk_->layers_run());
     if (whole) {
       const auto done = static_cast<double>(request->prompt->length());
-      mailbox_->PublishPrefill(chunk_->tokens(), chunk_s_, done / request->usage.prefill_s);
+      mailbox_->PublishPrefill(chunk_->tokens(), chunk_s_, done / request->prefill_work_s);
       chunk_.reset();
     }
+  }
+
+  static void ChargePrefill(Request& request, const Cost& cost) {
+    if (request.prefill_work_s == 0) {
+      request.prefill_begin_s = std::max(cost.begin_s, request.submitted_s);
+      request.usage.queue_s = request.prefill_begin_s - request.submitted_s;
+    }
+    request.prefill_end_s = cost.end_s;
+    request.prefill_work_s += cost.seconds();
+    request.usage.prefill_s = cost.end_s - request.prefill_begin_s;
+    request.usage.prefill_experts += cost.experts;
   }
 
   // The first token of a choice follows from the prompt's logits, without a step.
@@ -216,27 +229,29 @@ class LocalEngine final : public Engine {
                               : nullptr)
           .Verify(request->prompt_logits);
     });
-    Count({request});
+    ChargeDecoding({request}, {1});
     EndIfFailed(request, failure);
     EndIfDone(request);
   }
 
   void Decode(const DecodeStep& step) {
     std::vector<DecodeBatch::Member> members;
-    std::vector<RequestPtr> requests;
     for (const DecodeStep::Member& member : step.batch) {
       const RequestPtr& request = active_.at(member.request);
       members.push_back({.request = request,
                          .sequence = request->sequences.at(member.sequence).get(),
                          .failure = {}});
-      if (std::find(requests.begin(), requests.end(), request) == requests.end()) {
-        requests.push_back(request);
-      }
     }
     DecodeBatch batch(*model_, *mailbox_, std::move(members), options_.most_drafts);
     batch.Run();
     decode_is_due_ = false;
-    Count(requests);
+    std::vector<RequestPtr> requests;
+    std::vector<int64_t> rows;
+    for (const DecodeBatch::Member& member : batch.members()) {
+      requests.push_back(member.request);
+      rows.push_back(member.rows);
+    }
+    ChargeDecoding(requests, rows);
     for (const DecodeBatch::Member& member : batch.members()) {
       EndIfFailed(member.request, member.failure);
     }
@@ -245,18 +260,20 @@ class LocalEngine final : public Engine {
     }
   }
 
-  // Whose sequences took tokens, and what that cost: each of them waited for all of it.
-  void Count(const std::vector<RequestPtr>& requests) {
+  // Whose sequences took tokens, with how many rows, and what that cost. A request with several
+  // sequences is there several times.
+  void ChargeDecoding(const std::vector<RequestPtr>& requests, const std::vector<int64_t>& rows) {
     const Cost cost = meter_.Lap();
+    const std::vector<ExpertCost> shares = Shares(cost.experts, rows);
     int64_t tokens = 0;
-    for (const RequestPtr& request : requests) {
-      Usage& usage = request->usage;
-      usage.decode_s += cost.seconds;
-      usage.experts += cost.experts;
-      tokens += request->CountTokens();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      Request& request = *requests[i];
+      request.usage.decode_s = cost.end_s - request.prefill_end_s;
+      request.usage.experts += shares[i];
+      tokens += request.CountTokens();
     }
     if (tokens > 0) {
-      mailbox_->PublishDecode(tokens, cost.seconds);
+      mailbox_->PublishDecode(tokens, cost.seconds());
     }
   }
 
@@ -302,6 +319,9 @@ class LocalEngine final : public Engine {
       chunk_.reset();
     }
     Release(*request);
+    if (request->prefill_work_s == 0) {
+      request->usage.queue_s = NowSeconds() - request->submitted_s;
+    }
     if (!failure) {
       failure = request->SendDone();
     }

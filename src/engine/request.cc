@@ -32,9 +32,6 @@ int64_t Request::CountTokens() {
   }
   const int64_t taken = tokens - usage.completion_tokens;
   usage.completion_tokens = tokens;
-  if (taken > 0 && usage.first_token_s == 0) {
-    usage.first_token_s = NowSeconds() - submitted_s;
-  }
   return taken;
 }
 

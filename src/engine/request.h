@@ -48,9 +48,12 @@ struct Request {
   std::atomic<bool> cancelled{false};
 
   Usage usage;
-  std::unique_ptr<state::SequenceState> prompt;      // from admission until the last choice has it
-  std::vector<float> prompt_logits;                  // after its last token
-  int32_t begun = 0;                                 // choices
+  double prefill_begin_s = 0;                    // NowSeconds(), as is the next
+  double prefill_end_s = 0;                      // as far as it has come
+  double prefill_work_s = 0;                     // between them, on this prompt alone; 0 = none yet
+  std::unique_ptr<state::SequenceState> prompt;  // from admission until the last choice has it
+  std::vector<float> prompt_logits;              // after its last token
+  int32_t begun = 0;                             // choices
   std::vector<std::unique_ptr<Sequence>> sequences;  // that have begun and not ended
 
  private:

@@ -76,6 +76,10 @@ struct ExpertStats {
 class ExpertStore : public backend::ExpertSource {
  public:
   virtual ExpertStats Stats() const = 0;
+  // What lies in the bank, as a picture: for each MoE layer a hexadecimal digit for each expert. 0
+  // is not in it; 1 to f is, by how often it was used lately: f as often as any, one less is 0.7
+  // times as often. Empty where all are resident.
+  virtual std::vector<std::string> Map() const { return {}; }
   // Writes what a restart needs to be warm. Does nothing for resident experts. Never throws; a
   // failure is logged.
   virtual void SaveHeat() = 0;

@@ -66,6 +66,16 @@ double HeatMap::Rate(int32_t key) const {
   return frequency_.Rate(key);
 }
 
+std::vector<double> HeatMap::Uses() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<double> uses;
+  uses.reserve(static_cast<size_t>(shape_.keys()));
+  for (int32_t key = 0; key < shape_.keys(); ++key) {
+    uses.push_back(frequency_.Raw(key));
+  }
+  return uses;
+}
+
 std::vector<int32_t> HeatMap::Hottest(int64_t most) const {
   const std::lock_guard lock(mutex_);
   std::vector<int32_t> keys;

@@ -33,7 +33,8 @@ class HeatMap {
   // Experts of a decode step of so many tokens, layers in ascending order within a step.
   void Use(int32_t moe_layer, std::span<const backend::WantedExpert> experts, int64_t tokens);
 
-  double Rate(int32_t key) const;  // share of tokens that use it
+  double Rate(int32_t key) const;    // share of tokens that use it
+  std::vector<double> Uses() const;  // of each key, but for a common factor
   // Keys of the experts with a rate above 0, at most so many, the hottest; ascending.
   std::vector<int32_t> Hottest(int64_t most) const;
 

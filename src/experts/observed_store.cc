@@ -1,6 +1,8 @@
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "experts/expert_store.h"
@@ -52,6 +54,7 @@ class ObservedStore final : public ExpertStore {
     stats.routing = stats_.Summary();
     return stats;
   }
+  std::vector<std::string> Map() const override { return store_->Map(); }
   void SaveHeat() override { store_->SaveHeat(); }
 
  private:

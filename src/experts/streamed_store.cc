@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <exception>
 #include <utility>
 
@@ -23,6 +24,7 @@ constexpr int64_t kLeastShareOfLayer = 4;
 constexpr int32_t kGuessShare = 4;
 // Between two looks at the cancel flag.
 constexpr auto kLongestWait = std::chrono::milliseconds(100);
+constexpr int kMapDigits = 15;  // that say how hot an expert is
 
 }  // namespace
 
@@ -187,6 +189,26 @@ ExpertStats StreamedStore::Stats() const {
     stats.AddLayer(layer);
   }
   return stats;
+}
+
+std::vector<std::string> StreamedStore::Map() const {
+  std::vector<std::string> map(static_cast<size_t>(shape_.layers),
+                               std::string(static_cast<size_t>(shape_.experts), '0'));
+  const std::vector<double> uses = heat_.Uses();
+  const double most = *std::ranges::max_element(uses);
+  const std::lock_guard lock(mutex_);
+  for (int32_t i = 0; i < bank_.table().size(); ++i) {
+    const Slot& slot = bank_.table().at(i);
+    if (slot.state != SlotState::kReady) {
+      continue;
+    }
+    const double share = most > 0 ? uses[static_cast<size_t>(slot.key)] / most : 0;
+    const int below = share > 0 ? static_cast<int>(-2 * std::log2(share)) : kMapDigits;
+    map[static_cast<size_t>(slot.key / shape_.experts)]
+       [static_cast<size_t>(slot.key % shape_.experts)] =
+           "0123456789abcdef"[std::max(kMapDigits - below, 1)];
+  }
+  return map;
 }
 
 void StreamedStore::Want(SlotTable& table, int32_t slot, uint64_t place, ReadPriority priority) {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "experts/expert_bank.h"
@@ -40,6 +41,7 @@ class StreamedStore final : public ExpertStore {
   void Prefetch(int32_t layer, std::span<const int32_t> ids) override;
   bool prefetches() const override { return prefetch_; }
   ExpertStats Stats() const override;
+  std::vector<std::string> Map() const override;
   void SaveHeat() override { heat_.Save(); }
 
  private:

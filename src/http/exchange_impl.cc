@@ -24,7 +24,7 @@ void ExchangeImpl::Respond(Response response) {
   MACH_CHECK(!started_);
   started_ = true;
   keep_alive_ = request_.keep_alive && !response.close && !shared_.draining;
-  const bool no_body = response.status == 204;
+  const bool no_body = response.status == 204 || response.status == 304;
   std::string text = FormatHead(
       response, no_body ? "" : "Content-Length: " + std::to_string(response.body.size_bytes()),
       request_.id, keep_alive_);

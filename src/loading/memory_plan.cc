@@ -50,8 +50,12 @@ int64_t ContextLimit(int64_t wanted, int64_t limit) {
 class DryModel {
  public:
   DryModel(const formats::Checkpoint& checkpoint, const std::optional<ExpertInventory>& inventory,
-           const backend::CpuOptions& cpu)
-      : backend_(backend::MakeDryBackend(budget_, cpu)) {
+           const ModelOptions& options)
+      : requests_(options.engine.limits.max_requests),
+        batch_(options.engine.limits.max_batch),
+        decode_rows_(1 + options.engine.most_drafts),
+        streamed_(options.residency == Residency::kStreaming),
+        backend_(backend::MakeDryBackend(budget_, options.cpu)) {
     if (inventory) {
       experts_ =
           backend::MakeDryExperts(inventory->layout, inventory->moe.layers, inventory->experts());
@@ -65,36 +69,99 @@ class DryModel {
   const models::ModelShape& shape() const { return model_->shape(); }
   uint64_t weight_bytes() const { return weight_bytes_; }
 
-  // Bytes by owner with a sequence of `context` tokens whose last step has `rows` of them, and with
-  // what a request for several choices needs beside it: the prompt waits while a fork of it goes
-  // on.
+  // Bytes by owner with as many sequences of `context` tokens as may prefill or decode, whose last
+  // step has `rows` of them, and with what requests for several choices need beside that: the
+  // prompt waits while a fork of it goes on.
   std::map<std::string, uint64_t> Bytes(int64_t context, int64_t rows) {
-    const auto state = model_->NewSequence();
-    Step(*state, rows);
-    const auto fork = state->Fork();
-    fork->Prepare(1, /*record=*/false);
-    state->kv().Reserve(state->length(), context);
+    std::vector<std::unique_ptr<state::SequenceState>> states;
+    for (int32_t i = 0; i < std::max(requests_, batch_); ++i) {
+      states.push_back(model_->NewSequence());
+      const backend::StepScope scope(*backend_);
+      RunToEnd(*BeginChunk(*states.back(), rows));
+    }
+    std::vector<std::unique_ptr<state::SequenceState>> decoding;
+    for (int32_t i = 0; i < std::min(requests_, batch_); ++i) {
+      decoding.push_back(states[static_cast<size_t>(i)]->Fork());
+    }
+    // More choices than requests.
+    for (int32_t i = requests_; i < batch_; ++i) {
+      PrepareDecoding(*states[static_cast<size_t>(i)]);
+    }
+    for (const auto& fork : decoding) {
+      PrepareDecoding(*fork);
+    }
+    for (const auto& state : states) {
+      state->kv().Reserve(state->length(), context);
+    }
     return budget_.BytesByOwner();
   }
 
-  // The most activations of a step of `rows` tokens.
+  // The most activations of a chunk of `rows` tokens, and of the steps of decoding that run between
+  // its layers where another request may have sequences by then.
   uint64_t ActivationBytes(int64_t rows) {
     backend_->TakePeakActivationBytes();
-    Step(*model_->NewSequence(), rows);
-    return backend_->TakePeakActivationBytes();
+    {
+      const auto state = model_->NewSequence();
+      const backend::StepScope scope(*backend_);
+      const auto chunk = BeginChunk(*state, rows);
+      chunk->RunLayer();
+      if (requests_ > 1) {
+        DecodingStep();  // the same is alive between any two layers
+      }
+      RunToEnd(*chunk);
+    }
+    DecodingStep();
+    const uint64_t peak = backend_->TakePeakActivationBytes();
+    return requests_ > 1 && streamed_ ? peak + EarlyResultBytes() : peak;
   }
 
  private:
-  void Step(state::SequenceState& state, int64_t rows) {
+  // Of a prompt. The caller holds a StepScope.
+  std::unique_ptr<models::StepRun> BeginChunk(state::SequenceState& state, int64_t rows) {
     const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
-    const models::SequenceRows step{.state = &state, .tokens = tokens, .logit_rows = 1};
-    const backend::StepScope scope(*backend_);
+    const models::SequenceRows chunk{.state = &state, .tokens = tokens, .logit_rows = 1};
     state.Prepare(rows, /*record=*/false);
-    model_->Forward({.batch = std::span(&step, 1)});
+    return model_->Begin({.batch = std::span(&chunk, 1)});
   }
 
-  MemoryBudget budget_;
-  std::shared_ptr<backend::DryBackend> backend_;
+  static void RunToEnd(models::StepRun& step) {
+    while (step.RunLayer()) {
+    }
+    step.Finish();
+  }
+
+  void PrepareDecoding(state::SequenceState& state) const {
+    state.Prepare(decode_rows_, /*record=*/decode_rows_ > 1);
+  }
+
+  // Of as many sequences as decode together, each with its drafts.
+  void DecodingStep() {
+    std::vector<std::unique_ptr<state::SequenceState>> states;
+    const std::vector<int32_t> tokens(static_cast<size_t>(decode_rows_), 0);
+    std::vector<models::SequenceRows> batch;
+    for (int32_t i = 0; i < batch_; ++i) {
+      states.push_back(model_->NewSequence());
+      PrepareDecoding(*states.back());
+      batch.push_back({.state = states.back().get(), .tokens = tokens, .logit_rows = decode_rows_});
+    }
+    const backend::StepScope scope(*backend_);
+    model_->Forward({.batch = batch});
+  }
+
+  // Results in a step of decoding of experts that come before their turn. In a chunk the supposed
+  // expert that gets all rows leaves room for them.
+  uint64_t EarlyResultBytes() const {
+    return static_cast<uint64_t>(batch_ * decode_rows_ * shape().experts_per_token *
+                                 shape().hidden_size) *
+           sizeof(float);
+  }
+
+  const int32_t requests_;
+  const int32_t batch_;
+  const int64_t decode_rows_;  // of a sequence in a step
+  const bool streamed_;
+  MemoryBudget budget_ = MemoryBudget::Dry();
+  std::shared_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::ExpertSource> experts_;
   uint64_t weight_bytes_ = 0;
   std::unique_ptr<models::Model> model_;
@@ -116,7 +183,7 @@ class Planner {
         asked_(options),
         available_bytes_(available_bytes),
         process_bytes_(ProcessBytes(checkpoint)),
-        model_(checkpoint, inventory, options.cpu) {
+        model_(checkpoint, inventory, options) {
     plan_.options = options;
   }
 

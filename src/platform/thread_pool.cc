@@ -32,8 +32,11 @@ constexpr int kSpinsBeforeYield = 1000;
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, bool dry) : threads_(threads), dry_(dry) {
   MACH_CHECK(threads >= 1);
+  if (dry) {
+    return;
+  }
   workers_.reserve(static_cast<size_t>(threads - 1));
   try {
     for (int worker = 1; worker < threads; ++worker) {

@@ -20,25 +20,43 @@ namespace mach {
 class ThreadPool {
  public:
   // `threads` >= 1, the caller included. Throws kResourceLimit if the system refuses that many.
-  explicit ThreadPool(int threads);
+  explicit ThreadPool(int threads) : ThreadPool(threads, /*dry=*/false) {}
+  // One that says `threads`, has none, and calls no body: what comes between loops can be run
+  // without what is done in them.
+  static ThreadPool Dry(int threads) { return {threads, /*dry=*/true}; }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
+  bool dry() const { return dry_; }
 
   // Calls body(worker) once on each worker 0..threads()-1 and returns when all are done. An
   // exception of any of them is rethrown here.
   template <typename Body>
   void Run(const Body& body) {
+    if (dry_) {
+      return;
+    }
     RunErased([](const void* context, int worker) { (*static_cast<const Body*>(context))(worker); },
               &body);
+  }
+
+  // Calls body() on the calling thread.
+  template <typename Body>
+  void RunAlone(const Body& body) {
+    if (!dry_) {
+      body();
+    }
   }
 
   // Splits [0, count) into one contiguous range per worker, cut at multiples of `grain`, and calls
   // body(begin, end, worker) for the non-empty ones.
   template <typename Body>
   void ParallelFor(int64_t count, int64_t grain, const Body& body) {
+    if (dry_) {
+      return;
+    }
     const int64_t units = (count + grain - 1) / grain;
     const int64_t team = threads();
     if (team == 1 || units <= 1) {
@@ -59,11 +77,14 @@ class ThreadPool {
  private:
   using Entry = void (*)(const void* context, int worker);
 
+  ThreadPool(int threads, bool dry);
   void RunErased(Entry entry, const void* context);
   void WorkerLoop(int worker);
   void Stop();
   void CallGuarded(int worker);
 
+  const int threads_;
+  const bool dry_;
   Entry entry_ = nullptr;
   const void* context_ = nullptr;
   // Each loop raises the generation by one; a worker runs when it sees a new one.

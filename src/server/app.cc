@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/page.h"
+
 namespace mach::server {
 namespace {
 
@@ -53,8 +55,12 @@ std::vector<http::Route> App::MakeRoutes() {
        })},
       {"GET", "/v1/cache/stats",
        [this](const ExchangePtr& exchange, const std::string&) {
-         replies_.SendJson(*exchange, CacheStatsJson(host_.ready()->engine->Snapshot(),
-                                                     AsksForDetail(exchange->request().query)));
+         const engine::Engine& engine = *host_.ready()->engine;
+         std::optional<std::vector<std::string>> map;
+         if (AsksForDetail(exchange->request().query)) {
+           map = engine.ExpertMap();
+         }
+         replies_.SendJson(*exchange, CacheStatsJson(engine.Snapshot(), map));
        }},
       {"GET", "/v1/cache/warm_prefix",
        model_report([](const ServedModel&) { return WarmPrefixStatusJson(); })},
@@ -71,6 +77,16 @@ std::vector<http::Route> App::MakeRoutes() {
       {"GET", "/metrics",
        [this](const ExchangePtr& exchange, const std::string&) { ReplyMetrics(*exchange); }},
   };
+  if (options_.page) {
+    routes.push_back({"GET", "/", [this](const ExchangePtr& exchange, const std::string&) {
+                        ReplyPage(*exchange, kPageIndex);
+                      }});
+    routes.push_back(
+        {"GET", "/page/{file}", [this](const ExchangePtr& exchange, const std::string& name) {
+           // The index's links are those of `/`.
+           ReplyPage(*exchange, name == kPageIndex ? "" : name);
+         }});
+  }
   for (const Protocol& protocol : Protocols()) {
     routes.push_back(
         {"POST", protocol.path, [this, &protocol](const ExchangePtr& exchange, const std::string&) {
@@ -99,6 +115,17 @@ void App::ReplyMetrics(http::Exchange& exchange) {
   response.body =
       Pieces(metrics_.PrometheusText(stats ? &*stats : nullptr, connections_ ? connections_() : 0));
   replies_.Send(exchange, std::move(response));
+}
+
+void App::ReplyPage(http::Exchange& exchange, std::string_view name) {
+  const http::Request& request = exchange.request();
+  const PageFile* file = FindPageFile(name);
+  if (file == nullptr) {
+    replies_.SendError(
+        exchange, api::UnknownRoute(request.method.substr(0, 32), request.path.substr(0, 200)));
+    return;
+  }
+  replies_.Send(exchange, PageResponse(*file, request.Header("if-none-match")));
 }
 
 std::optional<http::Response> App::CheckHead(const http::Request& head) const {

@@ -30,6 +30,7 @@ struct AppOptions {
   chat::ReasoningNames reasoning;
   int workers = 2;
   size_t max_queued_jobs = 1024;
+  bool page = true;  // a page for people at `/`
 };
 
 class App {
@@ -63,6 +64,7 @@ class App {
   void Options(const ExchangePtr& exchange, const http::Router::Match& match);
   void ReplyModel(http::Exchange& exchange, const std::string& id);
   void ReplyMetrics(http::Exchange& exchange);
+  void ReplyPage(http::Exchange& exchange, std::string_view name);
 
   const AppOptions options_;
   ModelHost& host_;

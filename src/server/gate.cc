@@ -40,6 +40,12 @@ bool IsThisMachine(std::string_view host) {
          host == "::1";
 }
 
+// An address, which no other page can have as its name: `host` as a Host header has it.
+bool IsAddress(std::string_view host) {
+  return !host.empty() &&
+         (host.front() == '[' || host.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
 // Pages of an application or browser extension that is installed here ("app://", "tauri://",
 // "vscode-webview://"): no web site has such an origin. "null" may be anyone's.
 bool IsLocalApp(std::string_view origin) {
@@ -92,9 +98,17 @@ std::string Gate::AllowedOrigin(const http::Request& request) const {
   }
   const auto& named = rules_.cors_origins;
   const bool allowed = IsThisMachine(HostOfOrigin(origin)) || IsLocalApp(origin) ||
+                       FromOwnPage(request) ||
                        std::find(named.begin(), named.end(), "*") != named.end() ||
                        std::find(named.begin(), named.end(), origin) != named.end();
   return allowed ? std::string(origin) : "";
+}
+
+bool Gate::FromOwnPage(const http::Request& request) const {
+  const std::string_view authority = request.Header("host");
+  const std::string_view host = WithoutPort(authority);
+  return http::EqualsIgnoreCase(request.Header("origin"), "http://" + std::string(authority)) &&
+         (IsAddress(host) || http::EqualsIgnoreCase(host, rules_.host) || !rules_.api_key.empty());
 }
 
 bool Gate::OriginNames(std::string_view host) const {

@@ -37,6 +37,9 @@ class Gate {
 
  private:
   bool OriginNames(std::string_view host) const;
+  // Whether the request comes from a page of this server itself, and not from one whose name was
+  // made to point here: a page can do that with a name, and not with an address, nor with a key.
+  bool FromOwnPage(const http::Request& request) const;
 
   const GateRules rules_;
 };

@@ -37,8 +37,8 @@ struct AnswerRecord {
   double queue_s = 0;
   double prefill_s = 0;
   double decode_s = 0;
-  engine::ExpertCost experts;           // while it decoded
-  engine::ExpertCost prefill_experts;   // during prefill_s
+  engine::ExpertCost experts;           // of its decoding
+  engine::ExpertCost prefill_experts;   // of its prefill
   std::optional<double> first_token_s;  // from the arrival of the request
   double total_s = 0;
   bool cancelled = false;

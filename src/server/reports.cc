@@ -159,7 +159,8 @@ std::string StatsJson(const engine::EngineStats& stats, const loading::ModelInfo
 
 namespace {
 
-Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
+Json StreamingSummaryJson(const experts::ExpertStats& stats,
+                          const std::optional<std::vector<std::string>>& map) {
   const int64_t asked = stats.hits + stats.misses;
   Json out = {
       {"experts_resident", stats.experts_resident},
@@ -181,15 +182,17 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
       {"policy", stats.policy},
       {"direct_pread", DirectPreadJson(stats.direct, stats.io)},
       {"snapshot_age_s", kLiveAgeS}};
-  if (detail) {
+  if (map) {
     Json layers = Json::array();
-    for (const experts::LayerStats& layer : stats.per_layer) {
+    for (size_t i = 0; i < stats.per_layer.size(); ++i) {
+      const experts::LayerStats& layer = stats.per_layer[i];
       layers.push_back(Json{{"layer", layer.layer},
                             {"resident", layer.resident},
                             {"hits", layer.hits},
                             {"misses", layer.misses},
                             {"prefill_hits", layer.prefill_hits},
-                            {"prefill_misses", layer.prefill_misses}});
+                            {"prefill_misses", layer.prefill_misses},
+                            {"map", i < map->size() ? (*map)[i] : ""}});
     }
     out["per_layer"] = std::move(layers);
   }
@@ -198,7 +201,8 @@ Json StreamingSummaryJson(const experts::ExpertStats& stats, bool detail) {
 
 }  // namespace
 
-std::string CacheStatsJson(const engine::EngineStats& stats, bool detail) {
+std::string CacheStatsJson(const engine::EngineStats& stats,
+                           const std::optional<std::vector<std::string>>& map) {
   Json l1 = {{"entries", 0}, {"bytes", 0}, {"hits", 0}, {"misses", 0}, {"evictions", 0}};
   Json l2 = {{"dir", nullptr}, {"entries", 0}, {"bytes", 0},     {"budget_bytes", 0},
              {"hits", 0},      {"misses", 0},  {"evictions", 0}, {"rejected_corrupt", 0}};
@@ -207,7 +211,7 @@ std::string CacheStatsJson(const engine::EngineStats& stats, bool detail) {
       {"enabled", false}, {"l1", std::move(l1)}, {"l2", std::move(l2)}, {"tokens_restored", 0}};
   // Null where there is no bank: dense models, and experts that are all resident.
   out["streaming_summary"] = stats.experts && stats.experts->streaming
-                                 ? StreamingSummaryJson(*stats.experts, detail)
+                                 ? StreamingSummaryJson(*stats.experts, map)
                                  : Json();
   AddFreshness(out, /*stale=*/false, kLiveAgeS);
   return Dump(out);

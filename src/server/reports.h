@@ -2,7 +2,9 @@
 // models, health. Pure functions of the model and the engine's snapshot; any thread.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -24,8 +26,9 @@ nlohmann::ordered_json ArchJson(const std::optional<models::ArchInfo>& arch);
 
 std::string CapabilitiesJson(const loading::ModelInfo& info);
 std::string StatsJson(const engine::EngineStats& stats, const loading::ModelInfo& info);
-// With `detail` the summary lists the layers.
-std::string CacheStatsJson(const engine::EngineStats& stats, bool detail);
+// With a map, which may be empty, the summary lists the layers.
+std::string CacheStatsJson(const engine::EngineStats& stats,
+                           const std::optional<std::vector<std::string>>& map);
 std::string WarmPrefixStatusJson();
 std::string ModelJson(const loading::ModelInfo& info);
 std::string ModelListJson(const loading::ModelInfo& info);

@@ -1,5 +1,6 @@
 #include "tensor/memory.h"
 
+#include <cstring>
 #include <utility>
 
 #include <sys/mman.h>
@@ -20,6 +21,33 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) {
 
 bool UsesHugePages(uint64_t bytes) {
   return bytes >= 2 * kHugePageBytes;
+}
+
+// Null if the system has none.
+std::byte* Map(uint64_t bytes, bool huge) {
+  // For huge pages map one more and cut the ends off, so that the start is aligned to one.
+  const uint64_t slack = huge ? kHugePageBytes : 0;
+  void* address =
+      ::mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) {
+    return nullptr;
+  }
+  auto* base = static_cast<std::byte*>(address);
+  if (huge) {
+    const auto raw = reinterpret_cast<uintptr_t>(base);
+    const uint64_t head = RoundUp(raw, kHugePageBytes) - raw;
+    if (head > 0) {
+      ::munmap(base, head);
+    }
+    if (slack > head) {
+      ::munmap(base + head + bytes, slack - head);
+    }
+    base += head;
+#if defined(MADV_HUGEPAGE)
+    ::madvise(base, bytes, MADV_HUGEPAGE);
+#endif
+  }
+  return base;
 }
 
 }  // namespace
@@ -64,47 +92,46 @@ uint64_t Buffer::BookedBytes(uint64_t bytes) {
   return RoundUp(bytes, UsesHugePages(bytes) ? kHugePageBytes : kPageBytes);
 }
 
+std::byte* Buffer::Nowhere() {
+  return reinterpret_cast<std::byte*>(kPageBytes);  // NOLINT(performance-no-int-to-ptr)
+}
+
 Buffer::Buffer(MemoryBudget& budget, std::string_view owner, uint64_t bytes) : owner_(owner) {
   if (bytes == 0) {
     return;
   }
-  const bool huge = UsesHugePages(bytes);
   const uint64_t wanted = BookedBytes(bytes);
   budget.Book(owner, wanted);
-  // For huge pages map one more and cut the ends off, so that the start is aligned to one.
-  const uint64_t slack = huge ? kHugePageBytes : 0;
-  void* address =
-      ::mmap(nullptr, wanted + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) {
+  data_ = budget.dry() ? Nowhere() : Map(wanted, UsesHugePages(bytes));
+  if (data_ == nullptr) {
     budget.Release(owner, wanted);
     throw Error(ErrorCode::kResourceLimit,
                 "the system has no " + GigabytesText(wanted) + " of memory for " + owner_);
   }
-  auto* base = static_cast<std::byte*>(address);
-  if (huge) {
-    const auto raw = reinterpret_cast<uintptr_t>(base);
-    const uint64_t head = RoundUp(raw, kHugePageBytes) - raw;
-    if (head > 0) {
-      ::munmap(base, head);
-    }
-    if (slack > head) {
-      ::munmap(base + head + wanted, slack - head);
-    }
-    base += head;
-#if defined(MADV_HUGEPAGE)
-    ::madvise(base, wanted, MADV_HUGEPAGE);
-#endif
-  }
   budget_ = &budget;
-  data_ = base;
   size_bytes_ = bytes;
   mapped_bytes_ = wanted;
 }
 
 Buffer::~Buffer() {
-  if (data_ != nullptr) {
+  if (HasMemory()) {
     ::munmap(data_, mapped_bytes_);
+  }
+  if (budget_ != nullptr) {
     budget_->Release(owner_, mapped_bytes_);
+  }
+}
+
+void Buffer::CopyFrom(const Buffer& other) {
+  MACH_CHECK(other.size_bytes_ == size_bytes_ && other.HasMemory() == HasMemory());
+  if (HasMemory()) {
+    std::memcpy(data_, other.data_, size_bytes_);
+  }
+}
+
+void Buffer::Clear() {
+  if (HasMemory()) {
+    std::memset(data_, 0, size_bytes_);
   }
 }
 

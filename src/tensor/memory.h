@@ -19,7 +19,9 @@ namespace mach {
 class MemoryBudget {
  public:
   // `ceiling_bytes` 0 = no ceiling.
-  explicit MemoryBudget(uint64_t ceiling_bytes = 0) : ceiling_bytes_(ceiling_bytes) {}
+  explicit MemoryBudget(uint64_t ceiling_bytes = 0) : MemoryBudget(ceiling_bytes, /*dry=*/false) {}
+  // One for predictions, without a ceiling: buffers book their bytes and have no memory.
+  static MemoryBudget Dry() { return {0, /*dry=*/true}; }
   MemoryBudget(const MemoryBudget&) = delete;
   MemoryBudget& operator=(const MemoryBudget&) = delete;
   ~MemoryBudget() = default;
@@ -28,12 +30,16 @@ class MemoryBudget {
   void Book(std::string_view owner, uint64_t bytes);
   void Release(std::string_view owner, uint64_t bytes);
 
+  bool dry() const { return dry_; }
   uint64_t ceiling_bytes() const { return ceiling_bytes_; }
   uint64_t TotalBytes() const;
   std::map<std::string, uint64_t> BytesByOwner() const;
 
  private:
+  MemoryBudget(uint64_t ceiling_bytes, bool dry) : ceiling_bytes_(ceiling_bytes), dry_(dry) {}
+
   const uint64_t ceiling_bytes_;
+  const bool dry_;
   mutable std::mutex mutex_;
   std::map<std::string, uint64_t, std::less<>> by_owner_;
   uint64_t total_bytes_ = 0;
@@ -59,6 +65,10 @@ class Buffer {
   // What a buffer of `bytes` takes from the budget: whole pages. For predictions.
   static uint64_t BookedBytes(uint64_t bytes);
 
+  // What data() of a buffer on a dry budget is: an address that is never mapped. Pointers may be
+  // made from it, not read.
+  static std::byte* Nowhere();
+
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
@@ -73,10 +83,15 @@ class Buffer {
     return {reinterpret_cast<const T*>(data_), size_bytes_ / sizeof(T)};
   }
 
+  // Do nothing without memory.
+  void CopyFrom(const Buffer& other);  // of the same size
+  void Clear();                        // all zero
+
  private:
   void Swap(Buffer& other) noexcept;
+  bool HasMemory() const { return budget_ != nullptr && !budget_->dry(); }
 
-  MemoryBudget* budget_ = nullptr;
+  MemoryBudget* budget_ = nullptr;  // null while empty
   std::string owner_;
   std::byte* data_ = nullptr;
   uint64_t size_bytes_ = 0;

@@ -304,31 +304,30 @@ PackedSpec PackAffine(const AffineMatrixView& weight, std::string_view what,
   return spec;
 }
 
-uint64_t PackedLinear::BiasBytes(int64_t out_features) {
-  const int64_t strips = (out_features + kStripOutputs - 1) / kStripOutputs;
-  return static_cast<uint64_t>(strips * kStripOutputs) * sizeof(float);
-}
-
 Buffer PackedLinear::PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
-                              const TensorView* bias) {
+                              const TensorView* bias, ThreadPool& pool) {
   if (bias == nullptr || bias->bytes.empty()) {
     return {};
   }
   RequireFloat(owner, "bias", *bias, out_features);
-  Buffer packed(budget, owner, BiasBytes(out_features));
+  const int64_t strips = (out_features + kStripOutputs - 1) / kStripOutputs;
+  Buffer packed(budget, owner, static_cast<uint64_t>(strips * kStripOutputs) * sizeof(float));
   const auto out = packed.As<float>();
-  for (int64_t i = 0; i < out_features; ++i) {
-    out[static_cast<size_t>(i)] = FloatElement(*bias, i);
-  }
+  pool.ParallelFor(out_features, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      out[static_cast<size_t>(i)] = FloatElement(*bias, i);
+    }
+  });
   return packed;
 }
 
 template <typename Pack>
 PackedLinear PackedLinear::Make(MemoryBudget& budget, std::string_view owner,
-                                const PackedSpec& spec, const TensorView* bias, const Pack& pack) {
+                                const PackedSpec& spec, const TensorView* bias, ThreadPool& pool,
+                                const Pack& pack) {
   PackedLinear packed;
   packed.data_ = Buffer(budget, owner, spec.bytes());
-  packed.bias_ = PackBias(budget, owner, spec.out_features, bias);
+  packed.bias_ = PackBias(budget, owner, spec.out_features, bias, pool);
   pack(packed.data_.As<std::byte>());
   packed.view_ = PackedView(spec, packed.data_.data(),
                             packed.bias_.empty() ? nullptr : packed.bias_.As<float>().data());
@@ -338,14 +337,14 @@ PackedLinear PackedLinear::Make(MemoryBudget& budget, std::string_view owner,
 PackedLinear PackedLinear::FromFloat(MemoryBudget& budget, std::string_view owner,
                                      const TensorView& weight, const TensorView* bias,
                                      ThreadPool& pool) {
-  return Make(budget, owner, CheckFloat(weight, owner), bias,
+  return Make(budget, owner, CheckFloat(weight, owner), bias, pool,
               [&](std::span<std::byte> out) { PackFloat(weight, owner, out, pool); });
 }
 
 PackedLinear PackedLinear::FromAffine(MemoryBudget& budget, std::string_view owner,
                                       const AffineMatrixView& weight, const TensorView* bias,
                                       ThreadPool& pool) {
-  return Make(budget, owner, CheckAffine(weight, owner), bias,
+  return Make(budget, owner, CheckAffine(weight, owner), bias, pool,
               [&](std::span<std::byte> out) { PackAffine(weight, owner, out, pool); });
 }
 

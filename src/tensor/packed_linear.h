@@ -90,9 +90,6 @@ class PackedLinear {
                                  const AffineMatrixView& weight, const TensorView* bias,
                                  ThreadPool& pool);
 
-  // Bytes of the fp32 bias beside a packed layer: out_features padded to whole strips.
-  static uint64_t BiasBytes(int64_t out_features);
-
   const PackedSpec& spec() const { return view_.spec; }
   int64_t out_features() const { return view_.spec.out_features; }
   int64_t in_features() const { return view_.spec.in_features; }
@@ -102,9 +99,9 @@ class PackedLinear {
  private:
   template <typename Pack>
   static PackedLinear Make(MemoryBudget& budget, std::string_view owner, const PackedSpec& spec,
-                           const TensorView* bias, const Pack& pack);
+                           const TensorView* bias, ThreadPool& pool, const Pack& pack);
   static Buffer PackBias(MemoryBudget& budget, std::string_view owner, int64_t out_features,
-                         const TensorView* bias);
+                         const TensorView* bias, ThreadPool& pool);
 
   PackedView view_;
   Buffer data_;

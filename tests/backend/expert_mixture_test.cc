@@ -13,6 +13,7 @@
 
 #include <gtest/gtest.h>
 
+#include "backend/dry_backend.h"
 #include "backend_test_util.h"
 #include "base/error.h"
 #include "platform/thread_pool.h"
@@ -375,6 +376,50 @@ TEST(ExpertMixture, InOrderArrivalKeepsNoResults) {
   Mix(*backend, experts, x, routing, {Wanted(routing)});
   const uint64_t kept = 8ULL * kRows * static_cast<uint64_t>(shape.hidden) * sizeof(float);
   EXPECT_LT(budget.BytesByOwner()["activations"], kept / 2);
+}
+
+// The activations of a mixture whose experts come in order. Of equal logits the router takes the
+// first experts for every row, as the dry backend does of any.
+uint64_t PeakOfMixture(Backend& backend, const Experts& experts, int64_t rows,
+                       const Routing* given) {
+  const StepScope scope(backend);
+  const int64_t hidden = experts.layout.gate.spec.in_features;
+  const Tensor x = Upload(backend, std::vector<float>(static_cast<size_t>(rows * hidden)), hidden);
+  const Tensor logits =
+      Upload(backend, std::vector<float>(static_cast<size_t>(rows * experts.count)), experts.count);
+  const Routing routing = given != nullptr ? *given : backend.Route(logits, {.top_k = 4});
+  std::vector<WantedExpert> wanted;
+  for (const int32_t id : Wanted(routing)) {
+    wanted.push_back({.id = id});
+  }
+  const auto dry_lease = MakeDryExperts(experts.layout, 1, experts.count)
+                             ->Acquire(0, wanted, rows, ExpertUse::kPrefill);
+  ScriptedLease lease(experts, {Wanted(routing)});
+  const uint64_t before = backend.Mark();
+  backend.TakePeakActivationBytes();
+  backend.ExpertMixture(x, routing, experts.layout,
+                        backend.name() == "dry" ? *dry_lease : static_cast<ExpertLease&>(lease));
+  return backend.TakePeakActivationBytes() - before;
+}
+
+TEST(ExpertMixture, TheDryBackendCountsTheMostThatIsTaken) {
+  for (const MixtureCase& shape : kCases) {
+    const Experts experts(shape.hidden, shape.intermediate, 8, shape.gate, shape.up, shape.down,
+                          kSeed);
+    std::mt19937 random(kSeed + 7);
+    for (const int64_t rows : {1, 2, 70, 300}) {
+      SCOPED_TRACE(rows);
+      MemoryBudget budget;
+      const auto cpu = MakeCpuBackend(budget, {.threads = 3});
+      cpu->ReserveActivations(64 << 20);
+      MemoryBudget dry_budget = MemoryBudget::Dry();
+      const auto dry = MakeDryBackend(dry_budget, {.threads = 3});
+      const uint64_t counted = PeakOfMixture(*dry, experts, rows, nullptr);
+      EXPECT_EQ(counted, PeakOfMixture(*cpu, experts, rows, nullptr));
+      const Routing routing = RandomRouting(rows, 4, 8, random);
+      EXPECT_GE(counted, PeakOfMixture(*cpu, experts, rows, &routing));
+    }
+  }
 }
 
 TEST(Route, TakesTheLargestWithTiesToTheLowerIndex) {

@@ -239,6 +239,149 @@ TEST_F(Containment, OneOfABatchIsCancelledAndTheOthersGoOn) {
   EXPECT_LT(cut.text.at(0).size(), want.size());
 }
 
+// Stops once before the second layer of a step of several sequences, until it is let go.
+class PausedModel final : public models::Model {
+ public:
+  // What became of the step.
+  struct Ended {
+    std::vector<int64_t> before;  // lengths of the states
+    std::vector<int64_t> after;
+    int32_t layers = 0;  // that ran to their end
+    bool finished = false;
+  };
+
+  explicit PausedModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {}
+  const models::ModelShape& shape() const override { return model_->shape(); }
+  backend::Backend& backend() override { return model_->backend(); }
+  std::unique_ptr<state::SequenceState> NewSequence() override { return model_->NewSequence(); }
+  std::unique_ptr<models::StepRun> Begin(const models::StepSpec& spec) override {
+    auto step = model_->Begin(spec);
+    if (spec.batch.size() < 2 || std::exchange(was_paused_, true)) {
+      return step;
+    }
+    return std::make_unique<PausedStep>(std::move(step), spec, *this);
+  }
+  uint64_t ActiveWeightBytes() const override { return model_->ActiveWeightBytes(); }
+
+  void WaitUntilPaused() { paused_.get_future().wait(); }
+  void LetGo() { let_go_.set_value(); }
+  Ended WaitUntilEnded() { return ended_.get_future().get(); }
+
+ private:
+  class PausedStep final : public models::StepRun {
+   public:
+    PausedStep(std::unique_ptr<models::StepRun> step, const models::StepSpec& spec,
+               PausedModel& model)
+        : step_(std::move(step)), model_(model) {
+      for (const models::SequenceRows& rows : spec.batch) {
+        states_.push_back(rows.state);
+      }
+      how_.before = Lengths();
+    }
+    PausedStep(const PausedStep&) = delete;
+    PausedStep& operator=(const PausedStep&) = delete;
+    ~PausedStep() override {
+      how_.after = Lengths();
+      model_.ended_.set_value(how_);
+    }
+    bool RunLayer() override {
+      if (how_.layers == 1) {
+        model_.paused_.set_value();
+        model_.let_go_.get_future().wait();
+      }
+      const bool ran = step_->RunLayer();
+      how_.layers += ran ? 1 : 0;
+      return ran;
+    }
+    backend::Tensor Finish() override {
+      const backend::Tensor logits = step_->Finish();
+      how_.finished = true;
+      return logits;
+    }
+
+   private:
+    std::vector<int64_t> Lengths() const {
+      std::vector<int64_t> lengths;
+      for (const state::SequenceState* state : states_) {
+        lengths.push_back(state->length());
+      }
+      return lengths;
+    }
+
+    const std::unique_ptr<models::StepRun> step_;
+    PausedModel& model_;
+    std::vector<const state::SequenceState*> states_;
+    Ended how_;
+  };
+
+  const std::unique_ptr<models::Model> model_;
+  bool was_paused_ = false;  // the inference thread's
+  std::promise<void> paused_;
+  std::promise<void> let_go_;
+  std::promise<Ended> ended_;
+};
+
+class CancelledBatch : public Containment {
+ protected:
+  // Two requests in a step that is paused.
+  void Begin() {
+    Start(Together(), [&](auto model) {
+      auto paused = std::make_unique<PausedModel>(std::move(model));
+      model_ = paused.get();
+      return paused;
+    });
+    handles_ = engine_->SubmitAll({{Request(40), sinks_[0]}, {Request(40), sinks_[1]}});
+    model_->WaitUntilPaused();
+  }
+
+  PausedModel* model_ = nullptr;
+  const std::vector<std::shared_ptr<RecordingSink>> sinks_ = {std::make_shared<RecordingSink>(),
+                                                              std::make_shared<RecordingSink>()};
+  GenerationHandles handles_;
+};
+
+TEST_F(CancelledBatch, StopsInTheMiddleAndNothingOfItRemains) {
+  const std::string want = Run(Request(40)).text.at(0);
+  Begin();
+  const int64_t tokens = engine_->Snapshot().decode_tokens;
+  handles_[0]->Cancel();
+  handles_[1]->Cancel();
+  model_->LetGo();
+  const PausedModel::Ended ended = model_->WaitUntilEnded();
+  EXPECT_EQ(ended.layers, 1);
+  EXPECT_FALSE(ended.finished);
+  EXPECT_EQ(ended.after, ended.before);
+  for (const auto& sink : sinks_) {
+    const Outcome cut = sink->Wait();
+    ASSERT_TRUE(cut.error);
+    EXPECT_EQ(cut.error->code(), ErrorCode::kCancelled);
+    EXPECT_EQ(cut.text.at(0), want.substr(0, cut.text.at(0).size()));
+    EXPECT_TRUE(cut.finish.empty());
+    EXPECT_EQ(cut.events_after_the_last, 0);
+  }
+  EXPECT_EQ(Run(Request(40)).text.at(0), want);
+  const EngineStats stats = engine_->Snapshot();
+  EXPECT_EQ(stats.decode_tokens, tokens + 40);  // of the last request
+  EXPECT_EQ(stats.requests_cancelled, 2);
+  EXPECT_EQ(stats.requests_failed, 0);
+}
+
+TEST_F(CancelledBatch, GoesOnForWhoIsNotCancelled) {
+  const std::string want = Run(Request(40)).text.at(0);
+  Begin();
+  handles_[0]->Cancel();
+  model_->LetGo();
+  const PausedModel::Ended ended = model_->WaitUntilEnded();
+  EXPECT_EQ(ended.layers, model_->shape().layers);
+  EXPECT_TRUE(ended.finished);
+  EXPECT_EQ(sinks_[1]->Wait().text.at(0), want);
+  const Outcome cut = sinks_[0]->Wait();
+  ASSERT_TRUE(cut.error);
+  EXPECT_EQ(cut.error->code(), ErrorCode::kCancelled);
+  EXPECT_LT(cut.text.at(0).size(), want.size());
+  EXPECT_EQ(Run(Request(40)).text.at(0), want);
+}
+
 TEST_F(Containment, WhoRunsOutOfMemoryFailsAloneAndIsToldOfWhat) {
   const std::string want = Run(Request(20)).text.at(0);
   Start(Together());

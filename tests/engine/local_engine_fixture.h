@@ -24,8 +24,10 @@ class LocalEngineTest : public testing::Test {
 
   void SetUp() override { Start({.max_context = 200, .prefill_chunk = 16, .max_queue = 8}); }
 
-  // `wrap` (may be empty) stands between the model and the engine.
-  void Start(LocalEngineOptions options, const ModelWrapper& wrap = {}) {
+  // `wrap` (may be empty) stands between the model and the engine, to which `experts` is the store
+  // of a model that uses one.
+  void Start(LocalEngineOptions options, const ModelWrapper& wrap = {},
+             experts::ExpertStore* experts = nullptr) {
     engine_.reset();
     checkpoint_ = formats::Checkpoint::Open(std::filesystem::path(MACH_SOURCE_DIR) /
                                             "tests/golden/qwen3_q4_g64");
@@ -36,7 +38,7 @@ class LocalEngineTest : public testing::Test {
     }
     tokenizer_ =
         std::make_unique<testing_support::WordTokenizer>(Pieces(model->shape().vocab_size));
-    engine_ = MakeLocalEngine(std::move(model), nullptr, *tokenizer_, budget_, std::move(options));
+    engine_ = MakeLocalEngine(std::move(model), experts, *tokenizer_, budget_, std::move(options));
   }
 
   static GenerationRequest Request(int64_t max_tokens, float temperature = 0) {

@@ -1,5 +1,6 @@
 // Helpers of the random schedules: a scheduler that does any legal thing next, requests of all
-// kinds, a drafter that is as often right as it is told, and reads that fail on command.
+// kinds, a drafter that is as often right as it is told, reads that fail on command, and a count of
+// what really happened.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +17,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "decode/drafter.h"
 #include "engine/engine.h"
 #include "engine/scheduler.h"
+#include "models/model.h"
 #include "tests/support/faulty_reader.h"
 
 namespace mach::engine {
@@ -33,6 +36,77 @@ inline int64_t Draw(Random& random, int64_t least, int64_t most) {
 inline bool OneIn(Random& random, int64_t n) {
   return Draw(random, 1, n) == 1;
 }
+
+// What a run of schedules came to: one that never did what it is there for proves nothing. The
+// inference thread's while the engine lives.
+struct Happened {
+  int64_t batches = 0;         // steps of several sequences that were committed
+  int64_t between_layers = 0;  // of them, between two layers of a chunk of prefill
+  int64_t failed_batches = 0;  // steps of several sequences that failed
+  int64_t partly_kept = 0;     // steps of which some drafts were accepted and one was refused
+};
+
+// Notes the steps of a model.
+class WatchedModel final : public models::Model {
+ public:
+  WatchedModel(std::unique_ptr<models::Model> model, Happened& happened)
+      : model_(std::move(model)), happened_(happened) {}
+  const models::ModelShape& shape() const override { return model_->shape(); }
+  backend::Backend& backend() override { return model_->backend(); }
+  std::unique_ptr<state::SequenceState> NewSequence() override { return model_->NewSequence(); }
+  std::unique_ptr<models::StepRun> Begin(const models::StepSpec& spec) override {
+    return std::make_unique<WatchedStep>(model_->Begin(spec), spec.batch.size(), *this);
+  }
+  uint64_t ActiveWeightBytes() const override { return model_->ActiveWeightBytes(); }
+
+ private:
+  class WatchedStep final : public models::StepRun {
+   public:
+    WatchedStep(std::unique_ptr<models::StepRun> step, size_t sequences, WatchedModel& model)
+        : step_(std::move(step)), several_(sequences > 1), model_(model) {
+      model_.open_.push_back(this);
+    }
+    WatchedStep(const WatchedStep&) = delete;
+    WatchedStep& operator=(const WatchedStep&) = delete;
+    ~WatchedStep() override { std::erase(model_.open_, this); }
+
+    bool RunLayer() override {
+      try {
+        const bool ran = step_->RunLayer();
+        layers_ += ran ? 1 : 0;
+        return ran;
+      } catch (const Error& error) {
+        const bool failed = error.code() != ErrorCode::kCancelled;
+        model_.happened_.failed_batches += several_ && failed ? 1 : 0;
+        throw;
+      }
+    }
+    backend::Tensor Finish() override {
+      const backend::Tensor logits = step_->Finish();
+      if (several_) {
+        ++model_.happened_.batches;
+        model_.happened_.between_layers +=
+            std::any_of(model_.open_.begin(), model_.open_.end(),
+                        [&](const WatchedStep* other) { return other->InTheMiddle(); })
+                ? 1
+                : 0;
+      }
+      return logits;
+    }
+
+   private:
+    bool InTheMiddle() const { return layers_ > 0 && layers_ < model_.shape().layers; }
+
+    const std::unique_ptr<models::StepRun> step_;
+    const bool several_;
+    WatchedModel& model_;
+    int32_t layers_ = 0;  // that have run
+  };
+
+  const std::unique_ptr<models::Model> model_;
+  Happened& happened_;
+  std::vector<const WatchedStep*> open_;  // that have begun and not ended
+};
 
 // Any legal step, and what `disturb` does between two of them. The inference thread calls Next; a
 // schedule is begun and opened while that thread has nothing to do.
@@ -97,20 +171,33 @@ class RandomScheduler {
 class KnowingDrafter final : public decode::Drafter {
  public:
   KnowingDrafter(std::vector<int32_t> answer, size_t prompt_tokens, int64_t right_percent,
-                 uint64_t seed)
+                 uint64_t seed, int32_t vocab_size, Happened& happened)
       : answer_(std::move(answer)),
         prompt_tokens_(prompt_tokens),
         right_percent_(right_percent),
-        random_(seed) {}
+        random_(seed),
+        vocab_size_(vocab_size),
+        happened_(happened) {}
 
-  void Observe(std::span<const int32_t> tokens) override { seen_ += tokens.size(); }
+  void Observe(std::span<const int32_t> tokens) override {
+    seen_ += tokens.size();
+    const size_t kept = tokens.size() - 1;
+    if (kept > 0 && kept < offered_) {
+      ++happened_.partly_kept;
+    }
+    offered_ = 0;
+  }
+  // Now and then more than is wanted, and what is no token.
   std::vector<int32_t> Propose(int64_t most) override {
     std::vector<int32_t> drafts(static_cast<size_t>(Draw(random_, 0, most + 1)));
     for (size_t i = 0; i < drafts.size(); ++i) {
       const size_t at = seen_ - prompt_tokens_ + i;
       const bool right = at < answer_.size() && Draw(random_, 1, 100) <= right_percent_;
-      drafts[i] = right ? answer_[at] : static_cast<int32_t>(Draw(random_, -1, 256));
+      drafts[i] = right ? answer_[at] : static_cast<int32_t>(Draw(random_, -1, vocab_size_));
     }
+    const auto end = std::find_if(drafts.begin(), drafts.end(),
+                                  [&](int32_t draft) { return draft < 0 || draft >= vocab_size_; });
+    offered_ = std::min(static_cast<size_t>(end - drafts.begin()), static_cast<size_t>(most));
     return drafts;
   }
 
@@ -119,7 +206,10 @@ class KnowingDrafter final : public decode::Drafter {
   const size_t prompt_tokens_;
   const int64_t right_percent_;
   Random random_;
+  const int32_t vocab_size_;
+  Happened& happened_;
   size_t seen_ = 0;
+  size_t offered_ = 0;  // drafts that the step can have
 };
 
 // Makes the next record that is read unreadable, as often as it is told.

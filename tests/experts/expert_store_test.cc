@@ -201,6 +201,27 @@ TEST(StreamedStore, CountsHitsMissesAndEvictions) {
   EXPECT_EQ(stats.per_layer[1].resident, 3);  // of layer 2, used before layer 1
   EXPECT_EQ(stats.per_layer[1].layer, 2);
 }
+
+TEST(StreamedStore, TheMapShowsWhatIsInTheBankAndHowHotItIs) {
+  TestSidecar sidecar(kLayers, kExperts);
+  MemoryBudget budget;
+  const auto store = Make(sidecar, OptionsFor(8), budget);
+  const std::string nothing(kExperts, '0');
+  EXPECT_THAT(store->Map(), testing::SizeIs(kLayers));
+  EXPECT_THAT(store->Map(), testing::Each(nothing));
+  for (int i = 0; i < 3; ++i) {
+    Use(sidecar, *store, 1, {0, 2});
+  }
+  Use(sidecar, *store, 2, {3});
+  std::string hot = nothing;
+  hot[0] = hot[2] = 'f';
+  std::string warm = nothing;
+  warm[3] = 'c';  // a third as often
+  EXPECT_EQ(store->Map()[0], hot);
+  EXPECT_EQ(store->Map()[1], warm);
+  EXPECT_EQ(store->Map()[2], nothing);
+}
+
 TEST(StreamedStore, GuessesAreReadIntoTheBankAndCounted) {
   TestSidecar sidecar(kLayers, kExperts);
   MemoryBudget budget;

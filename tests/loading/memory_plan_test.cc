@@ -83,9 +83,8 @@ TEST_P(MemoryPlanTest, ActivationsOfDenseModelsAreExact) {
   if (FindExperts(*checkpoint)) {
     GTEST_SKIP() << "a Mixture-of-Experts model: an upper bound";
   }
-  MemoryBudget dry_budget;
-  const std::shared_ptr<backend::DryBackend> dry =
-      backend::MakeDryBackend(dry_budget, {.threads = 3});
+  MemoryBudget dry_budget = MemoryBudget::Dry();
+  const std::shared_ptr<backend::Backend> dry = backend::MakeDryBackend(dry_budget, {.threads = 3});
   const auto dry_model = models::BuildModel({.checkpoint = *checkpoint, .backend = dry});
   Step(*dry_model, *dry_model->NewSequence(), 77);
   const uint64_t peak = dry->TakePeakActivationBytes();
@@ -101,6 +100,100 @@ TEST_P(MemoryPlanTest, ActivationsOfDenseModelsAreExact) {
   };
   EXPECT_EQ(grown(peak), 0U);
   EXPECT_GT(grown(peak - 64), 0U);
+}
+
+// Of several sequences, a row each.
+void DecodingStep(models::Model& model, const std::vector<state::SequenceState*>& states) {
+  const std::vector<int32_t> tokens(1, 5);
+  std::vector<models::SequenceRows> batch;
+  for (state::SequenceState* state : states) {
+    state->Prepare(1, /*record=*/false);
+    batch.push_back({.state = state, .tokens = tokens, .logit_rows = 1});
+  }
+  const backend::StepScope scope(model.backend());
+  model.Forward({.batch = batch});
+}
+
+// A chunk, between whose layers others decode.
+void SharedChunk(models::Model& model, state::SequenceState& prompt, int64_t rows,
+                 const std::vector<state::SequenceState*>& others) {
+  const std::vector<int32_t> tokens(static_cast<size_t>(rows), 3);
+  const models::SequenceRows chunk{.state = &prompt, .tokens = tokens, .logit_rows = 1};
+  const backend::StepScope scope(model.backend());
+  prompt.Prepare(rows, /*record=*/false);
+  const auto step = model.Begin({.batch = std::span(&chunk, 1)});
+  while (step->RunLayer()) {
+    DecodingStep(model, others);
+  }
+  step->Finish();
+}
+
+TEST_P(MemoryPlanTest, RequestsThatRunTogetherBookWhatWasPredicted) {
+  RunnableModel runnable =
+      LoadRunnable(PlanLoading({.checkpoint = kGoldenDir / GetParam(),
+                                .cpu = {.threads = 2},
+                                .engine = {.max_context = 150,
+                                           .prefill_chunk = 100,
+                                           .limits = {.max_requests = 4, .max_batch = 4}}}),
+                   nullptr);
+  models::Model& model = *runnable.model;
+  std::vector<std::unique_ptr<state::SequenceState>> prompts;
+  std::vector<std::unique_ptr<state::SequenceState>> choices;
+  for (int i = 0; i < 3; ++i) {
+    prompts.push_back(model.NewSequence());
+    Step(model, *prompts.back(), 100);
+    Step(model, *prompts.back(), 50);
+    choices.push_back(prompts.back()->Fork());
+  }
+  prompts.push_back(model.NewSequence());
+  choices.push_back(prompts.front()->Fork());
+  SharedChunk(model, *prompts.back(), 100,
+              {choices[0].get(), choices[1].get(), choices[2].get(), choices[3].get()});
+  Step(model, *prompts.back(), 50);
+  choices.back().reset();
+  choices.back() = prompts.back()->Fork();
+  Step(model, *choices.back(), 1);
+  EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
+}
+
+TEST_P(MemoryPlanTest, ADecodeStepWithinAChunkIsPlannedExactlyForDenseModels) {
+  const auto checkpoint = formats::Checkpoint::Open(kGoldenDir / GetParam());
+  if (FindExperts(*checkpoint)) {
+    GTEST_SKIP() << "a Mixture-of-Experts model: an upper bound";
+  }
+  // What a long chunk takes within a layer is more than what the step does between two.
+  for (const int64_t chunk : {2, 77}) {
+    SCOPED_TRACE(chunk);
+    ModelOptions options{.cpu = {.threads = 3},
+                         .engine = {.max_context = 150,
+                                    .prefill_chunk = chunk,
+                                    .limits = {.max_requests = 4, .max_batch = 4}}};
+    const uint64_t planned = PlanMemory(*checkpoint, {}, options, 0).activation_bytes;
+    const auto grown = [&](uint64_t reserved) {
+      MemoryBudget budget;
+      const std::shared_ptr<backend::Backend> cpu = backend::MakeCpuBackend(budget, options.cpu);
+      cpu->ReserveActivations(reserved);
+      const uint64_t before = budget.BytesByOwner().at("activations");
+      const auto model = models::BuildModel({.checkpoint = *checkpoint, .backend = cpu});
+      std::vector<std::unique_ptr<state::SequenceState>> states;
+      std::vector<state::SequenceState*> decoding;
+      for (int i = 0; i < 4; ++i) {
+        states.push_back(model->NewSequence());
+        decoding.push_back(states.back().get());
+      }
+      SharedChunk(*model, *model->NewSequence(), chunk, decoding);
+      return budget.BytesByOwner().at("activations") - before;
+    };
+    EXPECT_EQ(grown(planned), 0U);
+    EXPECT_GT(grown(planned - 64), 0U);
+    if (chunk == 2) {
+      options.engine.limits.max_requests = 1;
+      const uint64_t together = PlanMemory(*checkpoint, {}, options, 0).activation_bytes;
+      EXPECT_LT(together, planned);
+      options.engine.limits.max_batch = 1;
+      EXPECT_LT(PlanMemory(*checkpoint, {}, options, 0).activation_bytes, together);
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MemoryPlanTest, testing::ValuesIn(Names()),
@@ -149,6 +242,30 @@ TEST_F(StreamingPlanTest, StreamedLoadingBooksWhatWasPredicted) {
   const auto fork = state->Fork();
   Step(*runnable.model, *fork, 1);
   EXPECT_EQ(runnable.budget->BytesByOwner(), runnable.plan.bytes);
+}
+
+TEST_F(StreamingPlanTest, StreamedRequestsThatRunTogetherBookWhatWasPredicted) {
+  ModelOptions options = Anywhere();
+  options.engine.max_context = 100;
+  options.engine.prefill_chunk = 4;
+  options.engine.limits = {.max_requests = 4, .max_batch = 4};
+  options.residency = Residency::kStreaming;
+  options.streaming.bank_bytes = inventory_->TotalBytes() / 2;
+  RunnableModel runnable = LoadRunnable(PlanLoading(options), nullptr);
+  std::vector<std::unique_ptr<state::SequenceState>> states;
+  std::vector<state::SequenceState*> decoding;
+  for (int i = 0; i < 4; ++i) {
+    states.push_back(runnable.model->NewSequence());
+    decoding.push_back(states.back().get());
+  }
+  const auto prompt = runnable.model->NewSequence();
+  for (int i = 0; i < 20; ++i) {
+    SharedChunk(*runnable.model, *prompt, 4, decoding);
+  }
+  const auto booked = runnable.budget->BytesByOwner();
+  EXPECT_EQ(booked.at("activations"), runnable.plan.Of("activations"));
+  EXPECT_LE(booked.at("kv"), runnable.plan.Of("kv"));
+  EXPECT_LE(booked.at("recurrent"), runnable.plan.Of("recurrent"));
 }
 
 TEST_F(StreamingPlanTest, TheBankTakesWhatTheCeilingLeaves) {

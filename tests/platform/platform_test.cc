@@ -266,6 +266,15 @@ TEST(ThreadPool, RethrowsAndGoesOn) {
   EXPECT_EQ(ran.load(), 3);
 }
 
+TEST(ThreadPool, ADryOneCallsNothing) {
+  ThreadPool pool = ThreadPool::Dry(5);
+  EXPECT_EQ(pool.threads(), 5);
+  pool.Run([](int) { FAIL(); });
+  pool.RunAlone([] { FAIL(); });
+  pool.ParallelFor(100, 1, [](int64_t, int64_t, int) { FAIL(); });
+  pool.ParallelFor(1, 1, [](int64_t, int64_t, int) { FAIL(); });
+}
+
 TEST(Cpu, IsaFromTheEnvironment) {
   EXPECT_EQ(SupportedIsas().front(), Isa::kScalar);
   ::setenv("MACH_ISA", "scalar", 1);

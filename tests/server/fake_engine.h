@@ -51,6 +51,7 @@ class FakeEngine : public engine::Engine {
 
   engine::GenerationHandles SubmitAll(std::vector<engine::Submission> submissions) override;
   engine::EngineStats Snapshot() const override;
+  std::vector<std::string> ExpertMap() const override { return {"0f30"}; }
   void Shutdown(double grace_s) override;
 
   // Total time between the tokens of finished requests, and their count, as the engine thread saw

@@ -55,7 +55,8 @@ TEST_F(ReportsPage, HasTheReceipt) {
 }
 
 TEST_F(ReportsPage, HasTheCacheStatistics) {
-  EXPECT_EQ(NamesOf(CacheStatsJson(stats_, /*detail=*/true)), Documented("/v1/cache/stats"));
+  EXPECT_EQ(NamesOf(CacheStatsJson(stats_, model_->engine->ExpertMap())),
+            Documented("/v1/cache/stats"));
 }
 
 TEST_F(ReportsPage, HasTheStatistics) {

@@ -613,7 +613,7 @@ TEST_F(ServerAppTest, StreamedExpertsAreReported) {
   const Json detailed = Call("GET", "/v1/cache/stats?x=2&detail=1").json()["streaming_summary"];
   EXPECT_EQ(detailed["per_layer"].dump(),
             R"([{"layer":1,"resident":6,"hits":30,"misses":10,"prefill_hits":3,)"
-            R"("prefill_misses":20}])");
+            R"("prefill_misses":20,"map":"0f30"}])");
   const std::string metrics = Call("GET", "/metrics").body;
   EXPECT_NE(metrics.find("\nmach_expert_misses_total 10\n"), std::string::npos);
   EXPECT_NE(metrics.find("\nmach_expert_prefill_misses_total 20\n"), std::string::npos);

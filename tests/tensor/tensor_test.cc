@@ -87,6 +87,23 @@ TEST(MemoryBudget, LargeBuffersAreAlignedAndZero) {
 }
 
 // Packs codes by the rule of quant.h, one bit at a time, and reads them back.
+TEST(MemoryBudget, ADryOneBooksWithoutMemory) {
+  constexpr uint64_t kBytes = (1ULL << 50) + 5;  // more than there can be
+  MemoryBudget budget = MemoryBudget::Dry();
+  {
+    Buffer a(budget, "x", kBytes);
+    Buffer b(budget, "x", kBytes);
+    EXPECT_EQ(budget.TotalBytes(), 2 * Buffer::BookedBytes(kBytes));
+    EXPECT_EQ(a.size_bytes(), kBytes);
+    EXPECT_EQ(a.data(), Buffer::Nowhere());
+    a.Clear();
+    a.CopyFrom(b);
+    b = std::move(a);
+    EXPECT_EQ(budget.TotalBytes(), Buffer::BookedBytes(kBytes));
+  }
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+}
+
 TEST(Affine, UnpacksEveryWidth) {
   std::mt19937 random(3);
   for (const int bits : {2, 3, 4, 5, 6, 8}) {

@@ -1,6 +1,7 @@
 #include "backend/cpu/arena.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -21,12 +22,16 @@ void Arena::Reserve(uint64_t bytes) {
 
 void* Arena::Allocate(uint64_t bytes) {
   const uint64_t wanted = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (budget_.dry()) {
+    Advance(wanted);
+    return Buffer::Nowhere();
+  }
   // The tail of a chunk that is too small is skipped: positions only grow.
   while (current_ < chunks_.size()) {
     Chunk& chunk = chunks_[current_];
     const uint64_t offset = position_ - chunk.begin;
     if (offset + wanted <= chunk.memory.size_bytes()) {
-      position_ += wanted;
+      Advance(wanted);
       return chunk.memory.data() + offset;
     }
     position_ = chunk.begin + chunk.memory.size_bytes();
@@ -37,8 +42,17 @@ void* Arena::Allocate(uint64_t bytes) {
   chunk.memory = Buffer(budget_, "activations", std::max(wanted, kMinChunkBytes));
   void* data = chunk.memory.data();
   chunks_.push_back(std::move(chunk));
-  position_ += wanted;
+  Advance(wanted);
   return data;
+}
+
+void Arena::Advance(uint64_t bytes) {
+  position_ += bytes;
+  peak_ = std::max(peak_, position_);
+}
+
+uint64_t Arena::TakePeak() {
+  return std::exchange(peak_, position_);
 }
 
 void Arena::Release(uint64_t mark) {

@@ -1,5 +1,6 @@
 // Bump allocation for the activations of a step. Chunks are kept for the next step, so a warm
-// engine allocates nothing. Not thread-safe: the inference thread's own.
+// engine allocates nothing. On a dry budget it counts: it books nothing, and what it gives out must
+// not be touched. Not thread-safe: the inference thread's own.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,13 @@ class Arena {
   uint64_t Mark() const { return position_; }
   void Release(uint64_t mark);
 
+  // The most bytes that were allocated at a time since the last call, with what was skipped at the
+  // ends of chunks.
+  uint64_t TakePeak();
+
  private:
+  void Advance(uint64_t bytes);
+
   MemoryBudget& budget_;
   struct Chunk {
     Buffer memory;
@@ -36,6 +43,7 @@ class Arena {
   std::vector<Chunk> chunks_;
   size_t current_ = 0;  // chunk that position_ lies in, if there is one
   uint64_t position_ = 0;
+  uint64_t peak_ = 0;
 };
 
 }  // namespace mach::backend

@@ -66,7 +66,7 @@ class StepAttention {
     const int64_t team = context_.pool.threads();
     scratch_ = context_.arena.Allocate<std::byte>(static_cast<int64_t>(scratch_stride_) * team);
     if (total_pairs_ * q_.cols <= CpuContext::kSerialElements) {
-      context_.pool.ParallelFor(1, 1, [&](int64_t, int64_t, int) { AttendPart(0, 1); });
+      context_.pool.RunAlone([&] { AttendPart(0, 1); });
     } else {
       context_.pool.Run([&](int worker) { AttendPart(worker, team); });
     }

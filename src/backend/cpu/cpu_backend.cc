@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "backend/cpu/attention.h"
@@ -29,7 +28,7 @@ class CpuBackend final : public Backend {
                  options.threads > 0 ? options.threads : PhysicalCores()),
         table_(context_.table) {}
 
-  std::string name() const override { return "cpu"; }
+  std::string name() const override { return context_.budget.dry() ? "dry" : "cpu"; }
   std::string isa() const override { return std::string(IsaName(table_.isa)); }
   int threads() const override { return context_.pool.threads(); }
   bool groups_expert_rows() const override { return true; }
@@ -45,9 +44,8 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<VectorWeight> LoadVector(const TensorView& data) override {
     std::vector<float> values(static_cast<size_t>(data.shape.Elements()));
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = FloatElement(data, static_cast<int64_t>(i));
-    }
+    context_.ForRows(data.shape.Elements(), 1,
+                     [&](int64_t i) { values[static_cast<size_t>(i)] = FloatElement(data, i); });
     return std::make_unique<CpuVector>(std::move(values));
   }
 
@@ -60,6 +58,7 @@ class CpuBackend final : public Backend {
   }
 
   void ReserveActivations(uint64_t bytes) override { context_.arena.Reserve(bytes); }
+  uint64_t TakePeakActivationBytes() override { return context_.arena.TakePeak(); }
   uint64_t Mark() override { return context_.arena.Mark(); }
   void Release(uint64_t mark) override { context_.arena.Release(mark); }
   const std::atomic<bool>* WatchCancel(const std::atomic<bool>* cancel) override {
@@ -202,15 +201,16 @@ class CpuBackend final : public Backend {
 
   Tensor TakeRows(const Tensor& x, std::span<const int64_t> rows) override {
     const Tensor out = context_.New(static_cast<int64_t>(rows.size()), x.cols);
-    for (size_t i = 0; i < rows.size(); ++i) {
-      MACH_DCHECK(rows[i] >= 0 && rows[i] < x.rows);
-      std::memcpy(Data(out) + static_cast<int64_t>(i) * x.cols, Data(x) + rows[i] * x.cols,
-                  static_cast<size_t>(x.cols) * sizeof(float));
-    }
+    context_.ForRows(out, [&](int64_t row) {
+      const int64_t from = rows[static_cast<size_t>(row)];
+      MACH_DCHECK(from >= 0 && from < x.rows);
+      std::copy_n(Data(x) + from * x.cols, x.cols, Data(out) + row * x.cols);
+    });
     return out;
   }
 
   std::span<const float> Read(const Tensor& x) override {
+    MACH_CHECK(!context_.budget.dry());
     return {Data(x), static_cast<size_t>(x.rows * x.cols)};
   }
 

@@ -1,5 +1,6 @@
 // The CPU backend: every operation runs at once, on a thread pool, with the kernels of one
-// instruction set. The inference thread's own.
+// instruction set. The inference thread's own. On a dry budget it is the dry backend
+// (backend/dry_backend.h).
 #pragma once
 
 #include <memory>

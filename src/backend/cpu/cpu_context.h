@@ -2,6 +2,9 @@
 // the arena of the running step, and what stands behind Tensor, LinearWeight and VectorWeight.
 //
 // The inference thread's own; only the bodies given to ForRows and to the pool run elsewhere.
+//
+// On a dry budget arena and stores have no memory and the pool runs no body: operations take what
+// they would take and compute nothing. So whatever reads or writes elements stands in such a body.
 #pragma once
 
 #include <atomic>
@@ -63,7 +66,10 @@ struct CpuContext {
   static constexpr int64_t kWorkPerLook = int64_t{1} << 31;
 
   CpuContext(MemoryBudget& memory, const kernels::KernelTable& kernel_table, int threads)
-      : budget(memory), table(kernel_table), pool(threads), arena(memory) {}
+      : budget(memory),
+        table(kernel_table),
+        pool(memory.dry() ? ThreadPool::Dry(threads) : ThreadPool(threads)),
+        arena(memory) {}
 
   Tensor New(int64_t rows, int64_t cols) {
     return {rows, cols, reinterpret_cast<uintptr_t>(arena.Allocate<float>(rows * cols))};
@@ -83,17 +89,16 @@ struct CpuContext {
   }
   template <typename Body>
   void ForRows(int64_t rows, int64_t cols, const Body& body) {
-    if (rows * cols <= kSerialElements) {
-      for (int64_t row = 0; row < rows; ++row) {
-        body(row);
-      }
-      return;
-    }
-    pool.ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
+    const auto run = [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; ++row) {
         body(row);
       }
-    });
+    };
+    if (rows * cols <= kSerialElements) {
+      pool.RunAlone([&] { run(0, rows, 0); });
+    } else {
+      pool.ParallelFor(rows, 1, run);
+    }
   }
 
   MemoryBudget& budget;

@@ -1,7 +1,6 @@
 #include "backend/cpu/cpu_kv_store.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -25,10 +24,6 @@ bool IsShared(const KvBlock& block) {
 
 }  // namespace
 
-uint64_t CpuKvPool::BlockBytes(const KvShape& shape) {
-  return 2 * LayerBytes(shape) * static_cast<uint64_t>(shape.layers);
-}
-
 CpuKvPool::CpuKvPool(MemoryBudget& budget, const KvShape& shape)
     : budget_(budget), shape_(shape), layer_bytes_(LayerBytes(shape)) {}
 
@@ -45,21 +40,25 @@ KvBlock CpuKvPool::Take() {
   auto block = std::make_unique<Buffer>(std::move(free_.back()));
   free_.pop_back();
   return {block.release(), [pool = shared_from_this()](Buffer* given) {
-            pool->free_.push_back(std::move(*given));
+            if (pool->dry()) {
+              --pool->blocks_;
+            } else {
+              pool->free_.push_back(std::move(*given));
+            }
             delete given;
           }};
 }
 
 KvBlock CpuKvPool::Copy(const Buffer& block) {
   KvBlock copy = Take();
-  std::memcpy(copy->data(), block.data(), block_bytes());
+  copy->CopyFrom(block);
   return copy;
 }
 
 CpuKvStore::CpuKvStore(std::shared_ptr<CpuKvPool> pool)
     : pool_(std::move(pool)),
-      keys_(static_cast<size_t>(pool_->shape().layers)),
-      values_(static_cast<size_t>(pool_->shape().layers)) {}
+      keys_(pool_->dry() ? 0 : static_cast<size_t>(pool_->shape().layers)),
+      values_(keys_.size()) {}
 
 void CpuKvStore::Put(size_t index, KvBlock block) {
   if (index == blocks_.size()) {
@@ -124,8 +123,8 @@ uint64_t CpuKvStore::unshared_bytes() const {
 kernels::KvLayerView CpuKvStore::Layer(int32_t layer) const {
   MACH_DCHECK(layer >= 0 && layer < shape().layers);
   const auto at = static_cast<size_t>(layer);
-  return {.key_blocks = keys_[at].data(),
-          .value_blocks = values_[at].data(),
+  return {.key_blocks = keys_.empty() ? nullptr : keys_[at].data(),
+          .value_blocks = values_.empty() ? nullptr : values_[at].data(),
           .dtype = shape().dtype,
           .kv_heads = shape().kv_heads,
           .head_dim = shape().head_dim};

@@ -17,16 +17,16 @@ using KvBlock = std::shared_ptr<Buffer>;
 
 class CpuKvPool final : public KvPool, public std::enable_shared_from_this<CpuKvPool> {
  public:
-  static uint64_t BlockBytes(const KvShape& shape);
-
-  // `budget` must outlive the pool. Pools are held by shared_ptr: stores and blocks hold theirs.
+  // `budget` must outlive the pool; a pool on a dry one keeps no block that is given back. Pools
+  // are held by shared_ptr: stores and blocks hold theirs.
   CpuKvPool(MemoryBudget& budget, const KvShape& shape);
 
   const KvShape& shape() const override { return shape_; }
   std::unique_ptr<KvStore> NewStore() override;
 
+  bool dry() const { return budget_.dry(); }
   uint64_t layer_bytes() const { return layer_bytes_; }  // keys, or values, of one layer's block
-  uint64_t block_bytes() const { return BlockBytes(shape_); }
+  uint64_t block_bytes() const { return 2 * layer_bytes_ * static_cast<uint64_t>(shape_.layers); }
 
   // Both throw kResourceLimit at the ceiling.
   KvBlock Take();  // contents undefined
@@ -36,7 +36,7 @@ class CpuKvPool final : public KvPool, public std::enable_shared_from_this<CpuKv
   MemoryBudget& budget_;
   KvShape shape_;
   uint64_t layer_bytes_;
-  size_t blocks_ = 0;         // that were ever made
+  size_t blocks_ = 0;         // that there are
   std::vector<Buffer> free_;  // has room for all of them
 };
 
@@ -59,6 +59,7 @@ class CpuKvStore final : public KvStore {
 
   std::shared_ptr<CpuKvPool> pool_;
   std::vector<KvBlock> blocks_;
+  // Where the blocks are, for kernels: none of a dry pool.
   std::vector<std::vector<void*>> keys_;    // [layer][block]
   std::vector<std::vector<void*>> values_;  // [layer][block]
 };

@@ -1,7 +1,6 @@
 #include "backend/cpu/cpu_recurrent_store.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -39,14 +38,6 @@ int64_t PaddedVDim(const RecurrentShape& shape) {
   return (shape.v_dim + 15) / 16 * 16;
 }
 
-uint64_t RecurrentCopyBytes(const RecurrentShape& shape) {
-  return static_cast<uint64_t>(shape.layers * LayerFloats(shape)) * sizeof(float);
-}
-
-uint64_t RecurrentTapeBytes(const RecurrentShape& shape, int64_t tokens) {
-  return static_cast<uint64_t>(tokens * shape.layers * TapeFloats(shape)) * sizeof(float);
-}
-
 CpuRecurrentStore::CpuRecurrentStore(CpuContext& context, const RecurrentShape& shape)
     : context_(context), shape_(shape), padded_v_dim_(PaddedVDim(shape)) {
   MACH_CHECK(shape.k_heads > 0 && shape.v_heads % shape.k_heads == 0 && shape.conv_kernel > 0);
@@ -57,7 +48,8 @@ CpuRecurrentStore::CpuRecurrentStore(CpuContext& context, const RecurrentShape& 
 
 void CpuRecurrentStore::Begin(int64_t tokens, bool record) {
   MACH_CHECK(tokens > 0);
-  const uint64_t tape_bytes = record ? RecurrentTapeBytes(shape_, tokens) : 0;
+  const int64_t tape_floats = record ? tokens * shape_.layers * TapeFloats(shape_) : 0;
+  const uint64_t tape_bytes = static_cast<uint64_t>(tape_floats) * sizeof(float);
   if (tape_.size_bytes() < tape_bytes) {
     step_.recorded = false;  // even if what follows throws
     tape_ = Buffer();
@@ -112,40 +104,43 @@ void CpuRecurrentStore::Replay(int64_t keep) {
                                      .new_state = parts.new_state + head * HeadFloats()});
       }
     });
-    for (int64_t row = 0; row < history; ++row) {
+    context_.ForRows(history, channels, [&](int64_t row) {
       // Row keep - history + row of the step; before its first, a row of the old state.
       const int64_t from = keep - history + row;
       const float* source =
           from < 0 ? parts.conv + (history + from) * channels : parts.rows + from * channels;
       std::copy_n(source, channels, parts.new_conv + row * channels);
-    }
+    });
   }
 }
 
 void CpuRecurrentStore::Reset() {
   stepping_ = false;
   can_roll_back_ = false;
-  std::memset(Current().data(), 0, CopyBytes());
+  Current().Clear();
 }
 
 std::unique_ptr<RecurrentSnapshot> CpuRecurrentStore::Snapshot() {
   Buffer copy(context_.budget, kOwner, CopyBytes());
-  std::memcpy(copy.data(), Current().data(), CopyBytes());
+  copy.CopyFrom(Current());
   return std::make_unique<CpuSnapshot>(std::move(copy));
 }
 
 void CpuRecurrentStore::Restore(const RecurrentSnapshot& snapshot) {
   const Buffer& copy = static_cast<const CpuSnapshot&>(snapshot).copy();
-  MACH_CHECK(copy.size_bytes() == CopyBytes());
   stepping_ = false;
   can_roll_back_ = false;
-  std::memcpy(Current().data(), copy.data(), CopyBytes());
+  Current().CopyFrom(copy);
 }
 
 std::unique_ptr<RecurrentStore> CpuRecurrentStore::Fork() {
   auto fork = std::make_unique<CpuRecurrentStore>(context_, shape_);
-  std::memcpy(fork->Current().data(), Current().data(), CopyBytes());
+  fork->Current().CopyFrom(Current());
   return fork;
+}
+
+uint64_t CpuRecurrentStore::CopyBytes() const {
+  return static_cast<uint64_t>(shape_.layers * LayerFloats(shape_)) * sizeof(float);
 }
 
 uint64_t CpuRecurrentStore::bytes() const {

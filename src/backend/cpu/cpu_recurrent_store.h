@@ -17,9 +17,6 @@ namespace mach::backend {
 
 // v_dim, padded to whole vectors.
 int64_t PaddedVDim(const RecurrentShape& shape);
-// Of one copy of the state, and of the tape of a recorded step.
-uint64_t RecurrentCopyBytes(const RecurrentShape& shape);
-uint64_t RecurrentTapeBytes(const RecurrentShape& shape, int64_t tokens);
 
 class CpuRecurrentStore final : public RecurrentStore {
  public:
@@ -63,7 +60,7 @@ class CpuRecurrentStore final : public RecurrentStore {
 
   int64_t HeadFloats() const { return shape_.k_dim * padded_v_dim_; }
   int64_t StateFloats() const { return shape_.v_heads * HeadFloats(); }
-  uint64_t CopyBytes() const { return RecurrentCopyBytes(shape_); }
+  uint64_t CopyBytes() const;  // of one copy of the state
   Buffer& Current() { return copies_[static_cast<size_t>(current_)]; }
   // The parts of a layer in the copy that is current and in the other; the tape if `step` has one.
   LayerStep Parts(int32_t layer, int from, int to, const Step& step);

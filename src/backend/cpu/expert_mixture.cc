@@ -1,7 +1,6 @@
 #include "backend/cpu/expert_mixture.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -38,6 +37,10 @@ struct Job {
 PackedView View(const ExpertPart& part, const std::byte* record) {
   return {part.spec, record + part.offset_bytes};
 }
+
+// Rows of all experts of a batch together, for each thread: enough to share out evenly, few enough
+// for what a batch makes to stay in the cache.
+constexpr int64_t kBatchRowsPerThread = 128;
 
 class Mixture {
  public:
@@ -89,15 +92,18 @@ class Mixture {
       most_uses_ = std::max(most_uses_, uses);
     }
     uses_.resize(routing.ids.size());
-    for (size_t i = 0; i < routing.ids.size(); ++i) {
-      const auto row = static_cast<int32_t>(i / static_cast<size_t>(routing.top_k));
-      int64_t& next = ends[static_cast<size_t>(routing.ids[i])];
-      uses_[static_cast<size_t>(next++)] = {row, routing.weights[i]};
+    size_t at = 0;
+    for (int32_t row = 0; row < x_.rows; ++row) {
+      for (int32_t rank = 0; rank < routing.top_k; ++rank, ++at) {
+        int64_t& next = ends[static_cast<size_t>(routing.ids[at])];
+        uses_[static_cast<size_t>(next++)] = {row, routing.weights[at]};
+      }
     }
   }
 
   void Prepare() {
-    std::memset(Data(out_), 0, static_cast<size_t>(out_.rows * out_.cols) * sizeof(float));
+    context_.ForRows(
+        out_, [&](int64_t row) { std::fill_n(Data(out_) + row * out_.cols, out_.cols, 0.0F); });
     for (const ExpertPart* part : {&layout_.gate, &layout_.up}) {
       if (part->spec.is_affine) {
         quantized_.Prepare(part->spec.scheme.group_size);

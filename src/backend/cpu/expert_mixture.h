@@ -3,16 +3,10 @@
 // the lease's business. Called by CpuBackend on the inference thread.
 #pragma once
 
-#include <cstdint>
-
 #include "backend/backend.h"
 #include "backend/cpu/cpu_context.h"
 
 namespace mach::backend {
-
-// Rows of all experts of a batch together, for each thread: enough to share out evenly, few enough
-// for what a batch makes to stay in the cache.
-inline constexpr int64_t kBatchRowsPerThread = 128;
 
 // See Backend::ExpertMixture. Experts are taken as the lease gives them, a batch at a time, in two
 // parallel loops: gate, up, SwiGLU and quantisation, shared out by intermediate outputs; then down

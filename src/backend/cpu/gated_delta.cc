@@ -43,6 +43,10 @@ struct LayerCall {
 
 // What one thread works in.
 struct Workspace {
+  static int64_t Floats(const RecurrentShape& shape, int64_t padded_v_dim) {
+    return kChunkTokens * 2 * (shape.k_dim + padded_v_dim) + padded_v_dim;
+  }
+
   float* q;       // [chunk, k_dim]
   float* k;       // [chunk, k_dim], unless the tape takes it
   float* v;       // [chunk, padded v_dim]
@@ -215,10 +219,6 @@ class SpanWork {
 
 }  // namespace
 
-int64_t GatedDeltaScratchFloats(const RecurrentShape& shape) {
-  return kChunkTokens * 2 * (shape.k_dim + PaddedVDim(shape)) + PaddedVDim(shape);
-}
-
 Tensor GatedDeltaLayer(CpuContext& context, const GatedDeltaInput& input,
                        const GatedDeltaWeights& weights, const GatedDeltaSpec& spec, int32_t layer,
                        std::span<const RowSpan> spans) {
@@ -246,7 +246,7 @@ Tensor GatedDeltaLayer(CpuContext& context, const GatedDeltaInput& input,
                        .decay = context.arena.Allocate<float>(rows * shape.v_heads),
                        .beta = context.arena.Allocate<float>(rows * shape.v_heads),
                        .out = out};
-  const int64_t floats = GatedDeltaScratchFloats(shape);
+  const int64_t floats = Workspace::Floats(shape, padded_v_dim);
   float* memory = context.arena.Allocate<float>(floats * context.pool.threads());
   context.pool.ParallelFor(shape.v_heads, 1, [&](int64_t begin, int64_t end, int worker) {
     const Workspace workspace(memory + floats * worker, shape, padded_v_dim);

@@ -11,9 +11,6 @@
 
 namespace mach::backend {
 
-// What each thread works in.
-int64_t GatedDeltaScratchFloats(const RecurrentShape& shape);
-
 // See Backend::GatedDelta. The threads share the v heads: a head goes from the convolution to its
 // normed output on one thread, a chunk of tokens at a time, so that what it passes on stays in the
 // nearer caches.

@@ -127,7 +127,7 @@ void LinearGroup(CpuContext& context, const Tensor& x, std::span<const LinearWei
     }
   };
   if (total_strips <= 1) {
-    share(0, 1);
+    context.pool.RunAlone([&] { share(0, 1); });
   } else {
     context.pool.Run([&](int worker) { share(worker, context.pool.threads()); });
   }

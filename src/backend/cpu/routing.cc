@@ -1,6 +1,7 @@
 #include "backend/cpu/routing.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "base/check.h"
@@ -40,6 +41,14 @@ Routing RouteRows(CpuContext& context, const Tensor& logits, const RouterSpec& s
   routing.weights.resize(routing.ids.size());
   const uint64_t mark = context.arena.Mark();
   const Tensor probabilities = context.New(logits.rows, logits.cols);
+  if (context.pool.dry()) {
+    // All rows use the same experts: the most that one expert can get to do.
+    for (auto row = routing.ids.begin(); row != routing.ids.end(); row += spec.top_k) {
+      std::iota(row, row + spec.top_k, 0);
+    }
+    context.arena.Release(mark);
+    return routing;
+  }
   std::vector<RankedExpert> choices(routing.ids.size());
   context.ForRows(logits, [&](int64_t row) {
     float* p = Data(probabilities) + row * logits.cols;

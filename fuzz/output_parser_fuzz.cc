@@ -80,7 +80,6 @@ std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
   }
   std::string result;
   chat::AppendMessageJson(result, message);
-  chat::AppendMessageJson(result, chat::FinishedMessage(message, *parser));
   return result;
 }
 

@@ -1,5 +1,5 @@
 // DeepSeek's DSML calls: tags like XML whose names carry a special token, values verbatim between
-// them. For V3.2 and V4, which differ in the name of the outer tag.
+// them. For V3.2, V4 and V4.1, which differ in the name of the outer tag and in a space.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -25,12 +25,15 @@ class DsmlParser final : public MarkupParser {
  public:
   DsmlParser(ParserOptions& options, const std::string& wrapper)
       : MarkupParser(options),
-        wrapper_open_(Marker("<｜DSML｜" + wrapper + ">")),
-        wrapper_close_(Marker("</｜DSML｜" + wrapper + ">")),
-        invoke_open_(Marker("<｜DSML｜invoke")),
-        invoke_close_(Marker("</｜DSML｜invoke>")),
-        parameter_open_(Marker("<｜DSML｜parameter")),
-        parameter_close_(Marker("</｜DSML｜parameter>")),
+        space_(wrapper.starts_with(' ') ? " " : ""),
+        tag_open_(Marker("<｜DSML｜")),
+        tag_close_(Marker("</｜DSML｜")),
+        wrapper_open_(tag_open_ + wrapper + ">"),
+        wrapper_close_(tag_close_ + wrapper + ">"),
+        invoke_open_(tag_open_ + space_ + "invoke"),
+        invoke_close_(tag_close_ + space_ + "invoke>"),
+        parameter_open_(tag_open_ + space_ + "parameter"),
+        parameter_close_(tag_close_ + space_ + "parameter>"),
         schemas_(options.tools),
         arguments_(sink_) {}
 
@@ -44,18 +47,22 @@ class DsmlParser final : public MarkupParser {
   enum class Part {
     kHeader,      // inside an invocation, between parameters
     kValue,       // inside a parameter
-    kAfterInvoke  // inside the wrapper, between invocations
+    kAfterInvoke,  // inside the wrapper, between invocations
+    kBroken        // inside an invocation without a name
   };
 
   // An opening tag with attributes.
   struct Tag {
     Hit hit = Hit::kNo;
+    bool closed = false;  // as in <…/>
     size_t end = 0;
     std::string name;
     std::string string;
   };
 
   Tag MatchTag(size_t at, std::string_view open) const;
+  Hit MatchOther(size_t at);
+  Opens OpensBare(size_t at);
   void StartInvoke(const Tag& invoke);
   void FinishInvoke();
   void StartParameter(const Tag& parameter);
@@ -65,7 +72,12 @@ class DsmlParser final : public MarkupParser {
   bool StepHeader();
   bool StepValue();
   bool StepAfterInvoke();
+  bool StepAfterBare();
+  bool StepBroken();
 
+  const std::string space_;
+  const std::string tag_open_;
+  const std::string tag_close_;
   const std::string wrapper_open_;
   const std::string wrapper_close_;
   const std::string invoke_open_;
@@ -77,6 +89,8 @@ class DsmlParser final : public MarkupParser {
   Part part_ = Part::kHeader;
   const ToolSchema* tool_ = nullptr;
   bool any_parameter_ = false;
+  bool bare_ = false;  // without a wrapper
+  std::string other_;  // the closing tag of another version's wrapper
   std::optional<Envelope> envelope_;
 };
 
@@ -102,6 +116,11 @@ DsmlParser::Tag DsmlParser::MatchTag(size_t at, std::string_view open) const {
       tag.hit = tag.name.empty() ? Hit::kNo : Hit::kFull;
       tag.end = word + 1;
       return tag;
+    }
+    if (text[word] == '/' && !tag.closed) {
+      tag.closed = true;
+      next = word + 1;
+      continue;
     }
     const size_t equals = text.find_first_of("=<>\"\xFF", word);
     if (equals == std::string_view::npos || (text[equals] == '=' && equals + 1 == limit)) {
@@ -131,12 +150,60 @@ DsmlParser::Tag DsmlParser::MatchTag(size_t at, std::string_view open) const {
 MarkupParser::Opens DsmlParser::OpensCall(size_t at) {
   const Hit wrapper = Match(at, wrapper_open_);
   if (wrapper != Hit::kFull) {
-    return wrapper == Hit::kPartial ? Opens::kWait : Opens::kNo;
+    return wrapper == Hit::kPartial ? Opens::kWait : OpensBare(at);
   }
-  const Tag invoke = MatchTag(SkipGap(at + wrapper_open_.size()), invoke_open_);
-  if (invoke.hit != Hit::kFull) {
+  const size_t next = SkipGap(at + wrapper_open_.size());
+  const Tag invoke = MatchTag(next, invoke_open_);
+  const Hit open = Match(next, tag_open_);
+  const Hit close = Match(next, tag_close_);
+  for (const Hit hit : {invoke.hit, open, close}) {
+    if (hit == Hit::kPartial) {
+      return Opens::kWait;
+    }
+  }
+  bare_ = false;
+  if (invoke.hit == Hit::kFull) {
+    StartInvoke(invoke);
+    return Opens::kYes;
+  }
+  if (open == Hit::kNo && close == Hit::kNo) {
+    return Opens::kNo;
+  }
+  // What comes first is broken; what follows it need not be.
+  pos_ = next;
+  part_ = Part::kAfterInvoke;
+  return Opens::kYes;
+}
+
+// The wrapper of another version: all as far as its closing tag is text.
+DsmlParser::Hit DsmlParser::MatchOther(size_t at) {
+  Hit found = Hit::kNo;
+  for (const char* name : {"tool_calls>", "function_calls>", " calls>"}) {
+    const Hit hit = Match(at, tag_open_ + name);
+    if (hit == Hit::kFull) {
+      other_ = tag_close_ + name;
+    }
+    found = hit == Hit::kNo ? found : hit;
+  }
+  return found;
+}
+
+// An invocation without a wrapper, if it is no talk about the syntax.
+MarkupParser::Opens DsmlParser::OpensBare(size_t at) {
+  if (!other_.empty()) {
+    const Hit close = Match(at, other_);
+    other_ = close == Hit::kFull ? "" : other_;
+    return close == Hit::kPartial ? Opens::kWait : Opens::kNo;
+  }
+  const Hit other = MatchOther(at);
+  if (other != Hit::kNo || in_reasoning() || !at_line_start()) {
+    return other == Hit::kPartial ? Opens::kWait : Opens::kNo;
+  }
+  const Tag invoke = MatchTag(at, invoke_open_);
+  if (invoke.hit != Hit::kFull || schemas_.Find(invoke.name) == nullptr) {
     return invoke.hit == Hit::kPartial ? Opens::kWait : Opens::kNo;
   }
+  bare_ = true;
   StartInvoke(invoke);
   return Opens::kYes;
 }
@@ -149,6 +216,10 @@ void DsmlParser::StartInvoke(const Tag& invoke) {
   envelope_.reset();
   pos_ = invoke.end;
   part_ = Part::kHeader;
+  if (invoke.closed) {
+    FinishInvoke();
+    part_ = Part::kAfterInvoke;
+  }
 }
 
 void DsmlParser::FinishInvoke() {
@@ -183,6 +254,11 @@ void DsmlParser::StartParameter(const Tag& parameter) {
   any_parameter_ = true;
   pos_ = parameter.end;
   part_ = Part::kValue;
+  PassedTag();
+  if (parameter.closed) {
+    EndValue();
+    part_ = Part::kHeader;
+  }
 }
 
 // It was an ordinary parameter after all.
@@ -195,6 +271,7 @@ void DsmlParser::KeepEnvelope() {
 
 void DsmlParser::AppendValue(std::string_view text) {
   const std::string plain = WithoutMarks(text);
+  Passed(plain);
   if (envelope_) {
     envelope_->value += plain;
   } else {
@@ -217,13 +294,17 @@ bool DsmlParser::StepCall() {
     case Part::kValue:
       return StepValue();
     case Part::kAfterInvoke:
-      return StepAfterInvoke();
+      return bare_ ? StepAfterBare() : StepAfterInvoke();
+    case Part::kBroken:
+      return StepBroken();
   }
   return false;
 }
 
 bool DsmlParser::StepHeader() {
-  pos_ = FindLead(pos_);
+  const size_t lead = FindLead(pos_);
+  arguments_.Unread(std::string_view(in_).substr(pos_, lead - pos_));
+  pos_ = lead;
   if (pos_ == in_.size()) {
     return false;
   }
@@ -232,24 +313,29 @@ bool DsmlParser::StepHeader() {
     StartParameter(parameter);
     return true;
   }
+  const Hit parameter_close = Match(pos_, parameter_close_);
   const Hit invoke_close = Match(pos_, invoke_close_);
   const Hit wrapper_close = Match(pos_, wrapper_close_);
-  const Tag invoke = MatchTag(pos_, invoke_open_);
-  if (invoke_close == Hit::kFull || wrapper_close == Hit::kFull || invoke.hit == Hit::kFull) {
-    FinishInvoke();
-    pos_ += invoke_close == Hit::kFull ? invoke_close_.size() : 0;
-    part_ = Part::kAfterInvoke;
-    return true;
-  }
-  for (const Hit hit : {parameter.hit, invoke_close, wrapper_close, invoke.hit}) {
+  const Hit invoke = Match(pos_, invoke_open_);
+  for (const Hit hit : {parameter.hit, parameter_close, invoke_close, wrapper_close, invoke}) {
     if (hit == Hit::kPartial) {
       return false;
     }
   }
-  ++pos_;
+  if (invoke_close == Hit::kFull || wrapper_close == Hit::kFull || invoke == Hit::kFull) {
+    FinishInvoke();
+    pos_ += invoke_close == Hit::kFull ? invoke_close_.size() : 0;
+    part_ = Part::kAfterInvoke;
+  } else if (parameter_close == Hit::kFull) {
+    pos_ += parameter_close_.size();
+  } else {
+    arguments_.Unread(WithoutMarks(std::string_view(in_).substr(pos_, 1)));
+    ++pos_;
+  }
   return true;
 }
 
+// A closing tag ends the value however it goes on, an opening one at the start of a line.
 bool DsmlParser::StepValue() {
   const size_t lead = FindLead(pos_);
   AppendValue(std::string_view(in_).substr(pos_, lead - pos_));
@@ -257,16 +343,13 @@ bool DsmlParser::StepValue() {
   if (lead == in_.size()) {
     return false;
   }
-  const Hit close = Match(lead, parameter_close_);
-  const Hit invoke_close = Match(lead, invoke_close_);
-  const Hit wrapper_close = Match(lead, wrapper_close_);
-  const Hit parameter = MatchTag(lead, parameter_open_).hit;
-  const Hit invoke = MatchTag(lead, invoke_open_).hit;
+  const Hit close = Match(lead, tag_close_);
+  const Hit parameter = at_line_start() ? MatchTag(lead, parameter_open_).hit : Hit::kNo;
+  const Hit invoke = at_line_start() ? MatchTag(lead, invoke_open_).hit : Hit::kNo;
   bool partial = false;
-  for (const Hit hit : {close, invoke_close, wrapper_close, parameter, invoke}) {
+  for (const Hit hit : {close, parameter, invoke}) {
     if (hit == Hit::kFull) {
       EndValue();
-      pos_ += close == Hit::kFull ? parameter_close_.size() : 0;
       part_ = Part::kHeader;
       return true;
     }
@@ -290,6 +373,8 @@ bool DsmlParser::StepAfterInvoke() {
   }
   const Hit wrapper_close = Match(lead, wrapper_close_);
   const Tag invoke = MatchTag(lead, invoke_open_);
+  const Hit open = Match(lead, tag_open_);
+  const Hit close = Match(lead, tag_close_);
   if (wrapper_close == Hit::kFull) {
     sink_.EndContent();
     pos_ += wrapper_close_.size();
@@ -300,16 +385,75 @@ bool DsmlParser::StepAfterInvoke() {
     StartInvoke(invoke);
     return true;
   }
-  if (wrapper_close == Hit::kPartial || invoke.hit == Hit::kPartial) {
-    return false;
+  for (const Hit hit : {wrapper_close, invoke.hit, open, close}) {
+    if (hit == Hit::kPartial) {
+      return false;
+    }
   }
-  EmitContent(std::string_view(in_).substr(lead, 1));
+  const std::string_view rest = std::string_view(in_).substr(lead);
+  const bool cut = at_end_ && (tag_open_.starts_with(rest) || tag_close_.starts_with(rest));
+  if (open == Hit::kFull || close == Hit::kFull || cut) {
+    PassedTag();
+    part_ = Part::kBroken;
+  } else {
+    EmitContent(rest.substr(0, 1));
+  }
   ++pos_;
   return true;
 }
 
+// After an invocation without a wrapper: another one, or a closing tag of any name.
+bool DsmlParser::StepAfterBare() {
+  const size_t next = SkipGap(pos_);
+  const Tag invoke = MatchTag(next, invoke_open_);
+  const Hit close = Match(next, tag_close_);
+  if (invoke.hit == Hit::kPartial || close == Hit::kPartial) {
+    return false;
+  }
+  if (invoke.hit == Hit::kFull) {
+    StartInvoke(invoke);
+    return true;
+  }
+  if (close == Hit::kFull) {
+    const size_t limit = std::min(in_.size(), next + kMaxTagBytes);
+    const size_t end = std::string_view(in_).substr(0, limit).find('>', next);
+    if (end == std::string_view::npos && limit == in_.size() && !at_end_) {
+      return false;
+    }
+    pos_ = end == std::string_view::npos ? limit : end + 1;
+  }
+  LeaveCall();
+  return true;
+}
+
+// Without a name there is no call; the next invocation, at the start of a line, may have one.
+bool DsmlParser::StepBroken() {
+  const size_t lead = FindLead(pos_);
+  Passed(std::string_view(in_).substr(pos_, lead - pos_));
+  pos_ = lead;
+  if (lead == in_.size()) {
+    return false;
+  }
+  const Hit invoke_close = Match(lead, invoke_close_);
+  const Hit wrapper_close = Match(lead, wrapper_close_);
+  const Tag invoke = at_line_start() ? MatchTag(lead, invoke_open_) : Tag();
+  for (const Hit hit : {invoke_close, wrapper_close, invoke.hit}) {
+    if (hit == Hit::kPartial) {
+      return false;
+    }
+  }
+  if (invoke_close == Hit::kNo && wrapper_close == Hit::kNo && invoke.hit == Hit::kNo) {
+    PassedTag();
+    ++pos_;
+    return true;
+  }
+  pos_ += invoke_close == Hit::kFull ? invoke_close_.size() : 0;
+  part_ = Part::kAfterInvoke;
+  return true;
+}
+
 void DsmlParser::EndCall(EndReason ended) {
-  if (part_ == Part::kAfterInvoke || ended == EndReason::kLength) {
+  if (part_ >= Part::kAfterInvoke || ended == EndReason::kLength) {
     return;
   }
   if (part_ == Part::kValue) {

@@ -5,8 +5,8 @@
 //   <|start|>assistant<|channel|>final<|message|>…<|return|>
 //
 // States: start -> header or body; header -> body (<|message|>); body -> between (<|end|>) or
-// stopped
-// (<|call|>, <|return|>); between -> header. The prompt already holds the first <|start|>assistant.
+// stopped (<|call|>, <|return|>); between -> header, and so does stopped where generation went on.
+// The prompt already holds the first <|start|>assistant.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -36,7 +36,8 @@ class HarmonyParser final : public ParserCore {
     sink_.SeparateReasoning("\n");
   }
 
-  bool ShouldStop() const override { return part_ == Part::kStopped || ParserCore::ShouldStop(); }
+  bool ShouldStop() const override { return stopped_ || ParserCore::ShouldStop(); }
+  bool InReasoning() const override { return part_ == Part::kBody && body_ == Body::kReasoning; }
 
  protected:
   bool Step() override;
@@ -66,6 +67,7 @@ class HarmonyParser final : public ParserCore {
   bool StepHeader();
   bool StepBody();
   bool StepBetween();
+  bool StepStopped();
   void OpenBody(const Header& header);
   void BreakHeader(const std::string& text);
   static void AddSegment(Header& header, MarkerIndex before, std::string_view text);
@@ -76,6 +78,7 @@ class HarmonyParser final : public ParserCore {
   std::array<std::string, kMarkers> markers_;
   Part part_ = Part::kStartOfOutput;
   Body body_ = Body::kContent;
+  bool stopped_ = false;
   JsonArguments arguments_;
   bool arguments_done_ = false;
   bool arguments_raw_ = false;  // no JSON: passed on as it is
@@ -106,8 +109,7 @@ bool HarmonyParser::Step() {
     case Part::kBetween:
       return StepBetween();
     case Part::kStopped:
-      pos_ = in_.size();
-      return false;
+      return StepStopped();
   }
   return false;
 }
@@ -128,15 +130,13 @@ bool HarmonyParser::StepStart() {
 
 void HarmonyParser::AddSegment(Header& header, MarkerIndex before, std::string_view text) {
   header.text += text;
-  if (before == kConstrain) {
-    return;
-  }
   const size_t to = text.find("to=");
   if (to != std::string_view::npos) {
     const std::string_view rest = text.substr(to + 3);
     header.recipient = rest.substr(0, std::min(rest.find_first_of(kWhitespace), rest.size()));
     text = text.substr(0, to);
   }
+  // What follows <|constrain|> is the type of the body.
   if (before == kChannel) {
     header.has_channel = true;
     header.channel = text;
@@ -351,6 +351,7 @@ bool HarmonyParser::StepBody() {
     case kReturn:
       EndBody(true);
       part_ = Part::kStopped;
+      stopped_ = true;
       break;
     default:
       break;
@@ -372,6 +373,21 @@ bool HarmonyParser::StepBetween() {
   body_ = Body::kContent;
   const bool header = marker.hit == Hit::kFull && marker.index < kEnd;
   part_ = header ? Part::kHeader : Part::kBody;
+  return true;
+}
+
+// Only another message counts.
+bool HarmonyParser::StepStopped() {
+  pos_ = FindLead(pos_);
+  const Found marker = MarkerAt(pos_);
+  if (pos_ == in_.size() || marker.hit == Hit::kPartial) {
+    return false;
+  }
+  if (marker.hit == Hit::kFull && marker.index == kStart) {
+    part_ = Part::kHeader;
+  } else {
+    ++pos_;
+  }
   return true;
 }
 

@@ -57,6 +57,7 @@ class Qwen3XmlParser final : public MarkupParser {
   bool StepAfterFunction();
   Verdict JudgeParameterClose(size_t after);
   Verdict JudgeFunctionClose(size_t after) const;
+  Verdict JudgeCallClose(size_t after) const;
   Verdict EndFollows(size_t at) const;
   bool CutShortAt(size_t at) const;
   void AppendValue(size_t end);
@@ -71,8 +72,9 @@ class Qwen3XmlParser final : public MarkupParser {
   ArgumentsWriter arguments_;
   Part part_ = Part::kHeader;
   const ToolSchema* tool_ = nullptr;  // of the open call; null if it is not declared
-  size_t pairs_ = 0;                  // <parameter=…> lines of the value that await their close
-  bool at_line_start_ = false;        // nothing of the value has been read
+  size_t pairs_ = 0;      // <parameter=…> lines of the value that await their close
+  size_t wrappers_ = 0;   // likewise <tool_call> tags
+  bool at_start_ = false;  // nothing of the value has been read
 };
 
 // Names hold no whitespace and no tag characters: `<parameter=` before a line break is no
@@ -115,9 +117,9 @@ MarkupParser::Opens Qwen3XmlParser::OpensCall(size_t at) {
   if (function.hit != Hit::kFull) {
     return Opens::kNo;
   }
-  // A model that thinks about the syntax is not calling yet; a declared name without its wrapper
-  // is what models that forget both closing tag and wrapper write.
-  if (open != Hit::kFull && in_reasoning() && schemas_.Find(function.name) == nullptr) {
+  // Without its wrapper it may be talk about the syntax, all the more where the model thinks.
+  if (open != Hit::kFull && schemas_.Find(function.name) == nullptr &&
+      (in_reasoning() || !at_line_start())) {
     return Opens::kNo;
   }
   StartFunction(function);
@@ -158,7 +160,9 @@ bool Qwen3XmlParser::StepCall() {
 }
 
 bool Qwen3XmlParser::StepHeader() {
-  pos_ = FindLead(pos_);
+  const size_t lead = FindLead(pos_);
+  arguments_.Unread(WithoutMarks(std::string_view(in_).substr(pos_, lead - pos_)));
+  pos_ = lead;
   if (pos_ == in_.size()) {
     return false;
   }
@@ -168,8 +172,8 @@ bool Qwen3XmlParser::StepHeader() {
                           tool_ == nullptr ? SchemaRef() : tool_->Parameter(parameter.name),
                           ValueHint::kNone);
     pos_ = parameter.end;
-    pairs_ = 0;
-    at_line_start_ = true;
+    pairs_ = wrappers_ = 0;
+    at_start_ = true;
     part_ = Part::kValueStart;
     return true;
   }
@@ -194,6 +198,7 @@ bool Qwen3XmlParser::StepHeader() {
       return false;
     }
   }
+  arguments_.Unread(WithoutMarks(std::string_view(in_).substr(pos_, 1)));
   ++pos_;
   return true;
 }
@@ -221,7 +226,7 @@ bool Qwen3XmlParser::StepAfterFunction() {
 
 void Qwen3XmlParser::AppendValue(size_t end) {
   const std::string_view text = std::string_view(in_).substr(pos_, end - pos_);
-  at_line_start_ = at_line_start_ && text.empty();
+  at_start_ = at_start_ && text.empty();
   if (text.find(kSpecialMark) == std::string_view::npos) {
     arguments_.Append(text);
   } else {
@@ -304,6 +309,24 @@ Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeFunctionClose(size_t after) const {
   return at_end_ ? Verdict::kCloses : Verdict::kWait;
 }
 
+// A </tool_call> that none in the value opened is the end of a call whose other closing tags are
+// missing, if a call or nothing follows.
+Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeCallClose(size_t after) const {
+  size_t next = SkipGap(after);
+  if (next == in_.size()) {
+    return at_end_ ? Verdict::kCloses : Verdict::kWait;
+  }
+  const Hit open = Match(next, call_open_);
+  if (open != Hit::kFull) {
+    return open == Hit::kPartial ? Verdict::kWait : Verdict::kText;
+  }
+  next = SkipGap(next + call_open_.size());
+  const Hit function = Match(next, function_open_);
+  return function == Hit::kFull      ? Verdict::kCloses
+         : function == Hit::kPartial ? Verdict::kWait
+                                     : Verdict::kText;
+}
+
 // At most one decision on a tag; the text before it is written first. A newline right before a
 // tag belongs to the tag if that closes the value.
 bool Qwen3XmlParser::StepValue() {
@@ -324,15 +347,19 @@ bool Qwen3XmlParser::StepValue() {
     AppendValue(tag);
     return true;
   }
-  const bool line_start = newline || at_line_start_;
+  const bool line_start = newline || at_start_;
   Verdict verdict = Verdict::kText;
   size_t tag_end = tag + 1;  // of what is written as one if it is text
   size_t resume = tag;       // where parsing goes on if it closes
   const Hit close = Match(tag, parameter_close_);
   const Named parameter = MatchNamed(tag, parameter_open_, kMaxTagBytes);
   const Hit function_close = Match(tag, function_close_);
-  if (close == Hit::kPartial || parameter.hit == Hit::kPartial || function_close == Hit::kPartial) {
-    return false;
+  const Hit call_close = Match(tag, call_close_);
+  const Hit call_open = Match(tag, call_open_);
+  for (const Hit hit : {close, parameter.hit, function_close, call_close, call_open}) {
+    if (hit == Hit::kPartial) {
+      return false;
+    }
   }
   if (close == Hit::kFull) {
     tag_end = resume = tag + parameter_close_.size();
@@ -349,6 +376,13 @@ bool Qwen3XmlParser::StepValue() {
   } else if (function_close == Hit::kFull) {
     tag_end = tag + function_close_.size();
     verdict = JudgeFunctionClose(tag_end);
+  } else if (call_open == Hit::kFull) {
+    tag_end = tag + call_open_.size();
+    ++wrappers_;
+  } else if (call_close == Hit::kFull) {
+    tag_end = tag + call_close_.size();
+    verdict = wrappers_ == 0 ? JudgeCallClose(tag_end) : Verdict::kText;
+    wrappers_ -= verdict == Verdict::kText && wrappers_ > 0 ? 1 : 0;
   }
   switch (verdict) {
     case Verdict::kWait:

@@ -45,6 +45,19 @@ constexpr const char* kFragments[] = {"<think>",
                                       "<｜DSML｜parameter name=\"cmd\" string=\"true\">",
                                       "</｜DSML｜parameter>",
                                       "\"a\": 1,",
+                                      "<｜DSML｜ calls>",
+                                      "<｜DSML｜ invoke name=\"run\">",
+                                      "<｜DSML｜ parameter name=\"n\" string=\"false\">",
+                                      "</｜DSML｜",
+                                      "<|tool_call>",
+                                      "<tool_call|>",
+                                      "call:run{",
+                                      "cmd:",
+                                      "<|\"|>",
+                                      "<|channel>",
+                                      "<channel|>",
+                                      "thought\n",
+                                      "<|constrain|>json",
                                       "<"};
 
 const nlohmann::ordered_json& Tools() {
@@ -57,9 +70,9 @@ const nlohmann::ordered_json& Tools() {
 std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
   namespace chat = mach::chat;
   chat::ParserOptions options;
-  options.format = static_cast<chat::CallFormat>(mode % 6);
-  options.reasoning = static_cast<chat::ReasoningFormat>(mode / 6 % 4);
-  options.starts_in = mode & 64 ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
+  options.format = static_cast<chat::CallFormat>(mode % 8);
+  options.reasoning = static_cast<chat::ReasoningFormat>(mode / 8 % 5);
+  options.starts_in = mode % 3 == 0 ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
   options.tools = &Tools();
   options.new_call_id = [] { return std::string("call"); };
   const EndReason ended = mode & 128 ? EndReason::kLength : EndReason::kStop;

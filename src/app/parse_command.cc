@@ -41,7 +41,8 @@ struct ParseOptions {
 
 // The model's own end tokens are never shown; here they are text.
 std::string_view WithoutEndToken(std::string_view text) {
-  for (const std::string_view token : {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<turn|>"}) {
+  for (const std::string_view token :
+       {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<turn|>"}) {
     if (text.ends_with(token)) {
       return text.substr(0, text.size() - token.size());
     }
@@ -234,7 +235,8 @@ Command AddParse(CLI::App& root) {
                   "special can be");
   app->add_option("--detect", options->detect_path,
                   "Instead of parsing, print the formats of the chat template in this file");
-  app->add_option("--model-type", options->model_type, "With --detect: `model_type` of config.json");
+  app->add_option("--model-type", options->model_type,
+                  "With --detect: `model_type` of config.json");
   app->footer(
       "Without --pieces special tokens are read as their text, and one end token at the very end\n"
       "of the input is dropped. Call ids are made from the input.");

@@ -1,6 +1,7 @@
 // Where parsers put what they found: joins neighbouring text into one delta, numbers calls, keeps
 // back whitespace that may turn out to surround a call, and hides calls beyond the first where the
-// request forbids several, or content where it wants none. For use inside chat/ only; belongs to one parser.
+// request forbids several, or content where it wants none. For use inside chat/ only; belongs to
+// one parser.
 #pragma once
 
 #include <functional>

@@ -2,24 +2,16 @@
 // them. For V3.2, V4 and V4.1, which differ in the name of the outer tag and in a space.
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
-#include "chat/arguments_writer.h"
+#include "chat/dsml_arguments.h"
+#include "chat/dsml_tag.h"
 #include "chat/formats.h"
 #include "chat/markup_parser.h"
 
 namespace mach::chat {
 namespace {
-
-// The only parameter of a call so far, if it may turn out to hold all arguments.
-struct Envelope {
-  std::string key;
-  std::string value;
-  ValueHint hint = ValueHint::kNone;
-  bool closed = false;
-};
 
 class DsmlParser final : public MarkupParser {
  public:
@@ -39,25 +31,21 @@ class DsmlParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
-  bool OpenerAt(size_t at) const override { return Match(at, wrapper_open_) == Hit::kFull; }
+  bool OpenerAt(size_t at) const override { return Match(at, tag_open_) == Hit::kFull; }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
 
  private:
   enum class Part {
-    kHeader,      // inside an invocation, between parameters
-    kValue,       // inside a parameter
+    kHeader,       // inside an invocation, between parameters
+    kValue,        // inside a parameter
     kAfterInvoke,  // inside the wrapper, between invocations
     kBroken        // inside an invocation without a name
   };
 
-  // An opening tag with attributes.
-  struct Tag {
+  struct Tag : DsmlAttributes {
     Hit hit = Hit::kNo;
-    bool closed = false;  // as in <…/>
     size_t end = 0;
-    std::string name;
-    std::string string;
   };
 
   Tag MatchTag(size_t at, std::string_view open) const;
@@ -67,8 +55,6 @@ class DsmlParser final : public MarkupParser {
   void FinishInvoke();
   void StartParameter(const Tag& parameter);
   void AppendValue(std::string_view text);
-  void EndValue();
-  void KeepEnvelope();
   bool StepHeader();
   bool StepValue();
   bool StepAfterInvoke();
@@ -85,66 +71,35 @@ class DsmlParser final : public MarkupParser {
   const std::string parameter_open_;
   const std::string parameter_close_;
   const ToolSchemas schemas_;
-  ArgumentsWriter arguments_;
+  DsmlArguments arguments_;
   Part part_ = Part::kHeader;
-  const ToolSchema* tool_ = nullptr;
-  bool any_parameter_ = false;
   bool bare_ = false;  // without a wrapper
   std::string other_;  // the closing tag of another version's wrapper
-  std::optional<Envelope> envelope_;
 };
 
-// `open`, then attributes as name="value", then '>'.
+// `open`, then attributes, then '>'.
 DsmlParser::Tag DsmlParser::MatchTag(size_t at, std::string_view open) const {
   Tag tag;
   tag.hit = Match(at, open);
   if (tag.hit != Hit::kFull) {
     return tag;
   }
-  const size_t limit = std::min(in_.size(), at + open.size() + kMaxTagBytes);
-  const std::string_view text = std::string_view(in_).substr(0, limit);
-  const bool cut = limit == in_.size() && limit < at + open.size() + kMaxTagBytes && !at_end_;
-  const Hit unfinished = cut ? Hit::kPartial : Hit::kNo;
-  size_t next = at + open.size();
-  while (true) {
-    const size_t word = text.find_first_not_of(" \t\r\n", next);
-    if (word == std::string_view::npos) {
-      tag.hit = unfinished;
-      return tag;
-    }
-    if (text[word] == '>') {
+  const size_t start = at + open.size();
+  const std::string_view text = std::string_view(in_).substr(start, kMaxTagBytes);
+  size_t length = 0;
+  switch (ReadAttributes(text, tag, length)) {
+    case AttributesEnd::kClosed:
+      tag.end = start + length;
       tag.hit = tag.name.empty() ? Hit::kNo : Hit::kFull;
-      tag.end = word + 1;
-      return tag;
-    }
-    if (text[word] == '/' && !tag.closed) {
-      tag.closed = true;
-      next = word + 1;
-      continue;
-    }
-    const size_t equals = text.find_first_of("=<>\"\xFF", word);
-    if (equals == std::string_view::npos || (text[equals] == '=' && equals + 1 == limit)) {
-      tag.hit = unfinished;
-      return tag;
-    }
-    if (word == next || text[equals] != '=' || text[equals + 1] != '"') {
+      break;
+    case AttributesEnd::kNotYet:
+      tag.hit = text.size() < kMaxTagBytes && !at_end_ ? Hit::kPartial : Hit::kNo;
+      break;
+    case AttributesEnd::kNone:
       tag.hit = Hit::kNo;
-      return tag;
-    }
-    const size_t quote = text.find('"', equals + 2);
-    if (quote == std::string_view::npos) {
-      tag.hit = unfinished;
-      return tag;
-    }
-    const std::string_view name = text.substr(word, equals - word);
-    const std::string value = WithoutMarks(text.substr(equals + 2, quote - equals - 2));
-    if (name == "name") {
-      tag.name = value;
-    } else if (name == "string") {
-      tag.string = value;
-    }
-    next = quote + 1;
+      break;
   }
+  return tag;
 }
 
 MarkupParser::Opens DsmlParser::OpensCall(size_t at) {
@@ -199,7 +154,16 @@ MarkupParser::Opens DsmlParser::OpensBare(size_t at) {
   if (other != Hit::kNo || in_reasoning() || !at_line_start()) {
     return other == Hit::kPartial ? Opens::kWait : Opens::kNo;
   }
-  const Tag invoke = MatchTag(at, invoke_open_);
+  Tag invoke = MatchTag(at, invoke_open_);
+  if (invoke.hit == Hit::kNo && Match(at, tag_open_) == Hit::kFull) {
+    // A wrapper whose name is misspelled.
+    const std::string_view text = std::string_view(in_).substr(at, kMaxTagBytes);
+    const size_t end = text.find_first_of(">\n");
+    if (end == std::string_view::npos && text.size() < kMaxTagBytes && !at_end_) {
+      return Opens::kWait;
+    }
+    invoke = MatchTag(end == std::string_view::npos ? at : SkipGap(at + end + 1), invoke_open_);
+  }
   if (invoke.hit != Hit::kFull || schemas_.Find(invoke.name) == nullptr) {
     return invoke.hit == Hit::kPartial ? Opens::kWait : Opens::kNo;
   }
@@ -209,11 +173,8 @@ MarkupParser::Opens DsmlParser::OpensBare(size_t at) {
 }
 
 void DsmlParser::StartInvoke(const Tag& invoke) {
-  tool_ = schemas_.Find(invoke.name);
   sink_.OpenCall(invoke.name);
-  arguments_.Open();
-  any_parameter_ = false;
-  envelope_.reset();
+  arguments_.Open(schemas_.Find(invoke.name));
   pos_ = invoke.end;
   part_ = Part::kHeader;
   if (invoke.closed) {
@@ -223,68 +184,27 @@ void DsmlParser::StartInvoke(const Tag& invoke) {
 }
 
 void DsmlParser::FinishInvoke() {
-  if (envelope_ && envelope_->closed) {
-    if (const auto object = DeclaredObject(envelope_->value, *tool_)) {
-      arguments_.Whole(*object);
-      sink_.CloseCall();
-      return;
-    }
-    KeepEnvelope();
-  }
   arguments_.Close();
   sink_.CloseCall();
 }
 
 void DsmlParser::StartParameter(const Tag& parameter) {
-  if (envelope_) {
-    KeepEnvelope();
-  }
-  const SchemaRef schema = tool_ == nullptr ? SchemaRef() : tool_->Parameter(parameter.name);
-  const ValueHint hint = parameter.string == "false"  ? ValueHint::kJson
-                         : parameter.string == "true" ? ValueHint::kString
-                                                      : ValueHint::kNone;
-  if (!any_parameter_ && tool_ != nullptr && tool_->has_properties() && !schema.present() &&
-      (parameter.name == "arguments" || parameter.name == "input")) {
-    envelope_.emplace();
-    envelope_->key = parameter.name;
-    envelope_->hint = hint;
-  } else {
-    arguments_.BeginValue(parameter.name, schema, hint);
-  }
-  any_parameter_ = true;
+  arguments_.BeginValue(parameter.name, parameter.string == "false"  ? ValueHint::kJson
+                                        : parameter.string == "true" ? ValueHint::kString
+                                                                     : ValueHint::kNone);
   pos_ = parameter.end;
   part_ = Part::kValue;
   PassedTag();
   if (parameter.closed) {
-    EndValue();
+    arguments_.EndValue();
     part_ = Part::kHeader;
   }
-}
-
-// It was an ordinary parameter after all.
-void DsmlParser::KeepEnvelope() {
-  arguments_.BeginValue(envelope_->key, SchemaRef(), envelope_->hint);
-  arguments_.Append(envelope_->value);
-  arguments_.EndValue();
-  envelope_.reset();
 }
 
 void DsmlParser::AppendValue(std::string_view text) {
   const std::string plain = WithoutMarks(text);
   Passed(plain);
-  if (envelope_) {
-    envelope_->value += plain;
-  } else {
-    arguments_.Append(plain);
-  }
-}
-
-void DsmlParser::EndValue() {
-  if (envelope_) {
-    envelope_->closed = true;
-  } else {
-    arguments_.EndValue();
-  }
+  arguments_.Append(plain);
 }
 
 bool DsmlParser::StepCall() {
@@ -349,7 +269,7 @@ bool DsmlParser::StepValue() {
   bool partial = false;
   for (const Hit hit : {close, parameter, invoke}) {
     if (hit == Hit::kFull) {
-      EndValue();
+      arguments_.EndValue();
       part_ = Part::kHeader;
       return true;
     }
@@ -457,11 +377,7 @@ void DsmlParser::EndCall(EndReason ended) {
     return;
   }
   if (part_ == Part::kValue) {
-    if (envelope_) {
-      envelope_.reset();
-    } else {
-      arguments_.AbandonValue();
-    }
+    arguments_.AbandonValue();
   }
   FinishInvoke();
 }

@@ -106,7 +106,7 @@ class ValueReader {
     while (true) {
       SkipSpace();
       if (at_ == text_.size() || IsOneOf(text_[at_], "]}")) {
-        ++at_;
+        at_ += at_ < text_.size() ? 1 : 0;
         out += object ? '}' : ']';
         return;
       }
@@ -155,8 +155,8 @@ class Gemma4Parser final : public MarkupParser {
   enum class Part {
     kKey,
     kValueStart,
-    kString,     // a parameter that is a string
-    kOther,      // or anything else: read whole
+    kString,      // a parameter that is a string
+    kOther,       // or anything else: read whole
     kAfterObject  // braces too many, or the closing tag
   };
 
@@ -175,7 +175,7 @@ class Gemma4Parser final : public MarkupParser {
   ArgumentsWriter arguments_;
   Part part_ = Part::kKey;
   const ToolSchema* tool_ = nullptr;
-  std::string text_;       // of a key, or of a value that is no string
+  std::string text_;        // of a key, or of a value that is no string
   bool in_quotes_ = false;  // within text_
   bool in_plain_quotes_ = false;
   bool item_start_ = false;  // nothing of the innermost value has been read

@@ -136,19 +136,17 @@ bool HermesParser::StepObject() {
       }
     }
     ++pos_;
-    Feed(c);
+    if (c != kSpecialMark) {
+      Feed(c);
+    }
   }
   ShowArguments();
   return state() != State::kCall || part_ >= Part::kBroken;
 }
 
 void HermesParser::Feed(char c) {
-  if (part_ == Part::kField) {
-    FeedField(c);
-    return;
-  }
-  if (part_ == Part::kArguments) {
-    FeedArguments(c);
+  if (part_ == Part::kField || part_ == Part::kArguments) {
+    part_ == Part::kField ? FeedField(c) : FeedArguments(c);
     return;
   }
   const bool space = c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -196,21 +194,17 @@ void HermesParser::Colon() {
 }
 
 void HermesParser::FeedField(char c) {
-  switch (scanner_.Feed(c)) {
-    case JsonScanner::Status::kMore:
-      field_ += c;
-      break;
-    case JsonScanner::Status::kDone:
-      field_ += c;
+  const JsonScanner::Status status = scanner_.Feed(c);
+  if (status == JsonScanner::Status::kBroken) {
+    Broken(pos_ - 1);
+  } else if (status == JsonScanner::Status::kDoneBefore) {
+    EndField();
+    --pos_;
+  } else {
+    field_ += c;
+    if (status == JsonScanner::Status::kDone) {
       EndField();
-      break;
-    case JsonScanner::Status::kDoneBefore:
-      EndField();
-      --pos_;
-      break;
-    case JsonScanner::Status::kBroken:
-      Broken(pos_ - 1);
-      break;
+    }
   }
 }
 
@@ -319,12 +313,14 @@ bool HermesParser::StepText() {
   return true;
 }
 
-// The block is no JSON; `unread` is the first character that the arguments do not hold. A block that
-// opens within what has been read, which only a string without its end can hold, is one of its own.
+// The block is no JSON; `unread` is the first character that the arguments do not hold. A block
+// that opens within what has been read, which only a string without its end can hold, is one of its
+// own.
 void HermesParser::Broken(size_t unread) {
   const size_t open = in_.find(call_open_, block_ + call_open_.size());
   const bool swallowed = open < pos_;
   if (named_) {
+    sink_.Arguments(arguments_.Take());
     part_ = Part::kBroken;
     broken_at_ = unread;
     pos_ = swallowed ? open : unread;
@@ -385,9 +381,9 @@ void HermesParser::EndCall(EndReason ended) {
   } else if (arguments_.in_string() && in_.find(call_close_, block_) != std::string::npos) {
     FinishArguments("");  // the string has no end, so nobody knows what the arguments are
   } else {
-    FinishArguments(!has_arguments_              ? "{}"
+    FinishArguments(!has_arguments_             ? "{}"
                     : part_ != Part::kArguments ? arguments_.Close(true)
-                                                 : arguments_.Complete());
+                                                : arguments_.Complete());
   }
 }
 

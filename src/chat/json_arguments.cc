@@ -128,6 +128,7 @@ void JsonArguments::DropComma() {
 }
 
 bool JsonArguments::CloseBrackets() {
+  held_.resize(held_.find_last_not_of(" \t\r\n") + 1);
   while (scanner_.depth() > 0) {
     if (Feed(scanner_.closing_bracket()) == Status::kBroken) {
       return false;

@@ -39,7 +39,7 @@ class JsonScanner {
     kValue,
     kFirstItem,  // a value or ]
     kFirstKey,   // a key or }
-    kNextItem,  // after a comma
+    kNextItem,   // after a comma
     kNextKey,
     kColon,
     kAfterValue,  // , or the closing bracket

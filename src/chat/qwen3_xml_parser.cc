@@ -29,7 +29,10 @@ class Qwen3XmlParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
-  bool OpenerAt(size_t at) const override { return Match(at, call_open_) == Hit::kFull; }
+  bool OpenerAt(size_t at) const override {
+    return Match(at, call_open_) == Hit::kFull ||
+           (at_line_start() && Match(at, function_open_) == Hit::kFull);
+  }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
 
@@ -72,9 +75,9 @@ class Qwen3XmlParser final : public MarkupParser {
   ArgumentsWriter arguments_;
   Part part_ = Part::kHeader;
   const ToolSchema* tool_ = nullptr;  // of the open call; null if it is not declared
-  size_t pairs_ = 0;      // <parameter=…> lines of the value that await their close
-  size_t wrappers_ = 0;   // likewise <tool_call> tags
-  bool at_start_ = false;  // nothing of the value has been read
+  size_t pairs_ = 0;                  // <parameter=…> lines of the value that await their close
+  size_t wrappers_ = 0;               // likewise <tool_call> tags
+  bool at_start_ = false;             // nothing of the value has been read
 };
 
 // Names hold no whitespace and no tag characters: `<parameter=` before a line break is no
@@ -149,7 +152,6 @@ bool Qwen3XmlParser::StepCall() {
       }
       pos_ += in_[pos_] == '\n' ? 1 : 0;
       part_ = Part::kValue;
-      // A tag right here stands at the start of a line.
       return StepValue();
     case Part::kValue:
       return StepValue();
@@ -227,11 +229,7 @@ bool Qwen3XmlParser::StepAfterFunction() {
 void Qwen3XmlParser::AppendValue(size_t end) {
   const std::string_view text = std::string_view(in_).substr(pos_, end - pos_);
   at_start_ = at_start_ && text.empty();
-  if (text.find(kSpecialMark) == std::string_view::npos) {
-    arguments_.Append(text);
-  } else {
-    arguments_.Append(WithoutMarks(text));
-  }
+  arguments_.Append(WithoutMarks(text));
   pos_ = end;
 }
 
@@ -246,27 +244,30 @@ bool Qwen3XmlParser::CutShortAt(size_t at) const {
          (rest.starts_with(parameter_open_) && rest.find_first_of("> \n") == std::string::npos);
 }
 
-// Whether only a closing </tool_call> and then the end of the output, or another call, stand at
-// `at`: what follows the last tag of a call that was cut short.
+// What follows the </tool_call> of a call whose other closing tags may be missing: the end of the
+// output or another call.
+Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeCallClose(size_t after) const {
+  size_t next = SkipGap(after);
+  const Hit open = Match(next, call_open_);
+  if (open != Hit::kFull) {
+    const bool cut = at_end_ && call_open_.starts_with(std::string_view(in_).substr(next));
+    return open == Hit::kPartial ? Verdict::kWait : cut ? Verdict::kCloses : Verdict::kText;
+  }
+  next = SkipGap(next + call_open_.size());
+  const Hit function = Match(next, function_open_);
+  return function == Hit::kFull      ? Verdict::kCloses
+         : function == Hit::kPartial ? Verdict::kWait
+                                     : Verdict::kText;
+}
+
+// Whether a value ends at `at` without any tag that would follow it in a whole call.
 Qwen3XmlParser::Verdict Qwen3XmlParser::EndFollows(size_t at) const {
-  size_t next = SkipGap(at);
-  const Hit close = Match(next, call_close_);
-  if (close == Hit::kFull) {
-    next = SkipGap(next + call_close_.size());
-    const Hit open = Match(next, call_open_);
-    if (open == Hit::kFull) {
-      const Hit function = Match(SkipGap(next + call_open_.size()), function_open_);
-      return function == Hit::kFull      ? Verdict::kCloses
-             : function == Hit::kPartial ? Verdict::kWait
-                                         : Verdict::kText;
-    }
-    if (open == Hit::kPartial) {
-      return Verdict::kWait;
-    }
-  } else if (close == Hit::kPartial) {
+  const Hit close = Match(at, call_close_);
+  if (close == Hit::kPartial) {
     return Verdict::kWait;
   }
-  return CutShortAt(next) ? Verdict::kCloses : Verdict::kText;
+  const Verdict after = JudgeCallClose(at + (close == Hit::kFull ? call_close_.size() : 0));
+  return close == Hit::kNo && CutShortAt(at) ? Verdict::kCloses : after;
 }
 
 Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeParameterClose(size_t after) {
@@ -302,29 +303,14 @@ Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeFunctionClose(size_t after) const {
   if (close == Hit::kPartial) {
     return Verdict::kWait;
   }
+  if (close == Hit::kFull && wrappers_ == 0) {
+    return JudgeCallClose(next + call_close_.size());
+  }
   const size_t last = close == Hit::kFull ? SkipGap(next + call_close_.size()) : next;
   if (last < in_.size()) {
     return Verdict::kText;
   }
   return at_end_ ? Verdict::kCloses : Verdict::kWait;
-}
-
-// A </tool_call> that none in the value opened is the end of a call whose other closing tags are
-// missing, if a call or nothing follows.
-Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeCallClose(size_t after) const {
-  size_t next = SkipGap(after);
-  if (next == in_.size()) {
-    return at_end_ ? Verdict::kCloses : Verdict::kWait;
-  }
-  const Hit open = Match(next, call_open_);
-  if (open != Hit::kFull) {
-    return open == Hit::kPartial ? Verdict::kWait : Verdict::kText;
-  }
-  next = SkipGap(next + call_open_.size());
-  const Hit function = Match(next, function_open_);
-  return function == Hit::kFull      ? Verdict::kCloses
-         : function == Hit::kPartial ? Verdict::kWait
-                                     : Verdict::kText;
 }
 
 // At most one decision on a tag; the text before it is written first. A newline right before a
@@ -384,19 +370,14 @@ bool Qwen3XmlParser::StepValue() {
     verdict = wrappers_ == 0 ? JudgeCallClose(tag_end) : Verdict::kText;
     wrappers_ -= verdict == Verdict::kText && wrappers_ > 0 ? 1 : 0;
   }
-  switch (verdict) {
-    case Verdict::kWait:
-      return false;
-    case Verdict::kText:
-      AppendValue(tag_end);
-      return true;
-    case Verdict::kCloses:
-      arguments_.EndValue();
-      pos_ = resume;
-      part_ = Part::kHeader;
-      return true;
+  if (verdict == Verdict::kText) {
+    AppendValue(tag_end);
+  } else if (verdict == Verdict::kCloses) {
+    arguments_.EndValue();
+    pos_ = resume;
+    part_ = Part::kHeader;
   }
-  return false;
+  return verdict != Verdict::kWait;
 }
 
 void Qwen3XmlParser::EndCall(EndReason ended) {

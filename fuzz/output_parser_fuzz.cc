@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -45,6 +46,21 @@ constexpr const char* kFragments[] = {"<think>",
                                       "<｜DSML｜parameter name=\"cmd\" string=\"true\">",
                                       "</｜DSML｜parameter>",
                                       "\"a\": 1,",
+                                      "<｜DSML｜ calls>",
+                                      "<｜DSML｜ invoke name=\"run\">",
+                                      "<｜DSML｜ parameter name=\"n\" string=\"false\">",
+                                      "</｜DSML｜",
+                                      "<|tool_call>",
+                                      "<tool_call|>",
+                                      "call:run{",
+                                      "cmd:",
+                                      "<|\"|>",
+                                      "<|channel>",
+                                      "<channel|>",
+                                      "thought\n",
+                                      "<|constrain|>",
+                                      "json",
+                                      "｜DSML｜",
                                       "<"};
 
 const nlohmann::ordered_json& Tools() {
@@ -54,19 +70,41 @@ const nlohmann::ordered_json& Tools() {
   return kTools;
 }
 
-std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
+// Text, or one special token.
+struct Piece {
+  std::string text;
+  bool special = false;
+};
+
+// Those of the fragments that vocabularies have as special tokens.
+bool IsSpecialToken(std::string_view text) {
+  return text == "<think>" || text == "</think>" || text == "<tool_call>" ||
+         text == "</tool_call>" || text == "｜DSML｜" || text == "<channel|>" ||
+         text == "<tool_call|>" || (text.starts_with("<|") && text.find('>') == text.size() - 1);
+}
+
+std::string Result(uint8_t mode, bool special_tokens, const std::vector<Piece>& pieces,
+                   size_t piece_bytes) {
   namespace chat = mach::chat;
   chat::ParserOptions options;
-  options.format = static_cast<chat::CallFormat>(mode % 6);
-  options.reasoning = static_cast<chat::ReasoningFormat>(mode / 6 % 4);
-  options.starts_in = mode & 64 ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
+  options.format = static_cast<chat::CallFormat>(mode % 8);
+  options.reasoning = static_cast<chat::ReasoningFormat>(mode / 8 % 5);
+  options.starts_in = mode % 3 == 0 ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
   options.tools = &Tools();
   options.new_call_id = [] { return std::string("call"); };
+  for (const char* fragment : kFragments) {
+    if (special_tokens && IsSpecialToken(fragment)) {
+      options.special_tokens.emplace_back(fragment);
+    }
+  }
   const EndReason ended = mode & 128 ? EndReason::kLength : EndReason::kStop;
   const auto parser = chat::OutputParser::Make(options);
   std::vector<ChatDelta> deltas;
-  for (size_t at = 0; at < text.size(); at += piece_bytes) {
-    parser->Push({std::string_view(text).substr(at, piece_bytes), false}, deltas);
+  for (const auto& [text, special] : pieces) {
+    const size_t bytes = special ? text.size() : piece_bytes;
+    for (size_t at = 0; at < text.size(); at += bytes) {
+      parser->Push({std::string_view(text).substr(at, bytes), special}, deltas);
+    }
   }
   parser->Finish(ended, deltas);
   FinalMessage message;
@@ -80,7 +118,6 @@ std::string Result(uint8_t mode, const std::string& text, size_t piece_bytes) {
   }
   std::string result;
   chat::AppendMessageJson(result, message);
-  chat::AppendMessageJson(result, chat::FinishedMessage(message, *parser));
   return result;
 }
 
@@ -90,17 +127,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) {
     return 0;
   }
-  std::string text;
+  const bool special_tokens = (data[1] & 64) != 0;
+  std::vector<Piece> pieces(1);
   for (size_t i = 2; i < size; ++i) {
     constexpr size_t kCount = sizeof(kFragments) / sizeof(kFragments[0]);
-    if (data[i] >= 128 && data[i] < 128 + kCount && data[1] < 128) {
-      text += kFragments[data[i] - 128];
+    const bool fragment = data[i] >= 128 && data[i] < 128 + kCount && data[1] < 128;
+    if (fragment && special_tokens && IsSpecialToken(kFragments[data[i] - 128])) {
+      pieces.push_back({kFragments[data[i] - 128], true});
+      pieces.emplace_back();
+    } else if (fragment) {
+      pieces.back().text += kFragments[data[i] - 128];
     } else {
-      text += static_cast<char>(data[i]);
+      pieces.back().text += static_cast<char>(data[i]);
     }
   }
-  const std::string whole = Result(data[0], text, text.size() + 1);
-  if (whole != Result(data[0], text, 1) || whole != Result(data[0], text, data[1] % 16 + 1U)) {
+  const auto result = [&](size_t piece_bytes) {
+    return Result(data[0], special_tokens, pieces, piece_bytes);
+  };
+  const std::string whole = result(size * 64);
+  if (whole != result(1) || whole != result(data[1] % 16 + 1U)) {
     std::abort();
   }
   return 0;

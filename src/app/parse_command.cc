@@ -1,4 +1,5 @@
 // mach parse: the output parsers alone, on text from stdin.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <iostream>
@@ -16,6 +17,7 @@
 #include "app/command.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "chat/detect.h"
 #include "chat/final_message.h"
 #include "chat/output_parser.h"
 #include "platform/file.h"
@@ -28,6 +30,10 @@ struct ParseOptions {
   std::string reasoning = "none";
   std::string starts_in = "content";
   std::string tools_path;
+  std::string special_tokens_path;
+  std::string detect_path;
+  std::string model_type;
+  bool pieces = false;
   bool parallel_calls = true;
   std::string ended = "stop";
   std::string split = "whole";
@@ -35,7 +41,8 @@ struct ParseOptions {
 
 // The model's own end tokens are never shown; here they are text.
 std::string_view WithoutEndToken(std::string_view text) {
-  for (const std::string_view token : {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>"}) {
+  for (const std::string_view token :
+       {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<turn|>"}) {
     if (text.ends_with(token)) {
       return text.substr(0, text.size() - token.size());
     }
@@ -74,27 +81,78 @@ size_t SplitBytes(const std::string& split, size_t text_bytes) {
   return bytes;
 }
 
-nlohmann::ordered_json ReadTools(const std::string& path) {
-  nlohmann::ordered_json tools;
+nlohmann::ordered_json ReadArray(const std::string& path, const char* hint) {
+  nlohmann::ordered_json array;
   try {
-    tools = api::ParseJson(ReadWholeFile(path));
+    array = api::ParseJson(ReadWholeFile(path));
   } catch (const api::RequestError& error) {
     throw Error(ErrorCode::kInvalidArgument, path + ": " + error.info().message);
   }
-  if (!tools.is_array()) {
-    throw Error(ErrorCode::kInvalidArgument, path + " does not hold a JSON array",
-                "it must be what a request has as `tools`");
+  if (!array.is_array()) {
+    throw Error(ErrorCode::kInvalidArgument, path + " does not hold a JSON array", hint);
   }
-  return tools;
+  return array;
+}
+
+std::vector<std::string> ReadSpecialTokens(const std::string& path) {
+  std::vector<std::string> tokens;
+  for (const auto& token : ReadArray(path, "it must be an array of strings")) {
+    if (!token.is_string()) {
+      throw Error(ErrorCode::kInvalidArgument, path + " holds something that is no string");
+    }
+    tokens.push_back(token.get<std::string>());
+  }
+  return tokens;
+}
+
+struct Piece {
+  std::string text;
+  bool special = false;
+};
+
+// A line for each piece, as {"text":"…","special":true}.
+std::vector<Piece> ReadPieces(std::string_view input) {
+  std::vector<Piece> pieces;
+  while (!input.empty()) {
+    const size_t end = std::min(input.find('\n'), input.size());
+    const auto line = nlohmann::json::parse(input.substr(0, end), nullptr, false);
+    input.remove_prefix(std::min(end + 1, input.size()));
+    const auto text = line.is_object() ? line.find("text") : line.end();
+    if (text == line.end() || !text->is_string()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "line " + std::to_string(pieces.size() + 1) + " of the input is no piece",
+                  "a piece is {\"text\": \"…\", \"special\": true or false}");
+    }
+    const auto special = line.find("special");
+    pieces.push_back({text->get<std::string>(), special != line.end() && *special == true});
+  }
+  return pieces;
+}
+
+int RunDetect(const ParseOptions& options) {
+  const chat::Formats formats =
+      chat::DetectFormats(ReadWholeFile(options.detect_path), options.model_type);
+  const nlohmann::ordered_json out = {{"format", chat::NameOf(formats.call)},
+                                      {"reasoning", chat::NameOf(formats.reasoning)}};
+  std::puts(out.dump().c_str());
+  return kExitOk;
 }
 
 int RunParse(const ParseOptions& options) {
+  if (!options.detect_path.empty()) {
+    return RunDetect(options);
+  }
+  if (options.format.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "--format is missing", "it or --detect must be given");
+  }
   const std::string input(std::istreambuf_iterator<char>(std::cin), {});
-  std::string_view text = WithoutEndToken(input);
-  const size_t bytes = SplitBytes(options.split, text.size());
+  const std::vector<Piece> pieces = options.pieces
+                                        ? ReadPieces(input)
+                                        : std::vector<Piece>{{std::string(WithoutEndToken(input))}};
+  const size_t bytes = SplitBytes(options.split, input.size());
   nlohmann::ordered_json tools;
   if (!options.tools_path.empty()) {
-    tools = ReadTools(options.tools_path);
+    tools = ReadArray(options.tools_path, "it must be what a request has as `tools`");
   }
   // Ids depend on the text alone, so that runs with different splits can be compared whole.
   const uint64_t hash = Hash64(std::as_bytes(std::span(input)));
@@ -106,6 +164,9 @@ int RunParse(const ParseOptions& options) {
       options.starts_in == "reasoning" ? chat::StartsIn::kReasoning : chat::StartsIn::kContent;
   parser_options.tools = &tools;
   parser_options.parallel_tool_calls = options.parallel_calls;
+  if (!options.special_tokens_path.empty()) {
+    parser_options.special_tokens = ReadSpecialTokens(options.special_tokens_path);
+  }
   parser_options.new_call_id = [&] {
     char id[40];
     std::snprintf(id, sizeof(id), "call_%016llx%04d", static_cast<unsigned long long>(hash),
@@ -114,10 +175,13 @@ int RunParse(const ParseOptions& options) {
   };
   const auto parser = chat::OutputParser::Make(parser_options);
   std::vector<chat::ChatDelta> deltas;
-  while (!text.empty()) {
-    const size_t length = PieceLength(text, options.split, bytes);
-    parser->Push({text.substr(0, length), false}, deltas);
-    text.remove_prefix(length);
+  for (const Piece& piece : pieces) {
+    std::string_view text = piece.text;
+    while (!text.empty()) {
+      const size_t length = piece.special ? text.size() : PieceLength(text, options.split, bytes);
+      parser->Push({text.substr(0, length), piece.special, piece.special}, deltas);
+      text.remove_prefix(length);
+    }
   }
   const chat::EndReason ended =
       options.ended == "length" ? chat::EndReason::kLength : chat::EndReason::kStop;
@@ -125,7 +189,6 @@ int RunParse(const ParseOptions& options) {
 
   chat::FinalMessage message;
   chat::AddDeltas(message, deltas);
-  message = chat::FinishedMessage(std::move(message), *parser);
   std::string out = "{\"deltas\":[";
   for (size_t i = 0; i < deltas.size(); ++i) {
     out += i > 0 ? "," : "";
@@ -147,11 +210,9 @@ Command AddParse(CLI::App& root) {
   CLI::App* app = root.add_subcommand(
       "parse", "Read model output on stdin, print the chat deltas and the message as JSON");
   app->add_option("--format", options->format, "How the model writes tool calls")
-      ->required()
-      ->check(CLI::IsMember({"qwen3_coder", "qwen3_xml", "hermes", "harmony", "deepseek_v4",
-                             "deepseek_v32", "none"}));
+      ->check(CLI::IsMember(chat::CallFormatNames()));
   app->add_option("--reasoning", options->reasoning, "How the model marks its reasoning")
-      ->check(CLI::IsMember({"qwen3", "deepseek_r1", "deepseek_v4", "none"}))
+      ->check(CLI::IsMember(chat::ReasoningFormatNames()))
       ->capture_default_str();
   app->add_option("--starts-in", options->starts_in, "What the prompt left open")
       ->check(CLI::IsMember({"reasoning", "content"}))
@@ -167,9 +228,18 @@ Command AddParse(CLI::App& root) {
   app->add_option("--split", options->split,
                   "Pieces that the parser gets: whole, line, byte, char or a number of bytes")
       ->capture_default_str();
+  app->add_flag("--pieces", options->pieces,
+                "Read a line for each piece: {\"text\": \"…\", \"special\": true}");
+  app->add_option("--special-tokens", options->special_tokens_path,
+                  "File with an array of the texts of special tokens, which only pieces that are "
+                  "special can be");
+  app->add_option("--detect", options->detect_path,
+                  "Instead of parsing, print the formats of the chat template in this file");
+  app->add_option("--model-type", options->model_type,
+                  "With --detect: `model_type` of config.json");
   app->footer(
-      "Special tokens are read as their text; one end token at the very end of the input is\n"
-      "dropped. Call ids are made from the input.");
+      "Without --pieces special tokens are read as their text, and one end token at the very end\n"
+      "of the input is dropped. Call ids are made from the input.");
   return {app, [options] { return RunParse(*options); }};
 }
 

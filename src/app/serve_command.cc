@@ -11,6 +11,7 @@
 #include "app/load_watch.h"
 #include "app/residency_flags.h"
 #include "base/log.h"
+#include "chat/output_parser.h"
 #include "formats/hub.h"
 #include "server/serve.h"
 
@@ -27,6 +28,9 @@ struct ServeFlags {
   std::string backend = "production";
   std::optional<int> port;
   uint64_t max_body_mb = 64;
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
+  std::string reasoning_field = "reasoning_content";
   std::string log_format = "text";
   std::string log_level = "info";
   loading::ModelOptions load;
@@ -74,6 +78,14 @@ int RunServe(ServeFlags& flags) {
   if (load.served_name.empty() && load.checkpoint.string() != flags.checkpoint) {
     load.served_name = flags.checkpoint;
   }
+  if (flags.tool_call_parser != "auto") {
+    load.chat_formats.calls = chat::CallFormatFromName(flags.tool_call_parser);
+  }
+  if (flags.reasoning_parser != "auto") {
+    load.chat_formats.reasoning = chat::ReasoningFormatFromName(flags.reasoning_parser);
+  }
+  options.app.reasoning = {.reasoning_content = flags.reasoning_field != "reasoning",
+                           .reasoning = flags.reasoning_field != "reasoning_content"};
   // What cannot be served as asked is refused before a port is taken.
   load.serves = true;
   auto plan = std::make_shared<loading::ServePlan>(loading::PlanServing(load));
@@ -116,6 +128,27 @@ Command AddServe(CLI::App& root) {
   AddMaxContext(*app, load.engine.max_context)->group(model);
   AddMemoryGb(*app, load.ceiling_bytes)->group(model);
   AddThreads(*app, load.cpu.threads)->group(model);
+
+  const auto* chats = "Chats";
+  const auto or_auto = [](std::vector<std::string> names) {
+    names.insert(names.begin(), "auto");
+    return names;
+  };
+  app->add_option("--tool-call-parser", flags->tool_call_parser,
+                  "How the model writes tool calls; auto: as its chat template has them")
+      ->check(CLI::IsMember(or_auto(chat::CallFormatNames())))
+      ->capture_default_str()
+      ->group(chats);
+  app->add_option("--reasoning-parser", flags->reasoning_parser,
+                  "How it marks its reasoning; auto: as its chat template has it")
+      ->check(CLI::IsMember(or_auto(chat::ReasoningFormatNames())))
+      ->capture_default_str()
+      ->group(chats);
+  app->add_option("--reasoning-field", flags->reasoning_field,
+                  "The field of answers that reasoning is in: reasoning_content, reasoning or both")
+      ->check(CLI::IsMember({"reasoning_content", "reasoning", "both"}))
+      ->capture_default_str()
+      ->group(chats);
 
   const auto* network = "Network";
   app->add_option(

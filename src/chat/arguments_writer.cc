@@ -6,6 +6,7 @@ namespace mach::chat {
 
 void ArgumentsWriter::Open() {
   seen_.clear();
+  unread_.clear();
   any_ = false;
 }
 
@@ -87,7 +88,17 @@ void ArgumentsWriter::AbandonValue() {
 }
 
 void ArgumentsWriter::Close() {
-  sink_.Arguments(any_ ? "}" : "{}");
+  sink_.CutArguments();
+  const std::string_view unread = TrimSpace(unread_);
+  if (any_ || unread.empty()) {
+    sink_.Arguments(any_ ? "}" : "{}");
+  } else if (IsJsonObject(unread)) {
+    sink_.Arguments(unread);
+  } else {
+    std::string quoted;
+    AppendJsonString(quoted, unread);
+    sink_.Arguments(quoted);
+  }
 }
 
 }  // namespace mach::chat

@@ -25,9 +25,13 @@ class ArgumentsWriter {
   void EndValue();
   // The output ended inside a value: what was shown of it is closed, otherwise there is none.
   void AbandonValue();
+  // Text of the call that is no value.
+  void Unread(std::string_view text) { unread_ += text; }
   // Arguments as a whole, instead of values.
   void Whole(std::string_view json) { sink_.Arguments(json); }
-  void Close();  // the closing brace
+  // The closing brace. A call without a value whose text could not be read has that text for
+  // arguments: an object as it is, other text as one JSON string.
+  void Close();
 
   bool Seen(std::string_view key) const { return seen_.find(key) != seen_.end(); }
 
@@ -45,6 +49,7 @@ class ArgumentsWriter {
   ValueHint hint_ = ValueHint::kNone;
   std::optional<StringWatch> watch_;
   std::string held_;
+  std::string unread_;
 };
 
 }  // namespace mach::chat

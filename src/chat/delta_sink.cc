@@ -25,9 +25,10 @@ std::string RandomCallId() {
 
 }  // namespace
 
-DeltaSink::DeltaSink(std::function<std::string()> new_call_id, bool parallel_calls)
+DeltaSink::DeltaSink(std::function<std::string()> new_call_id, bool one_call, bool with_content)
     : new_call_id_(new_call_id ? std::move(new_call_id) : RandomCallId),
-      parallel_calls_(parallel_calls) {}
+      one_call_(one_call),
+      with_content_(with_content) {}
 
 void DeltaSink::Attach(std::vector<ChatDelta>& out) {
   out_ = &out;
@@ -65,6 +66,9 @@ void DeltaSink::Text(Stretch& stretch, ChatDelta::Kind kind, std::string_view te
 }
 
 void DeltaSink::Content(std::string_view text) {
+  if (!with_content_) {
+    return;
+  }
   Text(content_, ChatDelta::Kind::kContent, text);
 }
 

@@ -1,6 +1,7 @@
 // Where parsers put what they found: joins neighbouring text into one delta, numbers calls, keeps
 // back whitespace that may turn out to surround a call, and hides calls beyond the first where the
-// request forbids several. For use inside chat/ only; belongs to one parser.
+// request forbids several, or content where it wants none. For use inside chat/ only; belongs to
+// one parser.
 #pragma once
 
 #include <functional>
@@ -14,7 +15,7 @@ namespace mach::chat {
 
 class DeltaSink {
  public:
-  DeltaSink(std::function<std::string()> new_call_id, bool parallel_calls);
+  DeltaSink(std::function<std::string()> new_call_id, bool one_call, bool with_content);
 
   // Deltas go to `out` from now on; those already there are not touched.
   void Attach(std::vector<ChatDelta>& out);
@@ -39,7 +40,7 @@ class DeltaSink {
   void Finish();
 
   bool any_call() const { return calls_ > 0; }
-  bool first_call_is_all() const { return !parallel_calls_ && closed_ > 0; }
+  bool first_call_is_all() const { return one_call_ && closed_ > 0; }
 
  private:
   struct Stretch {
@@ -51,10 +52,11 @@ class DeltaSink {
 
   void Text(Stretch& stretch, ChatDelta::Kind kind, std::string_view text);
   void Append(ChatDelta::Kind kind, std::string_view text);
-  bool Hidden() const { return !parallel_calls_ && calls_ > 1; }
+  bool Hidden() const { return one_call_ && calls_ > 1; }
 
   std::function<std::string()> new_call_id_;
-  bool parallel_calls_;
+  bool one_call_;
+  bool with_content_;
   std::vector<ChatDelta>* out_ = nullptr;
   size_t first_own_ = 0;  // deltas of this push start here
   Stretch content_;

@@ -1,5 +1,5 @@
-// How a checkpoint's chats mark calls and reasoning: found from its template's text and model_type.
-// Any thread.
+// Which formats a model writes, from its chat template, and where its output starts, from the
+// prompt that was made with it. Pure functions; any thread.
 #pragma once
 
 #include <string_view>
@@ -8,14 +8,17 @@
 
 namespace mach::chat {
 
-struct ChatFormats {
-  CallFormat calls = CallFormat::kNone;
+struct Formats {
+  CallFormat call = CallFormat::kNone;
   ReasoningFormat reasoning = ReasoningFormat::kNone;
 };
 
-ChatFormats DetectFormats(std::string_view chat_template, std::string_view model_type);
+// By the markers that the template writes; `model_type`, as in config.json, decides where there is
+// no template. kNone for formats that mach does not read.
+Formats DetectFormats(std::string_view chat_template, std::string_view model_type);
 
-// Whether the end of a rendered prompt leaves reasoning open.
-bool StartsInReasoning(std::string_view prompt, ReasoningFormat reasoning);
+// Whether the prompt leaves reasoning open: it ends with an opening tag, and nothing but whitespace
+// and the tag's label. `prompt_tail` may be the whole prompt.
+bool StartsInReasoning(std::string_view prompt_tail, ReasoningFormat reasoning);
 
 }  // namespace mach::chat

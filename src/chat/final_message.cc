@@ -37,14 +37,6 @@ void AddDeltas(FinalMessage& message, std::span<const ChatDelta> deltas) {
   }
 }
 
-FinalMessage FinishedMessage(FinalMessage joined, const OutputParser& parser) {
-  if (std::optional<std::string> content = parser.ContentOverride()) {
-    joined.content = std::move(*content);
-    joined.calls.clear();
-  }
-  return joined;
-}
-
 const char* FinishReason(const FinalMessage& message, EndReason ended) {
   if (ended == EndReason::kLength) {
     return "length";

@@ -25,10 +25,6 @@ struct FinalMessage {
 // Adds `deltas` in order; call it for each batch, or once with all.
 void AddDeltas(FinalMessage& message, std::span<const ChatDelta> deltas);
 
-// The message of a response that is not streamed: what the deltas add up to, unless the parser has
-// content of its own (OutputParser::ContentOverride).
-FinalMessage FinishedMessage(FinalMessage joined, const OutputParser& parser);
-
 // "stop", "length" or "tool_calls", for tool_choice auto and required.
 const char* FinishReason(const FinalMessage& message, EndReason ended);
 

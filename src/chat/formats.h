@@ -11,7 +11,9 @@ namespace mach::chat {
 std::unique_ptr<OutputParser> MakeQwen3XmlParser(ParserOptions& options);
 std::unique_ptr<OutputParser> MakeHermesParser(ParserOptions& options);
 std::unique_ptr<OutputParser> MakeHarmonyParser(ParserOptions& options);
-// `wrapper` is the name of the tag around calls: "tool_calls" or, in V3.2, "function_calls".
+std::unique_ptr<OutputParser> MakeGemma4Parser(ParserOptions& options);
+// `wrapper` is the name of the tag around calls: "tool_calls", in V3.2 "function_calls", in V4.1
+// " calls", with the space that there follows each marker.
 std::unique_ptr<OutputParser> MakeDsmlParser(ParserOptions& options, const char* wrapper);
 
 }  // namespace mach::chat

@@ -5,8 +5,8 @@
 //   <|start|>assistant<|channel|>final<|message|>…<|return|>
 //
 // States: start -> header or body; header -> body (<|message|>); body -> between (<|end|>) or
-// stopped
-// (<|call|>, <|return|>); between -> header. The prompt already holds the first <|start|>assistant.
+// stopped (<|call|>, <|return|>); between -> header, and so does stopped where generation went on.
+// The prompt already holds the first <|start|>assistant.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -14,13 +14,13 @@
 #include <string_view>
 
 #include "chat/formats.h"
+#include "chat/harmony_header.h"
 #include "chat/json_arguments.h"
 #include "chat/parser_core.h"
 
 namespace mach::chat {
 namespace {
 
-constexpr std::array<std::string_view, 3> kChannels = {"analysis", "commentary", "final"};
 constexpr std::string_view kWhitespace = " \t\r\n";
 
 class HarmonyParser final : public ParserCore {
@@ -36,7 +36,8 @@ class HarmonyParser final : public ParserCore {
     sink_.SeparateReasoning("\n");
   }
 
-  bool ShouldStop() const override { return part_ == Part::kStopped || ParserCore::ShouldStop(); }
+  bool ShouldStop() const override { return stopped_ || ParserCore::ShouldStop(); }
+  bool InReasoning() const override { return part_ == Part::kBody && body_ == Body::kReasoning; }
 
  protected:
   bool Step() override;
@@ -52,23 +53,16 @@ class HarmonyParser final : public ParserCore {
     MarkerIndex index = kMarkers;
   };
 
-  struct Header {
-    std::string role = "assistant";
-    std::string channel;    // text of the last channel
-    std::string recipient;  // empty = none
-    std::string text;       // everything but markers
-    bool has_channel = false;
-  };
-
   Found MarkerAt(size_t at) const;
   bool CutMarkerAt(size_t at) const;
   bool StepStart();
   bool StepHeader();
   bool StepBody();
   bool StepBetween();
-  void OpenBody(const Header& header);
+  bool StepStopped();
+  void OpenBody(const HarmonyHeader& header);
   void BreakHeader(const std::string& text);
-  static void AddSegment(Header& header, MarkerIndex before, std::string_view text);
+  static void AddSegment(HarmonyHeader& header, MarkerIndex before, std::string_view text);
   void BodyText(std::string_view text);
   void CallText(std::string_view text);
   void EndBody(bool complete);
@@ -76,6 +70,7 @@ class HarmonyParser final : public ParserCore {
   std::array<std::string, kMarkers> markers_;
   Part part_ = Part::kStartOfOutput;
   Body body_ = Body::kContent;
+  bool stopped_ = false;
   JsonArguments arguments_;
   bool arguments_done_ = false;
   bool arguments_raw_ = false;  // no JSON: passed on as it is
@@ -88,9 +83,7 @@ HarmonyParser::Found HarmonyParser::MarkerAt(size_t at) const {
     if (hit == Hit::kFull) {
       return {hit, static_cast<MarkerIndex>(i)};
     }
-    if (hit == Hit::kPartial) {
-      found.hit = hit;
-    }
+    found.hit = hit == Hit::kPartial ? hit : found.hit;
   }
   return found;
 }
@@ -106,8 +99,7 @@ bool HarmonyParser::Step() {
     case Part::kBetween:
       return StepBetween();
     case Part::kStopped:
-      pos_ = in_.size();
-      return false;
+      return StepStopped();
   }
   return false;
 }
@@ -126,29 +118,15 @@ bool HarmonyParser::StepStart() {
   return true;
 }
 
-void HarmonyParser::AddSegment(Header& header, MarkerIndex before, std::string_view text) {
-  header.text += text;
-  if (before == kConstrain) {
-    return;
-  }
-  const size_t to = text.find("to=");
-  if (to != std::string_view::npos) {
-    const std::string_view rest = text.substr(to + 3);
-    header.recipient = rest.substr(0, std::min(rest.find_first_of(kWhitespace), rest.size()));
-    text = text.substr(0, to);
-  }
-  if (before == kChannel) {
-    header.has_channel = true;
-    header.channel = text;
-  } else if (before == kStart) {
-    const size_t start = std::min(text.find_first_not_of(kWhitespace), text.size());
-    const size_t end = std::min(text.find_first_of(kWhitespace, start), text.size());
-    header.role = text.substr(start, end - start);
-  }
+void HarmonyParser::AddSegment(HarmonyHeader& header, MarkerIndex before, std::string_view text) {
+  header.Add(before == kChannel ? HarmonyHeader::Part::kChannel
+             : before == kStart ? HarmonyHeader::Part::kRole
+                                : HarmonyHeader::Part::kOther,
+             text);
 }
 
 bool HarmonyParser::StepHeader() {
-  Header header;
+  HarmonyHeader header;
   MarkerIndex before = kMarkers;
   size_t at = pos_;
   bool first = true;
@@ -194,23 +172,14 @@ void HarmonyParser::BreakHeader(const std::string& text) {
   sink_.Content(WithoutMarks(said.starts_with("assistant") ? said.substr(9) : said));
 }
 
-void HarmonyParser::OpenBody(const Header& header) {
+void HarmonyParser::OpenBody(const HarmonyHeader& header) {
   part_ = Part::kBody;
-  const std::string_view channel(header.channel);
-  const size_t start = std::min(channel.find_first_not_of(kWhitespace), channel.size());
-  size_t known = kChannels.size();
-  for (size_t i = 0; i < kChannels.size(); ++i) {
-    known = channel.substr(start).starts_with(kChannels[i]) ? i : known;
-  }
   if (!header.role.empty() && !header.role.starts_with("assistant")) {
     body_ = Body::kDropped;  // a tool's answer that the model made up
     return;
   }
   std::string_view name = header.recipient;
-  const std::string_view owner = name.substr(0, name.find('.'));
-  const bool ignored =
-      owner == "assistant" || owner == "browser" || owner == "python" || owner == "container";
-  if (!name.empty() && !ignored) {
+  if (!name.empty() && !header.ForBuiltIn()) {
     name.remove_prefix(name.starts_with("functions.") ? 10 : 0);
     body_ = name.empty() ? Body::kDropped : Body::kCall;
     if (body_ == Body::kCall) {
@@ -220,16 +189,17 @@ void HarmonyParser::OpenBody(const Header& header) {
     }
     return;
   }
-  if (header.has_channel && known == kChannels.size()) {
+  const std::string_view channel = header.KnownChannel();
+  if (header.has_channel && channel.empty()) {
     BreakHeader(header.text);
     return;
   }
-  if (!header.has_channel || kChannels[known] == "final") {
+  if (!header.has_channel || channel == "final") {
     body_ = Body::kContent;
   } else if (!name.empty()) {
     body_ = Body::kDropped;
   } else {
-    body_ = kChannels[known] == "analysis" ? Body::kReasoning : Body::kContent;
+    body_ = channel == "analysis" ? Body::kReasoning : Body::kContent;
   }
 }
 
@@ -351,6 +321,7 @@ bool HarmonyParser::StepBody() {
     case kReturn:
       EndBody(true);
       part_ = Part::kStopped;
+      stopped_ = true;
       break;
     default:
       break;
@@ -375,10 +346,25 @@ bool HarmonyParser::StepBetween() {
   return true;
 }
 
+// Only another message counts.
+bool HarmonyParser::StepStopped() {
+  pos_ = FindLead(pos_);
+  const Found marker = MarkerAt(pos_);
+  if (pos_ == in_.size() || marker.hit == Hit::kPartial) {
+    return false;
+  }
+  if (marker.hit == Hit::kFull && marker.index == kStart) {
+    part_ = Part::kHeader;
+  } else {
+    ++pos_;
+  }
+  return true;
+}
+
 // A header that is cut off is dropped if it could have become one.
 void HarmonyParser::End(EndReason ended) {
   if (part_ == Part::kHeader) {
-    Header header;
+    HarmonyHeader header;
     MarkerIndex before = kMarkers;
     size_t at = pos_;
     while (at < in_.size()) {
@@ -393,13 +379,7 @@ void HarmonyParser::End(EndReason ended) {
       before = MarkerAt(lead).index;
       at = lead + markers_[before].size();
     }
-    std::string_view channel = header.channel;
-    channel.remove_prefix(std::min(channel.find_first_not_of(kWhitespace), channel.size()));
-    bool plausible = !header.has_channel || !header.recipient.empty();
-    for (const std::string_view known : kChannels) {
-      plausible = plausible || known.starts_with(channel) || channel.starts_with(known);
-    }
-    if (!plausible) {
+    if (!header.MayBecomeOne()) {
       BreakHeader(header.text);
     }
   } else if (part_ == Part::kBody) {

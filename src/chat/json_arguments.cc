@@ -50,6 +50,9 @@ JsonArguments::Status JsonArguments::Feed(char c) {
     held_ += c;
     return status;
   }
+  if (scanner_.comma_too_many()) {
+    DropComma();
+  }
   if (!object_) {
     in_string ? AppendStringCharacter(held_, c) : held_.push_back(c);
     return status;
@@ -117,6 +120,21 @@ void JsonArguments::FeedString(char c) {
 void JsonArguments::Flush() {
   ready_ += held_;
   held_.clear();
+}
+
+// A comma waits with what follows it, so it has not been sent.
+void JsonArguments::DropComma() {
+  held_.erase(held_.rfind(','), 1);
+}
+
+bool JsonArguments::CloseBrackets() {
+  held_.resize(held_.find_last_not_of(" \t\r\n") + 1);
+  while (scanner_.depth() > 0) {
+    if (Feed(scanner_.closing_bracket()) == Status::kBroken) {
+      return false;
+    }
+  }
+  return object_;
 }
 
 std::string JsonArguments::Take() {

@@ -20,6 +20,12 @@ class JsonArguments {
   // What may be sent now.
   std::string Take();
 
+  // Feeds the closing brackets that are missing; false if those are not all that is missing.
+  bool CloseBrackets();
+
+  // The next character is a string's.
+  bool in_string() const { return scanner_.in_string(); }
+
   // After kDone or kDoneBefore: the rest, which ends the value. With `unwrap`, a string that holds
   // a JSON object becomes that object, and null an empty one.
   std::string Close(bool unwrap);
@@ -32,6 +38,7 @@ class JsonArguments {
   void FeedObject(char c);
   void FeedString(char c);
   void Flush();
+  void DropComma();
 
   JsonScanner scanner_;
   std::string ready_;  // may be sent

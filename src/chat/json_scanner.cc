@@ -22,6 +22,7 @@ bool IsHexDigit(char c) {
 JsonScanner::Status JsonScanner::Feed(char c) {
   mark_ = Mark::kNone;
   number_ended_before_ = false;
+  comma_too_many_ = false;
   switch (state_) {
     case State::kDone:
       return Status::kDoneBefore;
@@ -52,18 +53,18 @@ JsonScanner::Status JsonScanner::Feed(char c) {
   }
   switch (state_) {
     case State::kFirstItem:
+    case State::kNextItem:
       if (c == ']') {
-        open_.pop_back();
-        return Close(Mark::kValueClose);
+        comma_too_many_ = state_ == State::kNextItem;
+        return CloseContainer();
       }
       return Open(c);
     case State::kFirstKey:
+    case State::kNextKey:
       if (c == '}') {
-        open_.pop_back();
-        return Close(Mark::kValueClose);
+        comma_too_many_ = state_ == State::kNextKey;
+        return CloseContainer();
       }
-      [[fallthrough]];
-    case State::kKey:
       if (c != '"') {
         return Status::kBroken;
       }
@@ -126,15 +127,19 @@ JsonScanner::Status JsonScanner::Close(Mark mark) {
   return open_.empty() ? Status::kDone : Status::kMore;
 }
 
+JsonScanner::Status JsonScanner::CloseContainer() {
+  open_.pop_back();
+  return Close(Mark::kValueClose);
+}
+
 JsonScanner::Status JsonScanner::AfterValue(char c) {
   const bool object = open_.back() == '{';
   if (c == ',') {
-    state_ = object ? State::kKey : State::kValue;
+    state_ = object ? State::kNextKey : State::kNextItem;
     return Status::kMore;
   }
-  if (c == (object ? '}' : ']')) {
-    open_.pop_back();
-    return Close(Mark::kValueClose);
+  if (c == closing_bracket()) {
+    return CloseContainer();
   }
   return Status::kBroken;
 }

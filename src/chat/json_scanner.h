@@ -1,6 +1,6 @@
 // Reads one JSON value character by character and says where its parts begin and end, without
-// keeping any of it. Stricter than needed nowhere and more lenient only in this: line breaks and
-// tabs inside strings pass, because models write them. For use inside chat/ only.
+// keeping any of it. Stricter than needed nowhere and more lenient only in what models write: line
+// breaks and tabs inside strings, and a comma before a closing bracket. For use inside chat/ only.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,10 @@ class JsonScanner {
   Mark mark() const { return mark_; }
   // The last character came right after the end of a number that the enclosing container holds.
   bool number_ended_before() const { return number_ended_before_; }
+  // The last character closed a container after a comma that has no item behind it.
+  bool comma_too_many() const { return comma_too_many_; }
+  // What closes the innermost open container.
+  char closing_bracket() const { return open_.back() == '{' ? '}' : ']'; }
   bool in_key() const { return in_key_; }
   bool in_string() const { return state_ == State::kString || state_ >= State::kEscape; }
   size_t depth() const { return open_.size(); }
@@ -35,7 +39,8 @@ class JsonScanner {
     kValue,
     kFirstItem,  // a value or ]
     kFirstKey,   // a key or }
-    kKey,
+    kNextItem,   // after a comma
+    kNextKey,
     kColon,
     kAfterValue,  // , or the closing bracket
     kLiteral,
@@ -55,6 +60,7 @@ class JsonScanner {
 
   Status Open(char c);
   Status Close(Mark mark);
+  Status CloseContainer();
   Status AfterValue(char c);
   Status Number(char c);
   Status Inside(char c);
@@ -65,6 +71,7 @@ class JsonScanner {
   int hex_left_ = 0;
   bool in_key_ = false;
   bool number_ended_before_ = false;
+  bool comma_too_many_ = false;
   Mark mark_ = Mark::kNone;
 };
 

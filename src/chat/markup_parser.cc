@@ -9,15 +9,21 @@ MarkupParser::MarkupParser(ParserOptions& options)
                  ? State::kReasoning
                  : State::kContent),
       thinks_(options.reasoning != ReasoningFormat::kNone),
-      call_ends_reasoning_(options.reasoning != ReasoningFormat::kDeepseekR1) {
-  if (thinks_) {
+      call_ends_reasoning_(options.reasoning != ReasoningFormat::kDeepseekR1),
+      awaits_label_(false) {
+  if (options.reasoning == ReasoningFormat::kGemma4) {
+    think_open_ = Marker("<|channel>");
+    think_close_ = Marker("<channel|>");
+    label_ = "thought\n";
+  } else if (thinks_) {
     think_open_ = Marker("<think>");
     think_close_ = Marker("</think>");
   }
+  awaits_label_ = state_ == State::kReasoning && !label_.empty();
 }
 
 void MarkupParser::EmitContent(std::string_view text) {
-  OnPlainText(text);
+  Passed(text);
   if (text.find(kSpecialMark) == std::string_view::npos) {
     sink_.Content(text);
   } else {
@@ -29,6 +35,7 @@ void MarkupParser::Emit(std::string_view text) {
   if (state_ == State::kContent) {
     EmitContent(text);
   } else {
+    Passed(text);
     sink_.Reasoning(WithoutMarks(text));
   }
 }
@@ -48,7 +55,22 @@ bool MarkupParser::CutOffInOpening(size_t at) {
   return undecided;
 }
 
+// False: more input is needed.
+bool MarkupParser::StepLabel() {
+  const Hit label = Match(pos_, label_);
+  if (label == Hit::kPartial) {
+    return false;
+  }
+  awaits_label_ = false;
+  const bool cut = at_end_ && label_.starts_with(std::string_view(in_).substr(pos_));
+  pos_ += label == Hit::kFull ? label_.size() : cut ? in_.size() - pos_ : 0;
+  return true;
+}
+
 bool MarkupParser::StepText() {
+  if (awaits_label_ && !StepLabel()) {
+    return false;
+  }
   const size_t lead = FindLead(pos_);
   if (lead > pos_) {
     Emit(std::string_view(in_).substr(pos_, lead - pos_));
@@ -70,6 +92,8 @@ bool MarkupParser::StepText() {
         sink_.EndReasoning();
         state_ = State::kContent;
       }
+      at_line_start_ = true;
+      awaits_label_ = open == Hit::kFull && !label_.empty();
       return true;
     }
     wait = open == Hit::kPartial || close == Hit::kPartial;

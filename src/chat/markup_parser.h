@@ -17,7 +17,7 @@ class MarkupParser : public ParserCore {
  public:
   explicit MarkupParser(ParserOptions& options);
 
-  bool InReasoning() const override { return state_ == State::kReasoning; }
+  bool InReasoning() const final { return state_ == State::kReasoning; }
 
  protected:
   enum class State { kReasoning, kContent, kCall };
@@ -32,17 +32,26 @@ class MarkupParser : public ParserCore {
   virtual bool StepCall() { return false; }
   // The output ended inside a call.
   virtual void EndCall(EndReason /*ended*/) {}
-  // What is not reasoning, as the model wrote it.
-  virtual void OnPlainText(std::string_view /*text*/) {}
-
   State state() const { return state_; }
   bool in_reasoning() const { return state_ == State::kReasoning; }
-  void LeaveCall() { state_ = State::kContent; }
+  void LeaveCall() {
+    state_ = State::kContent;
+    at_line_start_ = true;
+  }
   void EmitContent(std::string_view text);
+
+  // Text, shown or not, that ends at pos_; at_line_start then says whether a line
+  // starts there.
+  void Passed(std::string_view text) {
+    at_line_start_ = text.empty() ? at_line_start_ : text.back() == '\n';
+  }
+  void PassedTag() { at_line_start_ = false; }
+  bool at_line_start() const { return at_line_start_; }
 
  private:
   bool Step() final;
   bool StepText();
+  bool StepLabel();
   bool CutOffInOpening(size_t at);
   void End(EndReason ended) final;
   void Emit(std::string_view text);
@@ -50,6 +59,9 @@ class MarkupParser : public ParserCore {
   State state_;
   bool thinks_;
   bool call_ends_reasoning_;
+  bool at_line_start_ = true;
+  bool awaits_label_;       // an opening tag may be followed by the name of what it opens
+  std::string_view label_;  // that name, with its newline; empty = the format has none
   std::string think_open_;
   std::string think_close_;
 };

@@ -22,14 +22,28 @@
 
 namespace mach::chat {
 
-enum class CallFormat { kNone, kQwen3Coder, kHermes, kHarmony, kDeepseekV4, kDeepseekV32 };
-enum class ReasoningFormat { kNone, kQwen3, kDeepseekR1, kDeepseekV4 };
+enum class CallFormat {
+  kNone,
+  kQwen3Coder,
+  kHermes,
+  kHarmony,
+  kDeepseekV4,
+  kDeepseekV32,
+  kDeepseekV41,
+  kGemma4
+};
+enum class ReasoningFormat { kNone, kQwen3, kDeepseekR1, kDeepseekV4, kGemma4 };
 enum class StartsIn { kContent, kReasoning };
 enum class EndReason { kStop, kLength };
 
-// By the names of `mach parse` ("qwen3_coder" or "qwen3_xml", "hermes", …); nullopt for others.
+// The names of formats ("qwen3_coder" or "qwen3_xml", "hermes", …), "none" last, and what they
+// name; nullopt for others. Of several names the first is the format's own.
+std::vector<std::string> CallFormatNames();
+std::vector<std::string> ReasoningFormatNames();
 std::optional<CallFormat> CallFormatFromName(std::string_view name);
 std::optional<ReasoningFormat> ReasoningFormatFromName(std::string_view name);
+std::string_view NameOf(CallFormat format);
+std::string_view NameOf(ReasoningFormat format);
 
 struct ParserOptions {
   CallFormat format = CallFormat::kNone;
@@ -39,6 +53,7 @@ struct ParserOptions {
   // The request's array `tools`, checked by the caller; null = none declared. Only read by Make.
   const nlohmann::ordered_json* tools = nullptr;
   bool parallel_tool_calls = true;  // false: only the first call is reported
+  bool named_call = false;          // a named choice: the first call and no content is reported
   // Texts of the vocabulary's added tokens. A marker among them (or the part of a marker that is
   // one) matches only pieces with `is_token`; all others match text.
   std::vector<std::string> special_tokens;
@@ -78,15 +93,15 @@ class OutputParser {
   // has after kStop, and left as unfinished JSON after kLength. Call once, last.
   virtual void Finish(EndReason ended, std::vector<ChatDelta>& out) = 0;
 
-  // What comes next is reasoning, unless it ends it.
-  virtual bool InReasoning() const { return false; }
-
-  // Nothing that could still be generated would be reported: generation may end here.
+  // The answer is complete: the one call that is wanted, or what its format ends an answer with.
+  // Generation may end here; once true it stays so.
   virtual bool ShouldStop() const = 0;
 
-  // After Finish: the content of a response that is not streamed where it differs from the joined
-  // deltas; there are no calls then. (Hermes: one unparsable block makes the whole text content.)
-  virtual std::optional<std::string> ContentOverride() const { return std::nullopt; }
+  // Whether a call has been reported.
+  virtual bool AnyCall() const = 0;
+
+  // Whether what is generated next is reasoning, as far as that is decided.
+  virtual bool InReasoning() const = 0;
 
  protected:
   OutputParser() = default;

@@ -50,7 +50,8 @@ std::string WithoutMarks(std::string_view text) {
 }
 
 ParserCore::ParserCore(ParserOptions& options)
-    : sink_(std::move(options.new_call_id), options.parallel_tool_calls),
+    : sink_(std::move(options.new_call_id), !options.parallel_tool_calls || options.named_call,
+            !options.named_call),
       special_tokens_(std::move(options.special_tokens)) {}
 
 std::string ParserCore::Marker(std::string_view text) {

@@ -29,7 +29,10 @@ class Qwen3XmlParser final : public MarkupParser {
 
  protected:
   Opens OpensCall(size_t at) override;
-  bool OpenerAt(size_t at) const override { return Match(at, call_open_) == Hit::kFull; }
+  bool OpenerAt(size_t at) const override {
+    return Match(at, call_open_) == Hit::kFull ||
+           (at_line_start() && Match(at, function_open_) == Hit::kFull);
+  }
   bool StepCall() override;
   void EndCall(EndReason ended) override;
 
@@ -57,6 +60,7 @@ class Qwen3XmlParser final : public MarkupParser {
   bool StepAfterFunction();
   Verdict JudgeParameterClose(size_t after);
   Verdict JudgeFunctionClose(size_t after) const;
+  Verdict JudgeCallClose(size_t after) const;
   Verdict EndFollows(size_t at) const;
   bool CutShortAt(size_t at) const;
   void AppendValue(size_t end);
@@ -72,7 +76,8 @@ class Qwen3XmlParser final : public MarkupParser {
   Part part_ = Part::kHeader;
   const ToolSchema* tool_ = nullptr;  // of the open call; null if it is not declared
   size_t pairs_ = 0;                  // <parameter=…> lines of the value that await their close
-  bool at_line_start_ = false;        // nothing of the value has been read
+  size_t wrappers_ = 0;               // likewise <tool_call> tags
+  bool at_start_ = false;             // nothing of the value has been read
 };
 
 // Names hold no whitespace and no tag characters: `<parameter=` before a line break is no
@@ -115,9 +120,9 @@ MarkupParser::Opens Qwen3XmlParser::OpensCall(size_t at) {
   if (function.hit != Hit::kFull) {
     return Opens::kNo;
   }
-  // A model that thinks about the syntax is not calling yet; a declared name without its wrapper
-  // is what models that forget both closing tag and wrapper write.
-  if (open != Hit::kFull && in_reasoning() && schemas_.Find(function.name) == nullptr) {
+  // Without its wrapper it may be talk about the syntax, all the more where the model thinks.
+  if (open != Hit::kFull && schemas_.Find(function.name) == nullptr &&
+      (in_reasoning() || !at_line_start())) {
     return Opens::kNo;
   }
   StartFunction(function);
@@ -147,7 +152,6 @@ bool Qwen3XmlParser::StepCall() {
       }
       pos_ += in_[pos_] == '\n' ? 1 : 0;
       part_ = Part::kValue;
-      // A tag right here stands at the start of a line.
       return StepValue();
     case Part::kValue:
       return StepValue();
@@ -158,7 +162,9 @@ bool Qwen3XmlParser::StepCall() {
 }
 
 bool Qwen3XmlParser::StepHeader() {
-  pos_ = FindLead(pos_);
+  const size_t lead = FindLead(pos_);
+  arguments_.Unread(WithoutMarks(std::string_view(in_).substr(pos_, lead - pos_)));
+  pos_ = lead;
   if (pos_ == in_.size()) {
     return false;
   }
@@ -168,8 +174,8 @@ bool Qwen3XmlParser::StepHeader() {
                           tool_ == nullptr ? SchemaRef() : tool_->Parameter(parameter.name),
                           ValueHint::kNone);
     pos_ = parameter.end;
-    pairs_ = 0;
-    at_line_start_ = true;
+    pairs_ = wrappers_ = 0;
+    at_start_ = true;
     part_ = Part::kValueStart;
     return true;
   }
@@ -194,6 +200,7 @@ bool Qwen3XmlParser::StepHeader() {
       return false;
     }
   }
+  arguments_.Unread(WithoutMarks(std::string_view(in_).substr(pos_, 1)));
   ++pos_;
   return true;
 }
@@ -221,12 +228,8 @@ bool Qwen3XmlParser::StepAfterFunction() {
 
 void Qwen3XmlParser::AppendValue(size_t end) {
   const std::string_view text = std::string_view(in_).substr(pos_, end - pos_);
-  at_line_start_ = at_line_start_ && text.empty();
-  if (text.find(kSpecialMark) == std::string_view::npos) {
-    arguments_.Append(text);
-  } else {
-    arguments_.Append(WithoutMarks(text));
-  }
+  at_start_ = at_start_ && text.empty();
+  arguments_.Append(WithoutMarks(text));
   pos_ = end;
 }
 
@@ -241,27 +244,30 @@ bool Qwen3XmlParser::CutShortAt(size_t at) const {
          (rest.starts_with(parameter_open_) && rest.find_first_of("> \n") == std::string::npos);
 }
 
-// Whether only a closing </tool_call> and then the end of the output, or another call, stand at
-// `at`: what follows the last tag of a call that was cut short.
+// What follows the </tool_call> of a call whose other closing tags may be missing: the end of the
+// output or another call.
+Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeCallClose(size_t after) const {
+  size_t next = SkipGap(after);
+  const Hit open = Match(next, call_open_);
+  if (open != Hit::kFull) {
+    const bool cut = at_end_ && call_open_.starts_with(std::string_view(in_).substr(next));
+    return open == Hit::kPartial ? Verdict::kWait : cut ? Verdict::kCloses : Verdict::kText;
+  }
+  next = SkipGap(next + call_open_.size());
+  const Hit function = Match(next, function_open_);
+  return function == Hit::kFull      ? Verdict::kCloses
+         : function == Hit::kPartial ? Verdict::kWait
+                                     : Verdict::kText;
+}
+
+// Whether a value ends at `at` without any tag that would follow it in a whole call.
 Qwen3XmlParser::Verdict Qwen3XmlParser::EndFollows(size_t at) const {
-  size_t next = SkipGap(at);
-  const Hit close = Match(next, call_close_);
-  if (close == Hit::kFull) {
-    next = SkipGap(next + call_close_.size());
-    const Hit open = Match(next, call_open_);
-    if (open == Hit::kFull) {
-      const Hit function = Match(SkipGap(next + call_open_.size()), function_open_);
-      return function == Hit::kFull      ? Verdict::kCloses
-             : function == Hit::kPartial ? Verdict::kWait
-                                         : Verdict::kText;
-    }
-    if (open == Hit::kPartial) {
-      return Verdict::kWait;
-    }
-  } else if (close == Hit::kPartial) {
+  const Hit close = Match(at, call_close_);
+  if (close == Hit::kPartial) {
     return Verdict::kWait;
   }
-  return CutShortAt(next) ? Verdict::kCloses : Verdict::kText;
+  const Verdict after = JudgeCallClose(at + (close == Hit::kFull ? call_close_.size() : 0));
+  return close == Hit::kNo && CutShortAt(at) ? Verdict::kCloses : after;
 }
 
 Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeParameterClose(size_t after) {
@@ -297,6 +303,9 @@ Qwen3XmlParser::Verdict Qwen3XmlParser::JudgeFunctionClose(size_t after) const {
   if (close == Hit::kPartial) {
     return Verdict::kWait;
   }
+  if (close == Hit::kFull && wrappers_ == 0) {
+    return JudgeCallClose(next + call_close_.size());
+  }
   const size_t last = close == Hit::kFull ? SkipGap(next + call_close_.size()) : next;
   if (last < in_.size()) {
     return Verdict::kText;
@@ -324,15 +333,19 @@ bool Qwen3XmlParser::StepValue() {
     AppendValue(tag);
     return true;
   }
-  const bool line_start = newline || at_line_start_;
+  const bool line_start = newline || at_start_;
   Verdict verdict = Verdict::kText;
   size_t tag_end = tag + 1;  // of what is written as one if it is text
   size_t resume = tag;       // where parsing goes on if it closes
   const Hit close = Match(tag, parameter_close_);
   const Named parameter = MatchNamed(tag, parameter_open_, kMaxTagBytes);
   const Hit function_close = Match(tag, function_close_);
-  if (close == Hit::kPartial || parameter.hit == Hit::kPartial || function_close == Hit::kPartial) {
-    return false;
+  const Hit call_close = Match(tag, call_close_);
+  const Hit call_open = Match(tag, call_open_);
+  for (const Hit hit : {close, parameter.hit, function_close, call_close, call_open}) {
+    if (hit == Hit::kPartial) {
+      return false;
+    }
   }
   if (close == Hit::kFull) {
     tag_end = resume = tag + parameter_close_.size();
@@ -349,20 +362,22 @@ bool Qwen3XmlParser::StepValue() {
   } else if (function_close == Hit::kFull) {
     tag_end = tag + function_close_.size();
     verdict = JudgeFunctionClose(tag_end);
+  } else if (call_open == Hit::kFull) {
+    tag_end = tag + call_open_.size();
+    ++wrappers_;
+  } else if (call_close == Hit::kFull) {
+    tag_end = tag + call_close_.size();
+    verdict = wrappers_ == 0 ? JudgeCallClose(tag_end) : Verdict::kText;
+    wrappers_ -= verdict == Verdict::kText && wrappers_ > 0 ? 1 : 0;
   }
-  switch (verdict) {
-    case Verdict::kWait:
-      return false;
-    case Verdict::kText:
-      AppendValue(tag_end);
-      return true;
-    case Verdict::kCloses:
-      arguments_.EndValue();
-      pos_ = resume;
-      part_ = Part::kHeader;
-      return true;
+  if (verdict == Verdict::kText) {
+    AppendValue(tag_end);
+  } else if (verdict == Verdict::kCloses) {
+    arguments_.EndValue();
+    pos_ = resume;
+    part_ = Part::kHeader;
   }
-  return false;
+  return verdict != Verdict::kWait;
 }
 
 void Qwen3XmlParser::EndCall(EndReason ended) {

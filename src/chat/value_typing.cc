@@ -129,14 +129,6 @@ std::string Dump(const Node& node) {
   return out;
 }
 
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(kWhitespace);
-  if (first == std::string_view::npos) {
-    return {};
-  }
-  return text.substr(first, text.find_last_not_of(kWhitespace) - first + 1);
-}
-
 // What remains of a number once 5.0 is 5; nullopt for fractions and numbers too large to tell.
 std::optional<std::string> AsInteger(const std::string& number) {
   if (number.find_first_of(".eE") == std::string::npos) {
@@ -194,7 +186,7 @@ Node TypeNode(Node node, SchemaRef schema, size_t depth) {
 
 Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
   const TypeSet types = schema.Types();
-  const std::string_view trimmed = Trim(text);
+  const std::string_view trimmed = TrimSpace(text);
   if (types.null && trimmed == "null") {
     return {Node::Type::kNull, "null", {}, {}};
   }
@@ -228,9 +220,17 @@ Node TypeText(std::string_view text, SchemaRef schema, size_t depth) {
 
 }  // namespace
 
+std::string_view TrimSpace(std::string_view text) {
+  const size_t first = text.find_first_not_of(kWhitespace);
+  if (first == std::string_view::npos) {
+    return {};
+  }
+  return text.substr(first, text.find_last_not_of(kWhitespace) - first + 1);
+}
+
 std::string TypedValue(std::string_view text, SchemaRef schema, ValueHint hint) {
   if (hint == ValueHint::kJson) {
-    if (std::optional<Node> node = ParseNode(Trim(text))) {
+    if (std::optional<Node> node = ParseNode(TrimSpace(text))) {
       return Dump(TypeNode(std::move(*node), schema, 0));
     }
   }
@@ -241,9 +241,9 @@ std::string TypedValue(std::string_view text, SchemaRef schema, ValueHint hint) 
 }
 
 std::optional<std::string> DeclaredObject(std::string_view text, const ToolSchema& tool) {
-  std::optional<Node> node = ParseNode(Trim(text));
+  std::optional<Node> node = ParseNode(TrimSpace(text));
   if (node && node->type == Node::Type::kString) {
-    node = ParseNode(Trim(node->text));
+    node = ParseNode(TrimSpace(node->text));
   }
   if (!node || node->type != Node::Type::kObject) {
     return std::nullopt;

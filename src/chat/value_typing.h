@@ -24,6 +24,9 @@ std::string TypedValue(std::string_view text, SchemaRef schema, ValueHint hint);
 // The object in `text`, typed, if it is one and `tool` declares each of its keys.
 std::optional<std::string> DeclaredObject(std::string_view text, const ToolSchema& tool);
 
+// `text` without whitespace around it.
+std::string_view TrimSpace(std::string_view text);
+
 // Whether `text` is exactly one JSON object.
 bool IsJsonObject(std::string_view text);
 

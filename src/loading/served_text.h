@@ -41,7 +41,7 @@ struct ServedText {
   std::string eos_token;
   GenerationDefaults defaults;
   // How its chats mark calls and reasoning.
-  chat::ChatFormats chat_formats;
+  chat::Formats chat_formats;
   std::vector<std::string> added_tokens;  // the texts of all of them: markers may be among them
   // The model's own: generation ends, nothing is shown. Ascending, all within the vocabulary.
   std::vector<int32_t> end_tokens;

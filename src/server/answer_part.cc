@@ -41,15 +41,11 @@ std::vector<chat::ChatDelta> AnswerPart::Read(Choice& choice,
   return deltas;
 }
 
-std::vector<chat::ChatDelta> AnswerPart::Shown(Choice& choice,
-                                               std::vector<chat::ChatDelta> deltas) const {
+std::vector<chat::ChatDelta> AnswerPart::Shown(std::vector<chat::ChatDelta> deltas) const {
   if (options_.reading && !options_.reading->show_reasoning) {
     std::erase_if(deltas, [](const chat::ChatDelta& delta) {
       return delta.kind == chat::ChatDelta::Kind::kReasoning;
     });
-  }
-  for (const chat::ChatDelta& delta : deltas) {
-    choice.called = choice.called || delta.kind == chat::ChatDelta::Kind::kCallStart;
   }
   return deltas;
 }
@@ -57,7 +53,7 @@ std::vector<chat::ChatDelta> AnswerPart::Shown(Choice& choice,
 engine::Flow AnswerPart::OnDelta(engine::Delta delta) {
   Choice& choice = choices_[static_cast<size_t>(delta.choice)];
   const bool reasoned = choice.parser && choice.parser->InReasoning();
-  std::vector<chat::ChatDelta> deltas = Shown(choice, Read(choice, delta.pieces));
+  std::vector<chat::ChatDelta> deltas = Shown(Read(choice, delta.pieces));
   const int64_t count = delta.generated_tokens - choice.tokens;
   OutputArrived event{.choice = options_.first_choice + delta.choice,
                       .deltas = std::move(deltas),
@@ -86,7 +82,7 @@ void AnswerPart::OnFinish(engine::Finish finish) {
     choice.parser->Finish(finish.reason == engine::FinishReason::kLength ? chat::EndReason::kLength
                                                                          : chat::EndReason::kStop,
                           rest);
-    rest = Shown(choice, std::move(rest));
+    rest = Shown(std::move(rest));
     if (!rest.empty()) {
       Push(OutputArrived{.choice = index,
                          .deltas = std::move(rest),
@@ -96,12 +92,13 @@ void AnswerPart::OnFinish(engine::Finish finish) {
                          .made_s = NowSeconds()});
     }
   }
-  const bool named = options_.reading && options_.reading->named_call;
+  // A call that was asked for by name ends with "stop".
+  const bool named = options_.reading && options_.reading->parser.named_call;
   Push(ChoiceFinished{.choice = index,
                       .token_count = count,
                       .reasoning_count = reasoning,
                       .finish = std::move(finish),
-                      .called = choice.called && !named});
+                      .called = choice.parser && choice.parser->AnyCall() && !named});
 }
 
 void AnswerPart::OnDone(const engine::Usage& usage) {

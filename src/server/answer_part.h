@@ -23,7 +23,6 @@ struct OutputReading {
   chat::ParserOptions parser;                           // its `tools` is set from below
   std::shared_ptr<const nlohmann::ordered_json> tools;  // null = none declared
   bool show_reasoning = true;
-  bool named_call = false;  // one was asked for by name: the answer then ends with "stop"
 };
 
 struct PartOptions {
@@ -53,13 +52,12 @@ class AnswerPart : public engine::GenerationSink {
   struct Choice {
     std::unique_ptr<chat::OutputParser> parser;
     int64_t tokens = 0;  // that events have counted
-    bool called = false;
   };
 
   // Takes the pieces through the choice's parser, if it has one.
   std::vector<chat::ChatDelta> Read(Choice& choice, std::span<const decode::TextPiece> pieces);
   // Keeps what the client is to see.
-  std::vector<chat::ChatDelta> Shown(Choice& choice, std::vector<chat::ChatDelta> deltas) const;
+  std::vector<chat::ChatDelta> Shown(std::vector<chat::ChatDelta> deltas) const;
   void Push(AnswerEvent event) { push_(std::move(event)); }
 
   const PartOptions options_;

@@ -16,9 +16,9 @@ std::shared_ptr<const OutputReading> ReadingOf(const api::ChatRequest& request,
                                                const loading::ServedModel& model,
                                                std::string_view prompt) {
   using Kind = api::ToolChoice::Kind;
-  const chat::ChatFormats& formats = model.chat_formats;
+  const chat::Formats& formats = model.chat_formats;
   const Kind choice = request.tool_choice.kind;
-  if (formats.calls == chat::CallFormat::kNone &&
+  if (formats.call == chat::CallFormat::kNone &&
       (choice == Kind::kRequired || choice == Kind::kNamed)) {
     throw api::RequestError(api::InvalidRequest(
         "How this model writes calls is not known; the server's --tool-call-parser says it.",
@@ -28,16 +28,16 @@ std::shared_ptr<const OutputReading> ReadingOf(const api::ChatRequest& request,
   chat::ParserOptions& parser = reading->parser;
   // Without tools an agent that writes its own calls into the text reads them there. A format with
   // channels is always read: they are not text.
-  const bool reads_calls = choice != Kind::kNone || formats.calls == chat::CallFormat::kHarmony;
-  parser.format = reads_calls ? formats.calls : chat::CallFormat::kNone;
+  const bool reads_calls = choice != Kind::kNone || formats.call == chat::CallFormat::kHarmony;
+  parser.format = reads_calls ? formats.call : chat::CallFormat::kNone;
   parser.reasoning = formats.reasoning;
   parser.starts_in = chat::StartsInReasoning(prompt, formats.reasoning) ? chat::StartsIn::kReasoning
                                                                         : chat::StartsIn::kContent;
-  parser.parallel_tool_calls = request.parallel_tool_calls && choice != Kind::kNamed;
+  parser.parallel_tool_calls = request.parallel_tool_calls;
+  parser.named_call = choice == Kind::kNamed;
   parser.special_tokens = model.added_tokens;
   reading->tools = request.tools;
   reading->show_reasoning = request.include_reasoning;
-  reading->named_call = choice == Kind::kNamed;
   return reading;
 }
 

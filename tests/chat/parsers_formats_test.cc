@@ -1,4 +1,4 @@
-// Typing by schema, Hermes, harmony and DSML.
+// Typing by schema, Hermes and harmony.
 #include <gtest/gtest.h>
 
 #include "tests/chat/parsers_support.h"
@@ -122,22 +122,55 @@ TEST(Hermes, Streams) {
 }
 
 TEST(Hermes, BrokenBlocks) {
-  // Not streamed, one block that is no JSON makes everything content.
+  // Before the name it is content, after it a call whose arguments are as they were written.
   const std::string good = R"(<tool_call>{"name": "g", "arguments": {}}</tool_call>)";
   for (const std::string bad :
        {"<tool_call>nothing</tool_call>", "<tool_call>{\"a\": oops}</tool_call>",
-        "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": oops}}</tool_call>",
-        "<tool_call>{\"name\": \"f\"}}</tool_call>",
-        "<tool_call>{\"arguments\": {}}</tool_call>"}) {
-    const std::string text = "Hi " + bad + "\n" + good;
-    const Parsed parsed = ParseChecked(Case(CallFormat::kHermes), text);
-    EXPECT_EQ(Describe(parsed.message), "content=" + text + " reasoning=");
-    EXPECT_EQ(parsed.finish_reason, "stop");
-    // Streamed, later good calls still count.
-    ASSERT_FALSE(parsed.joined.calls.empty()) << bad;
-    EXPECT_EQ(parsed.joined.calls.back().name, "g");
-    EXPECT_EQ(parsed.joined.calls.back().arguments, "{}");
+        "<tool_call>{\"arguments\": {}}</tool_call>", "<tool_call>{\"a\": \"no end}</tool_call>"}) {
+    EXPECT_EQ(Hermes("Hi " + bad + "\n" + good), "content=Hi " + bad + "\n reasoning= call=g{}");
   }
+  const auto arguments = [&](const std::string& block) {
+    const Parsed parsed =
+        ParseChecked(Case(CallFormat::kHermes), "<tool_call>" + block + "</tool_call>" + good);
+    EXPECT_EQ(parsed.message.content, "");
+    EXPECT_EQ(parsed.message.calls.size(), 2U);
+    EXPECT_EQ(parsed.message.calls.at(1).arguments, "{}");
+    return parsed.message.calls.at(0).arguments;
+  };
+  EXPECT_EQ(arguments(R"({"name": "f", "arguments": {"a": oops}})"), R"({"a": oops})");
+  EXPECT_EQ(arguments(R"({"name": "f", "arguments": {} oops})"), "{}oops");
+  EXPECT_EQ(arguments(R"({"name": "f", oops})"), R"("{\"name\": \"f\", oops}")");
+  EXPECT_EQ(arguments(R"({"name": "f", "args": {"a": 1}})"),
+            R"("{\"name\": \"f\", \"args\": {\"a\": 1}}")");
+  EXPECT_EQ(arguments(R"({"name": "f", "parameters": {"a": 1}})"), R"({"a": 1})");
+  // A string without its end holds what comes next, which is read again.
+  EXPECT_TRUE(arguments(R"({"name": "f", "arguments": {"a": "x}})").starts_with(R"({"a": "x}})"));
+  EXPECT_EQ(Hermes(R"(<tool_call>{"name": "f", "arguments": {"a": "x}}</tool_call>)"),
+            R"(content= reasoning= call=f{"a": "x}}</tool_call>)");
+}
+
+TEST(Hermes, BracketsAndCommas) {
+  for (const char* block : {R"({"name": "f", "arguments": {"a": [1, "b"]})",
+                            R"({"name": "f", "arguments": {"a": [1, "b"])",
+                            R"({"name": "f", "arguments": {"a": [1, "b")",
+                            R"({"name": "f", "arguments": {"a": [1, "b"]}}})",
+                            R"({"name": "f", "arguments": {"a": [1, "b"]}} } )",
+                            R"({"name": "f", "arguments": {"a": [1, "b",],}})",
+                            R"({"name": "f", "arguments": {"a": [1, "b"]},})"}) {
+    const std::string expected = R"(content=ok reasoning= call=f{"a": [1, "b"]})";
+    EXPECT_EQ(Hermes("<tool_call>\n" + std::string(block) + "\n</tool_call>ok"), expected) << block;
+  }
+  EXPECT_EQ(Hermes(R"(<tool_call>{"name": "f", "arguments": {"a": 1, "b": 2</tool_call>)"),
+            R"(content= reasoning= call=f{"a": 1, "b": 2})");
+  EXPECT_EQ(Hermes(R"(<tool_call>{"arguments": {"a": 1}, "name": "f"<tool_call>{"name": "g"})"),
+            R"(content= reasoning= call=f{"a": 1} call=g{})");
+  EXPECT_EQ(Hermes(R"(<tool_call>{"name": "f", "arguments": {"a":</tool_call>)"),
+            R"(content= reasoning= call=f{"a":)");
+}
+
+TEST(Hermes, TextAfterTheObjectIsContent) {
+  EXPECT_EQ(Hermes(R"(<tool_call>{"name": "f"} Now wait.</tool_call> Done.)"),
+            "content= Now wait. Done. reasoning= call=f{}");
 }
 
 TEST(Hermes, Ends) {
@@ -172,12 +205,14 @@ TEST(Harmony, Channels) {
 
 TEST(Harmony, Calls) {
   const std::string expected = R"(content= reasoning= call=run{"cmd":"ls"})";
-  for (const char* header : {"<|channel|>commentary to=functions.run <|constrain|>json<|message|>",
-                             "<|channel|>analysis to=functions.run code<|message|>",
-                             " to=functions.run<|channel|>commentary <|constrain|>json<|message|>",
-                             "<|start|>assistant to=functions.run<|channel|>final<|message|>",
-                             "<|channel|>commentary to=run<|message|>",
-                             "<|channel|>commentary to=run json<|message|>"}) {
+  for (const char* header :
+       {"<|channel|>commentary to=functions.run <|constrain|>json<|message|>",
+        "<|channel|>analysis to=functions.run code<|message|>",
+        " to=functions.run<|channel|>commentary <|constrain|>json<|message|>",
+        "<|start|>assistant to=functions.run<|channel|>final<|message|>",
+        "<|channel|>commentary to=run<|message|>", "<|channel|>commentary to=run json<|message|>",
+        "<|channel|>commentary<|constrain|>json to=functions.run <|message|>",
+        "<|channel|>commentary <|constrain|>json to=run<|message|>"}) {
     EXPECT_EQ(Harmony(std::string(header) + R"({"cmd":"ls"})" + "\n<|call|>x"), expected) << header;
   }
   EXPECT_EQ(Harmony("<|channel|>commentary to=a.b<|message|><|call|>"),
@@ -199,6 +234,13 @@ TEST(Harmony, StopsAndStreams) {
   EXPECT_EQ(Describe(deltas), R"(0:run a[{"cmd": "a])");
 }
 
+TEST(Harmony, GoesOnAfterACall) {
+  EXPECT_EQ(Harmony("<|channel|>commentary to=run<|message|>{}<|call|> x <|start|>assistant to=bare"
+                    "<|channel|>commentary<|message|>{}<|call|><|start|>assistant<|channel|>final"
+                    "<|message|>Done<|return|>"),
+            "content=Done reasoning= call=run{} call=bare{}");
+}
+
 TEST(Harmony, Broken) {
   EXPECT_EQ(
       Harmony("<|channel|>what is this?<|end|><|start|>assistant<|channel|>final<|message|>ok"),
@@ -211,88 +253,6 @@ TEST(Harmony, Broken) {
             R"(content= reasoning= call=run{"cmd": "a)");
   EXPECT_EQ(Harmony("<|channel|>final<|message|>a<|end|><|start|>assistant<|chan"),
             "content=a reasoning=");
-}
-
-const std::string kOpen = "<｜DSML｜tool_calls>\n";
-const std::string kClose = "\n</｜DSML｜tool_calls>";
-
-std::string Invoke(const std::string& name, const std::string& body) {
-  return "<｜DSML｜invoke name=\"" + name + "\">\n" + body + "\n</｜DSML｜invoke>";
-}
-
-std::string Param(const std::string& name, const std::string& string, const std::string& value) {
-  return "<｜DSML｜parameter name=\"" + name + "\" string=\"" + string + "\">" + value +
-         "</｜DSML｜parameter>";
-}
-
-std::string Dsml(std::string_view text, EndReason ended = EndReason::kStop) {
-  return Describe(ParseChecked(Case(CallFormat::kDeepseekV4, ended), text).message);
-}
-
-TEST(Dsml, Calls) {
-  EXPECT_EQ(Dsml("Hi\n\n" + kOpen +
-                 Invoke("run", Param("cmd", "true", "\n ls \n") + "\n" + Param("n", "false", "3")) +
-                 "\n" + Invoke("bare", "") + kClose + "\nBye"),
-            R"(content=Hi)"
-            "\n\n\n"
-            R"(Bye reasoning= call=run{"cmd": "\n ls \n", "n": 3} call=bare{})");
-}
-
-TEST(Dsml, WrapperDecides) {
-  const std::string v32 =
-      "<｜DSML｜function_calls>\n" + Invoke("bare", "") + "\n</｜DSML｜function_calls>";
-  EXPECT_EQ(Describe(ParseChecked(Case(CallFormat::kDeepseekV32), v32).message),
-            "content= reasoning= call=bare{}");
-  EXPECT_EQ(Dsml(v32), "content=" + v32 + " reasoning=");
-}
-
-TEST(Dsml, Typing) {
-  const auto typed = [](const std::string& key, const std::string& string,
-                        const std::string& value) {
-    const std::string result = Dsml(kOpen + Invoke("typed", Param(key, string, value)) + kClose);
-    const std::string prefix = "content= reasoning= call=typed{\"" + key + "\": ";
-    EXPECT_TRUE(result.starts_with(prefix)) << result;
-    return result.substr(prefix.size(), result.size() - prefix.size() - 1);
-  };
-  EXPECT_EQ(typed("s", "true", "42"), R"("42")");
-  EXPECT_EQ(typed("s", "false", "42"), R"("42")");
-  EXPECT_EQ(typed("s", "false", "\"quoted\""), R"("quoted")");
-  EXPECT_EQ(typed("s", "false", "raw text"), R"("raw text")");
-  EXPECT_EQ(typed("i", "true", "42"), "42");
-  EXPECT_EQ(typed("i", "false", "\"42\""), "42");
-  EXPECT_EQ(typed("unknown", "false", "[1,2]"), "[1, 2]");
-  EXPECT_EQ(typed("unknown", "false", "nope"), R"("nope")");
-  EXPECT_EQ(typed("unknown", "true", "[1,2]"), R"("[1,2]")");
-}
-
-TEST(Dsml, MissingClosingTags) {
-  EXPECT_EQ(Dsml(kOpen +
-                 "<｜DSML｜invoke name=\"run\"><｜DSML｜parameter name=\"cmd\" "
-                 "string=\"true\">ls<｜DSML｜parameter name=\"n\" string=\"false\">3" +
-                 kClose),
-            R"(content= reasoning= call=run{"cmd": "ls", "n": 3})");
-}
-
-TEST(Dsml, Envelopes) {
-  for (const char* key : {"arguments", "input"}) {
-    EXPECT_EQ(
-        Dsml(kOpen + Invoke("run", Param(key, "false", R"({"cmd": "ls", "n": "3"})")) + kClose),
-        R"(content= reasoning= call=run{"cmd": "ls", "n": 3})");
-  }
-  EXPECT_EQ(Dsml(kOpen + Invoke("run", Param("input", "false", R"({"zap": 1})")) + kClose),
-            R"(content= reasoning= call=run{"input": {"zap": 1}})");
-  EXPECT_EQ(Dsml(kOpen +
-                 Invoke("run", Param("input", "false", R"({"n": 1})") + Param("n", "false", "2")) +
-                 kClose),
-            R"(content= reasoning= call=run{"input": {"n": 1}, "n": 2})");
-}
-
-TEST(Dsml, Ends) {
-  const std::string open = kOpen + "<｜DSML｜invoke name=\"run\">\n" + Param("n", "false", "3") +
-                           "<｜DSML｜parameter name=\"cmd\" string=\"true\">l";
-  EXPECT_EQ(Dsml(open), R"(content= reasoning= call=run{"n": 3, "cmd": "l"})");
-  EXPECT_EQ(Dsml(open, EndReason::kLength), R"(content= reasoning= call=run{"n": 3, "cmd": "l)");
-  EXPECT_EQ(Dsml(kOpen + "text"), "content=" + kOpen + "text reasoning=");
 }
 
 }  // namespace

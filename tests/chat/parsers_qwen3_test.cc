@@ -178,6 +178,36 @@ TEST(Qwen3Xml, NameGoesOutAtOnce) {
   EXPECT_EQ(Describe(deltas), "0:run");
 }
 
+TEST(Qwen3Xml, BareFunctionIsACallAtALineStartOrWithADeclaredName) {
+  const std::string talk = "Write <function=foo> to open, then </function> to close. Bye.";
+  EXPECT_EQ(Message(talk), "content=" + talk + " reasoning=");
+  EXPECT_EQ(Message("Hi\n<function=foo>\n</function>"), "content=Hi\n reasoning= call=foo{}");
+  EXPECT_EQ(Message("Hi <function=run>\n<parameter=cmd>\nls\n</parameter>\n</function>"),
+            R"(content=Hi  reasoning= call=run{"cmd": "ls"})");
+}
+
+TEST(Qwen3Xml, BrokenCallsCostNothing) {
+  const std::string good = "<tool_call>\n<function=bare>\n</function>\n</tool_call>";
+  for (const std::string bad :
+       {"<tool_call>\n<function=run>\n<parameter=cmd>\nls\n</tool_call>",
+        "<tool_call>\n<function=run>\n<parameter=cmd>\nls\n</function>\n</tool_call>",
+        "<tool_call>\n<function=run>\n<parameter=cmd>\nls\n</parameter>\n</tool_call>",
+        "<tool_call>\n<function=run>\n<parameter=cmd>\nls\n</parameter>"}) {
+    EXPECT_EQ(Message(bad + "\n" + good),
+              R"(content= reasoning= call=run{"cmd": "ls"} call=bare{})")
+        << bad;
+  }
+  const std::string nameless = "<tool_call>\n<function=\n</function>\n</tool_call>\n";
+  EXPECT_EQ(Message(nameless + good), "content=" + nameless + " reasoning= call=bare{}");
+}
+
+TEST(Qwen3Xml, WhatIsNoParameterIsNotLost) {
+  EXPECT_EQ(Message("<tool_call>\n<function=run>\n{\"cmd\": \"ls\"}\n</function>\n</tool_call>"),
+            R"(content= reasoning= call=run{"cmd": "ls"})");
+  EXPECT_EQ(Message("<tool_call>\n<function=run>\n<param=cmd>\nls\n</param>\n</function>"),
+            "content= reasoning= call=run\"<param=cmd>\\nls\\n</param>\"");
+}
+
 TEST(Qwen3Xml, KeysComeOnce) {
   EXPECT_EQ(Message("<function=run>\n<parameter=cmd>\na\n</parameter>\n<parameter=cmd>\nb\n"
                     "</parameter>\n</function>"),

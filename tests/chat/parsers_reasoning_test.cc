@@ -1,11 +1,10 @@
-// Reasoning, marker holding and special tokens.
+// Reasoning, marker holding, special tokens, and what a parser says of itself.
 #include <algorithm>
 #include <array>
 
 #include <gtest/gtest.h>
 
 #include "tests/chat/parsers_support.h"
-#include "tests/support/cpu_time.h"
 
 namespace mach::chat {
 namespace {
@@ -198,108 +197,130 @@ TEST(Message, RandomIdsDiffer) {
   EXPECT_NE(deltas[0].id, deltas[2].id);
 }
 
-// Outputs of every kind, cut off at every byte, ended either way.
-TEST(Corpus, TruncatedAnywhere) {
-  const std::string nested =
-      "<tool_call>\n<function=write>\n<parameter=path>\nü/文\n</parameter>\n<parameter=content>\n"
-      "<tool_call>\n<function=run>\n<parameter=cmd>\nls\n</parameter>\n</function>\n</tool_call>\n"
-      "</parameter>\n</function>\n</tool_call>\nend";
-  const std::vector<std::pair<CallFormat, std::string>> corpus = {
-      {CallFormat::kQwen3Coder, "<think>a < b</think>\n\nHi " + nested},
-      {CallFormat::kQwen3Coder, "think" + nested + nested},
-      {CallFormat::kHermes,
-       "Hm</think>\n<tool_call>\n{\"arguments\": {\"cmd\": \"a\\n\\ud83d\\ude00</tool_call>\", "
-       "\"n\": [1, {\"x\": 2.50}], \"z\": 12}, \"name\": \"run\"}\n</tool_call> and <tool_call>{\"a"
-       "</tool_call>\n<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"k\\\": "
-       "1}\"}</tool_call>x"},
-      {CallFormat::kHermes,
-       "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": oops}}</tool_call>ok"},
-      {CallFormat::kHarmony,
-       "<|channel|>analysis<|message|>think ü<|end|><|start|>assistant<|channel|>commentary "
-       "to=functions.run <|constrain|>json<|message|>{\"cmd\": \"l<|s\", \"n\": 1}\n<|call|>x"},
-      {CallFormat::kHarmony,
-       " to=run<|channel|>analysis code<|message|>no json<|end|><|channel|>final<|message|>Hi"
-       "<|end|><|start|>assistant<|channel|>wat ever<|message|>there<|return|>"},
-      {CallFormat::kDeepseekV4,
-       "x</think>\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"run\">\n<｜DSML｜parameter "
-       "name=\"cmd\" string=\"true\">a<b>\n</｜DSML｜parameter>\n<｜DSML｜parameter name=\"n\" "
-       "string=\"false\">3<｜DSML｜parameter name=\"o\" string=\"false\">{\"k\": [1]}"
-       "</｜DSML｜invoke>\n<｜DSML｜invoke name=\"run\">\n<｜DSML｜parameter name=\"input\" "
-       "string=\"false\">{\"n\": \"5\"}</｜DSML｜parameter>\n</｜DSML｜invoke>\n"
-       "</｜DSML｜tool_calls>\nbye"}};
-  for (const auto& [format, text] : corpus) {
-    for (size_t length = 0; length <= text.size(); ++length) {
-      for (const EndReason ended : {EndReason::kStop, EndReason::kLength}) {
-        ParseCase options = Case(format, ReasoningFormat::kQwen3, StartsIn::kReasoning);
-        options.ended = ended;
-        const std::string cut = text.substr(0, length);
-        const Parsed whole = ParseWhole(options, cut);
-        for (const size_t size : {1, 3}) {
-          const Parsed parsed = ParsePieces(options, Cut(cut, size));
-          ASSERT_EQ(Describe(parsed.joined), Describe(whole.joined)) << cut;
-          ASSERT_EQ(Describe(parsed.message), Describe(whole.message)) << cut;
-        }
-        for (const ToolCall& call : whole.joined.calls) {
-          if (ended == EndReason::kStop && !call.arguments.starts_with("no")) {
-            ASSERT_TRUE(OrderedJson::accept(call.arguments)) << cut << '\n' << call.arguments;
-          }
-        }
-        if (ended == EndReason::kLength && !whole.joined.calls.empty()) {
-          EXPECT_EQ(whole.finish_reason, "length");
-        }
+// Pieces of special tokens and of text, as they come from a tokenizer; U+0001 stands before the
+// text of a special token and after it.
+std::string ParseTokens(ParseCase options, std::string_view text) {
+  std::vector<std::pair<std::string, bool>> pieces;
+  bool special = false;
+  while (true) {
+    const size_t end = std::min(text.find('\x01'), text.size());
+    pieces.emplace_back(text.substr(0, end), special);
+    if (special) {
+      options.special_tokens.push_back(pieces.back().first);
+    }
+    if (end == text.size()) {
+      break;
+    }
+    text.remove_prefix(end + 1);
+    special = !special;
+  }
+  std::string result;
+  for (const size_t size : {size_t{1}, size_t{3}, text.npos}) {
+    const auto parser = MakeParser(options);
+    FinalMessage message;
+    std::vector<ChatDelta> deltas;
+    for (const auto& [piece, is_special] : pieces) {
+      for (const std::string& part : Cut(piece, is_special ? text.npos : size)) {
+        parser->Push({part, is_special, is_special}, deltas);
       }
+    }
+    parser->Finish(EndReason::kStop, deltas);
+    AddDeltas(message, deltas);
+    EXPECT_TRUE(result.empty() || result == Describe(message)) << Describe(message);
+    result = Describe(message);
+  }
+  return result;
+}
+
+TEST(SpecialTokens, HarmonyMarkersOfOrdinaryTokensAreText) {
+  const ParseCase options = Case(CallFormat::kHarmony, ReasoningFormat::kNone);
+  EXPECT_EQ(
+      ParseTokens(
+          options,
+          "\x01<|channel|>\x01"
+          "analysis\x01<|message|>\x01"
+          "no <|call|> or <|channel|>final"
+          "\x01<|end|>\x01\x01<|start|>\x01"
+          "assistant to=functions.run\x01<|channel|>\x01"
+          "commentary \x01<|constrain|>\x01json\x01<|message|>\x01{\"cmd\": \"<|call|><|end|>\"}"
+          "\x01<|call|>\x01"),
+      "content= reasoning=no <|call|> or <|channel|>final "
+      "call=run{\"cmd\": \"<|call|><|end|>\"}");
+}
+
+TEST(SpecialTokens, InStringsTheyAreTheirText) {
+  EXPECT_EQ(
+      ParseTokens(Case(CallFormat::kHermes, ReasoningFormat::kQwen3),
+                  "\x01<think>\x01 </think> \x01</think>\x01\x01<tool_call>\x01{\"name\": \"run\", "
+                  "\"arguments\": {\"cmd\": \"\x01<tool_call>\x01 \x01</think>\x01\"}}"
+                  "\x01</tool_call>\x01</tool_call>"),
+      "content=</tool_call> reasoning= </think>  call=run{\"cmd\": \"<tool_call> </think>\"}");
+  EXPECT_EQ(ParseTokens(Case(CallFormat::kGemma4, ReasoningFormat::kGemma4),
+                        "\x01<|tool_call>\x01"
+                        "call:run{cmd:\x01<|\"|>\x01<|\"|> \x01<|tool_call>\x01"
+                        "\x01<|\"|>\x01,o:[\x01<|\"|>\x01]\x01<tool_call|>\x01\x01<|\"|>\x01]}"
+                        "\x01<tool_call|>\x01<|tool_call>call:f{}"),
+            "content=<|tool_call>call:f{} reasoning= "
+            "call=run{\"cmd\": \"<|\\\"|> <|tool_call>\", \"o\": [\"]<tool_call|>\"]}");
+}
+
+TEST(Interface, SaysWhatIsReasoning) {
+  struct Output {
+    CallFormat format;
+    ReasoningFormat reasoning;
+    std::vector<std::string> before;  // reasoning is what comes next after the last of these
+    std::vector<std::string> after;
+  };
+  const std::vector<Output> outputs = {
+      {CallFormat::kQwen3Coder, ReasoningFormat::kQwen3, {"<think>", "hm"}, {"</think>", "Hi"}},
+      {CallFormat::kQwen3Coder, ReasoningFormat::kQwen3, {"<think>"}, {"\n<function=run>", "x"}},
+      {CallFormat::kHarmony,
+       ReasoningFormat::kNone,
+       {"<|channel|>analysis<|message|>", "hm"},
+       {"<|end|>", "<|start|>assistant<|channel|>final<|message|>", "Hi"}},
+      {CallFormat::kGemma4,
+       ReasoningFormat::kGemma4,
+       {"<|channel>", "thought\n", "hm"},
+       {"<channel|>", "Hi"}}};
+  for (const Output& output : outputs) {
+    const auto parser = MakeParser(Case(output.format, output.reasoning));
+    std::vector<ChatDelta> deltas;
+    EXPECT_FALSE(parser->InReasoning());
+    for (const std::string& piece : output.before) {
+      parser->Push({piece, false}, deltas);
+      EXPECT_TRUE(parser->InReasoning()) << piece;
+    }
+    for (const std::string& piece : output.after) {
+      parser->Push({piece, false}, deltas);
+      EXPECT_FALSE(parser->InReasoning()) << piece;
     }
   }
 }
 
-// Eight times the text may cost eight times as much, not sixty-four times.
-TEST(Corpus, LinearTime) {
-  constexpr size_t kSmallBytes = 16'000;
-  constexpr size_t kFactor = 8;
-  struct Text {
-    std::string start;
-    std::string repeated;
-  };
-  const std::string open_value = "<tool_call>\n<function=write>\n<parameter=content>\n";
-  const std::vector<Text> texts = {
-      {"", "<"},
-      {"", "<tool_call>"},
-      {open_value, "<"},
-      {open_value, "</parameter>\n"},
-      {open_value, "\n<parameter=x>"},
-      {"", "<tool_call>{\"a</tool_call>"},
-      {"<tool_call>{\"name\":\"", "x"},
-      {"", "<|channel|>"},
-      {"<｜DSML｜tool_calls>", "<｜DSML｜invoke "},
-  };
-  const auto seconds = [](CallFormat format, const Text& text, size_t bytes, bool in_one_piece) {
-    std::string whole = text.start;
-    while (whole.size() < bytes) {
-      whole += text.repeated;
-    }
-    const std::vector<std::string> pieces = Cut(whole, in_one_piece ? whole.size() : 1);
-    const double begin = testing_support::ThreadCpuSeconds();
-    ParsePieces(Case(format, ReasoningFormat::kQwen3), pieces);
-    return testing_support::ThreadCpuSeconds() - begin;
-  };
-  for (const CallFormat format :
-       {CallFormat::kNone, CallFormat::kQwen3Coder, CallFormat::kHermes, CallFormat::kHarmony,
-        CallFormat::kDeepseekV4, CallFormat::kDeepseekV32}) {
-    for (const Text& text : texts) {
-      for (const bool in_one_piece : {false, true}) {
-        // The constant is for caches and page faults of runs that take next to nothing. What
-        // disturbs a run only makes it longer, so the shortest of some are compared.
-        double small = seconds(format, text, kSmallBytes, in_one_piece);
-        double large = seconds(format, text, kFactor * kSmallBytes, in_one_piece);
-        const auto limit = [&] { return 3 * kFactor * small + 0.02; };
-        for (int tries = 1; tries < 5 && large >= limit(); ++tries) {
-          small = std::min(small, seconds(format, text, kSmallBytes, in_one_piece));
-          large = std::min(large, seconds(format, text, kFactor * kSmallBytes, in_one_piece));
-        }
-        EXPECT_LT(large, limit()) << static_cast<int>(format) << ' ' << text.start << text.repeated;
-      }
-    }
-  }
+TEST(Interface, NamedChoiceReportsOneCallAndNoContent) {
+  ParserOptions options;
+  options.format = CallFormat::kHermes;
+  options.reasoning = ReasoningFormat::kQwen3;
+  options.named_call = true;
+  options.new_call_id = [] { return std::string("id"); };
+  const auto parser = OutputParser::Make(options);
+  std::vector<ChatDelta> deltas;
+  parser->Push({"<think>hm</think>Well <tool_call>{\"name\": \"f\", ", false}, deltas);
+  EXPECT_TRUE(parser->AnyCall());
+  EXPECT_FALSE(parser->ShouldStop());
+  parser->Push({"\"arguments\": {}}", false}, deltas);
+  EXPECT_TRUE(parser->ShouldStop());
+  parser->Push({"</tool_call> so <tool_call>{\"name\": \"g\"}</tool_call>", false}, deltas);
+  parser->Finish(EndReason::kStop, deltas);
+  EXPECT_EQ(Describe(deltas), "r[hm] 0:f a[{] a[}]");
+}
+
+TEST(Interface, AnyCallOnlyWhereThereIsOne) {
+  const auto parser = MakeParser(Case(CallFormat::kHermes, ReasoningFormat::kNone));
+  std::vector<ChatDelta> deltas;
+  parser->Push({"<tool_call>{\"na\": oops}</tool_call>", false}, deltas);
+  parser->Finish(EndReason::kStop, deltas);
+  EXPECT_FALSE(parser->AnyCall());
 }
 
 }  // namespace

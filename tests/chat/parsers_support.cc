@@ -56,7 +56,7 @@ Parsed ParsePieces(const ParseCase& options, const std::vector<std::string>& pie
   }
   parser->Finish(options.ended, parsed.deltas);
   AddDeltas(parsed.joined, parsed.deltas);
-  parsed.message = FinishedMessage(parsed.joined, *parser);
+  parsed.message = parsed.joined;
   parsed.finish_reason = FinishReason(parsed.message, options.ended);
   parsed.should_stop = parser->ShouldStop();
   return parsed;

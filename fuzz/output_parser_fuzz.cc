@@ -103,7 +103,7 @@ std::string Result(uint8_t mode, bool special_tokens, const std::vector<Piece>& 
   for (const auto& [text, special] : pieces) {
     const size_t bytes = special ? text.size() : piece_bytes;
     for (size_t at = 0; at < text.size(); at += bytes) {
-      parser->Push({std::string_view(text).substr(at, bytes), special}, deltas);
+      parser->Push({std::string_view(text).substr(at, bytes), special, special}, deltas);
     }
   }
   parser->Finish(ended, deltas);

@@ -70,6 +70,12 @@ class RecordingSink final : public GenerationSink {
     return outcome_;
   }
 
+  // What has come by now.
+  Outcome Peek() {
+    const std::lock_guard lock(mutex_);
+    return outcome_;
+  }
+
   bool Ended() {
     const std::lock_guard lock(mutex_);
     return ended_;

@@ -73,7 +73,6 @@ class RandomSchedules : public testing::TestWithParam<Setup> {
 
   std::unique_ptr<Loaded> Load(loading::Residency residency, LocalEngineOptions engine) {
     engine.max_context = kContext;
-    engine.prefill_chunk = GetParam().chunk;
     loading::ModelOptions options{.checkpoint = checkpoint_,
                                   .ceiling_bytes = kCeiling,
                                   .residency = residency,
@@ -116,10 +115,12 @@ class RandomSchedules : public testing::TestWithParam<Setup> {
   Happened happened_;
 };
 
-// A request and what it gets when nobody else is there.
+// A request and what it gets when nobody else is there: each choice as a request of its own, so
+// that nothing is forked either.
 struct Kind {
   GenerationRequest request;
   Outcome alone;
+  int64_t tokens = 0;                               // of all choices
   std::map<int32_t, std::vector<int32_t>> answers;  // of its choices, as far as they were shown
 };
 
@@ -141,7 +142,8 @@ void ExpectSameTokens(const std::vector<GeneratedToken>& got,
 }
 
 // All of it, or, of a request that was cut short, what there is.
-void ExpectSameAnswer(const Outcome& got, const Outcome& want) {
+void ExpectSameAnswer(const Outcome& got, const Kind& kind) {
+  const Outcome& want = kind.alone;
   const bool whole = !got.error;
   EXPECT_EQ(got.events_after_the_last, 0);
   for (const auto& [choice, tokens] : got.tokens) {
@@ -159,7 +161,7 @@ void ExpectSameAnswer(const Outcome& got, const Outcome& want) {
   if (whole) {
     EXPECT_EQ(got.text.size(), want.text.size());
     EXPECT_EQ(got.finish.size(), want.finish.size());
-    EXPECT_EQ(got.usage->completion_tokens, want.usage->completion_tokens);
+    EXPECT_EQ(got.usage->completion_tokens, kind.tokens);
   }
 }
 
@@ -168,13 +170,23 @@ std::vector<Kind> MakeKinds(Engine& engine, int32_t vocab_size) {
   std::vector<Kind> kinds;
   for (size_t i = 0; i < kKinds; ++i) {
     Kind kind{.request = RandomRequest(random, vocab_size)};
-    const auto sink = std::make_shared<RecordingSink>();
-    const auto handle = engine.Submit(kind.request, sink);
-    kind.alone = sink->Wait();
-    EXPECT_FALSE(kind.alone.error) << kind.alone.error->what();
-    for (const auto& [choice, tokens] : kind.alone.tokens) {
-      for (const GeneratedToken& token : tokens) {
-        kind.answers[choice].push_back(token.token);
+    for (int32_t choice = 0; choice < kind.request.choices; ++choice) {
+      GenerationRequest single = kind.request;
+      single.choices = 1;
+      single.sampling.seed = static_cast<int64_t>(static_cast<uint64_t>(*single.sampling.seed) +
+                                                  static_cast<uint64_t>(choice));
+      const auto sink = std::make_shared<RecordingSink>();
+      const auto handle = engine.Submit(single, sink);
+      const Outcome got = sink->Wait();
+      EXPECT_FALSE(got.error) << got.error->what();
+      kind.tokens += got.usage->completion_tokens;
+      kind.alone.finish[choice] = got.finish.at(0);
+      if (got.text.contains(0)) {
+        kind.alone.text[choice] = got.text.at(0);
+        kind.alone.tokens[choice] = got.tokens.at(0);
+        for (const GeneratedToken& token : got.tokens.at(0)) {
+          kind.answers[choice].push_back(token.token);
+        }
       }
     }
     kinds.push_back(std::move(kind));
@@ -192,11 +204,11 @@ struct Trouble {
 
 TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
   const std::vector<Kind> kinds = [&] {
-    // By the scheduler of a server, from memory, without drafts.
+    // By the scheduler of a server, from memory, the prompt in one piece, without drafts.
     const auto alone =
         Load(GetParam().residency == loading::Residency::kStreaming ? loading::Residency::kResident
                                                                     : GetParam().residency,
-             {});
+             {.prefill_chunk = kContext});
     return MakeKinds(*alone->engine, vocab_size_);
   }();
 
@@ -216,7 +228,8 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
   };
   const auto load = [&] {
     return Load(GetParam().residency,
-                {.scheduler = [scheduler](const EngineView& view) { return scheduler->Next(view); },
+                {.prefill_chunk = GetParam().chunk,
+                 .scheduler = [scheduler](const EngineView& view) { return scheduler->Next(view); },
                  .make_drafter = drafter,
                  .most_drafts = 4});
   };
@@ -280,7 +293,7 @@ TEST_P(RandomSchedules, EachRequestGetsWhatItGetsAlone) {
     for (size_t r = 0; r < sinks.size(); ++r) {
       const Outcome got = sinks[r]->Wait();
       SCOPED_TRACE("request " + std::to_string(r) + " of kind " + std::to_string(chosen[r]));
-      ExpectSameAnswer(got, kinds[chosen[r]].alone);
+      ExpectSameAnswer(got, kinds[chosen[r]]);
       charged += got.usage->experts;
       charged += got.usage->prefill_experts;
       if (got.error) {

@@ -42,7 +42,7 @@ struct ParseOptions {
 // The model's own end tokens are never shown; here they are text.
 std::string_view WithoutEndToken(std::string_view text) {
   for (const std::string_view token :
-       {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<turn|>"}) {
+       {"<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<turn|>", "<|tool_response>"}) {
     if (text.ends_with(token)) {
       return text.substr(0, text.size() - token.size());
     }

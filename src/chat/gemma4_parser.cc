@@ -56,7 +56,7 @@ class ValueReader {
   std::optional<std::string> PlainString() {
     for (size_t end = at_ + 1; end < text_.size(); ++end) {
       if (text_[end] == '"') {
-        const auto text = UnquoteJson(text_.substr(at_, end + 1 - at_));
+        auto text = UnquoteJson(text_.substr(at_, end + 1 - at_));
         at_ = text ? end + 1 : at_;
         return text;
       }

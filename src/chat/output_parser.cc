@@ -38,6 +38,7 @@ constexpr std::array<Named<ReasoningFormat>, 5> kReasoningFormats = {{
 template <typename Table>
 std::vector<std::string> NamesIn(const Table& table) {
   std::vector<std::string> names;
+  names.reserve(table.size());
   for (const auto& entry : table) {
     names.emplace_back(entry.name);
   }

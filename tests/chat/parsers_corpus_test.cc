@@ -294,55 +294,57 @@ TEST(Corpus, LinearTime) {
   constexpr size_t kSmallBytes = 16'000;
   constexpr size_t kFactor = 8;
   struct Text {
+    CallFormat format;
     std::string start;
     std::string repeated;
   };
   const std::string open_value = "<tool_call>\n<function=write>\n<parameter=content>\n";
-  const std::vector<Text> texts = {
-      {"", "<"},
-      {"", "<tool_call>"},
-      {open_value, "<"},
-      {open_value, "</parameter>\n"},
-      {open_value, "\n<parameter=x>"},
-      {"", "<tool_call>{\"a</tool_call>"},
-      {"<tool_call>{\"name\":\"", "x"},
-      {"", "<|channel|>"},
-      {"<｜DSML｜tool_calls>", "<｜DSML｜invoke "},
-      {"<｜DSML｜tool_calls><｜DSML｜invoke name=\"f\">", "x <"},
-      {open_value, "</tool_call>\n"},
-      {"<tool_call>{\"name\":\"f\"}", "}"},
-      {"<tool_call>{\"name\":\"f\", x", "<"},
-      {"", "<tool_call>{\""},
-      {"<|tool_call>call:f{a:", "["},
-      {"<|tool_call>call:f{", "a<"},
-      {"<|tool_call>call:f{}", "}"},
+  const std::string open_invoke = "<｜DSML｜tool_calls><｜DSML｜invoke name=\"f\">";
+  std::vector<Text> texts = {
+      {CallFormat::kQwen3Coder, "", "<tool_call>"},
+      {CallFormat::kQwen3Coder, open_value, "<"},
+      {CallFormat::kQwen3Coder, open_value, "</parameter>\n"},
+      {CallFormat::kQwen3Coder, open_value, "\n<parameter=x>"},
+      {CallFormat::kQwen3Coder, open_value, "</tool_call>\n"},
+      {CallFormat::kHermes, "", "<tool_call>"},
+      {CallFormat::kHermes, "", "<tool_call>{\"a</tool_call>"},
+      {CallFormat::kHermes, "", "<tool_call>{\""},
+      {CallFormat::kHermes, "<tool_call>{\"name\":\"", "x"},
+      {CallFormat::kHermes, "<tool_call>{\"name\":\"f\"}", "}"},
+      {CallFormat::kHermes, "<tool_call>{\"name\":\"f\", x", "<"},
+      {CallFormat::kHarmony, "", "<|channel|>"},
+      {CallFormat::kDeepseekV4, "<｜DSML｜tool_calls>", "<｜DSML｜invoke "},
+      {CallFormat::kDeepseekV4, open_invoke, "x <"},
+      {CallFormat::kDeepseekV4, open_invoke, "<｜DSML｜parameter "},
+      {CallFormat::kGemma4, "<|tool_call>call:f{a:", "["},
+      {CallFormat::kGemma4, "<|tool_call>call:f{", "a<"},
+      {CallFormat::kGemma4, "<|tool_call>call:f{}", "}"},
   };
-  const auto seconds = [](CallFormat format, const Text& text, size_t bytes, bool in_one_piece) {
+  for (const std::string& name : CallFormatNames()) {
+    texts.push_back({*CallFormatFromName(name), "", "<"});
+  }
+  const auto seconds = [](const Text& text, size_t bytes, bool in_one_piece) {
     std::string whole = text.start;
     while (whole.size() < bytes) {
       whole += text.repeated;
     }
     const std::vector<std::string> pieces = Cut(whole, in_one_piece ? whole.size() : 1);
     const double begin = testing_support::ThreadCpuSeconds();
-    ParsePieces(Case(format, ReasoningFormat::kQwen3), pieces);
+    ParsePieces(Case(text.format, ReasoningFormat::kQwen3), pieces);
     return testing_support::ThreadCpuSeconds() - begin;
   };
-  for (const CallFormat format :
-       {CallFormat::kNone, CallFormat::kQwen3Coder, CallFormat::kHermes, CallFormat::kHarmony,
-        CallFormat::kDeepseekV4, CallFormat::kDeepseekV41, CallFormat::kGemma4}) {
-    for (const Text& text : texts) {
-      for (const bool in_one_piece : {false, true}) {
-        // The constant is for caches and page faults of runs that take next to nothing. What
-        // disturbs a run only makes it longer, so the shortest of some are compared.
-        double small = seconds(format, text, kSmallBytes, in_one_piece);
-        double large = seconds(format, text, kFactor * kSmallBytes, in_one_piece);
-        const auto limit = [&] { return 3 * kFactor * small + 0.02; };
-        for (int tries = 1; tries < 5 && large >= limit(); ++tries) {
-          small = std::min(small, seconds(format, text, kSmallBytes, in_one_piece));
-          large = std::min(large, seconds(format, text, kFactor * kSmallBytes, in_one_piece));
-        }
-        EXPECT_LT(large, limit()) << static_cast<int>(format) << ' ' << text.start << text.repeated;
+  for (const Text& text : texts) {
+    for (const bool in_one_piece : {false, true}) {
+      // The constant is for caches and page faults of runs that take next to nothing. What
+      // disturbs a run only makes it longer, so the shortest of some are compared.
+      double small = seconds(text, kSmallBytes, in_one_piece);
+      double large = seconds(text, kFactor * kSmallBytes, in_one_piece);
+      const auto limit = [&] { return 3 * kFactor * small + 0.02; };
+      for (int tries = 1; tries < 5 && large >= limit(); ++tries) {
+        small = std::min(small, seconds(text, kSmallBytes, in_one_piece));
+        large = std::min(large, seconds(text, kFactor * kSmallBytes, in_one_piece));
       }
+      EXPECT_LT(large, limit()) << NameOf(text.format) << ' ' << text.start << text.repeated;
     }
   }
 }

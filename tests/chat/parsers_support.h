@@ -26,8 +26,7 @@ struct ParseCase {
 };
 
 struct Parsed {
-  FinalMessage joined;   // what the deltas add up to
-  FinalMessage message;  // not streamed
+  FinalMessage message;
   std::string finish_reason;
   std::vector<ChatDelta> deltas;
   bool should_stop = false;

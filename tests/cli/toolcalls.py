@@ -174,9 +174,12 @@ def judge(case, family, directory):
 
 
 def check_templates():
-    """Failures, and how many templates were looked at; none without the archive."""
+    """Failures, and how many templates were looked at; none where no directory is given."""
     failures, count = [], 0
-    for archive in sorted(ARCHIVES.glob("*.whl")) if ARCHIVES else ():
+    archives = sorted(ARCHIVES.glob("*.whl")) if ARCHIVES else []
+    if ARCHIVES and not archives:
+        return [f"no archive of templates in {ARCHIVES}"], 1
+    for archive in archives:
         with zipfile.ZipFile(archive) as names, tempfile.TemporaryDirectory() as directory:
             for name in names.namelist():
                 if not name.endswith(".jinja"):

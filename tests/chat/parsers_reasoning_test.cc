@@ -140,13 +140,27 @@ TEST(SpecialTokens, MarkersMatchByTokenOnly) {
                                                  {"\n</parameter>\n</function>\n", false},
                                                  {"</tool_call>", true},
                                                  {"<|im_end|>", true}}) {
-    parser->Push({text, special}, deltas);
+    parser->Push({text, special, special}, deltas);
   }
   parser->Finish(EndReason::kStop, deltas);
   FinalMessage message;
   AddDeltas(message, deltas);
   EXPECT_EQ(Describe(message),
             R"(content=<tool_call>x reasoning=a</think>b call=write{"path": "<think>"})");
+}
+
+TEST(SpecialTokens, OnesThatAreShownAreTextWhereTheyAreNoMarkers) {
+  ParseCase options = Case(CallFormat::kHermes, ReasoningFormat::kNone);
+  options.special_tokens = {"<tool_call>", "<|fim|>", "<|end|>"};
+  const auto parser = MakeParser(options);
+  std::vector<ChatDelta> deltas;
+  parser->Push({"<|fim|>", /*is_token=*/true}, deltas);
+  parser->Push({"<|end|>", /*is_token=*/true, /*is_hidden=*/true}, deltas);
+  parser->Push({" x", false}, deltas);
+  parser->Finish(EndReason::kStop, deltas);
+  FinalMessage message;
+  AddDeltas(message, deltas);
+  EXPECT_EQ(message.content, "<|fim|> x");
 }
 
 TEST(SpecialTokens, DsmlIsPartOfATag) {

@@ -96,30 +96,33 @@ std::vector<TextPiece> Pieces(const std::vector<int32_t>& tokens, const std::str
 }
 
 TEST(TextStream, ASpecialTokenIsAPieceAndTheSameCharactersAreText) {
-  const std::vector<TextPiece> want = {{"a ", {}}, {"<end>", 4}, {"<end>", {}}, {"b", {}}};
+  const std::vector<TextPiece> want = {{"a ", {}}, {"<end>", 4, true}, {"<end>", {}}, {"b", {}}};
   for (const bool show : {false, true}) {
     EXPECT_EQ(Pieces({0, 4, 1, 2}, "never", show), want);
   }
   // A broken character before it is closed by what is shown, not by what is left out.
-  EXPECT_EQ(Pieces({3, 4}, "never", true), (std::vector<TextPiece>{{"\uFFFD", {}}, {"<end>", 4}}));
-  EXPECT_EQ(Pieces({3, 4}, "never", false), (std::vector<TextPiece>{{"<end>", 4}, {"\uFFFD", {}}}));
+  EXPECT_EQ(Pieces({3, 4}, "never", true),
+            (std::vector<TextPiece>{{"\uFFFD", {}}, {"<end>", 4, true}}));
+  EXPECT_EQ(Pieces({3, 4}, "never", false),
+            (std::vector<TextPiece>{{"<end>", 4, true}, {"\uFFFD", {}}}));
 }
 
 TEST(TextStream, StopStringsSeeTheSpecialTokensThatAreShown) {
   EXPECT_EQ(Pieces({0, 4, 2}, "<end>", true), (std::vector<TextPiece>{{"a ", {}}}));
   EXPECT_EQ(Pieces({0, 4, 2}, "<end>", true, /*include=*/true),
-            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}}));
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4, true}}));
   EXPECT_EQ(Pieces({0, 4, 2}, "a b", true),
-            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"b", {}}}));
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4, true}, {"b", {}}}));
   // One that is not shown is no part of the text, and goes with the text around it.
   EXPECT_EQ(Pieces({0, 4, 2}, "a b", false), (std::vector<TextPiece>{}));
   EXPECT_EQ(Pieces({0, 4, 0}, "a b", false),
-            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"a ", {}}}));
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4, true}, {"a ", {}}}));
   EXPECT_EQ(Pieces({0, 4, 2}, "<end>", false),
-            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4}, {"b", {}}}));
+            (std::vector<TextPiece>{{"a ", {}}, {"<end>", 4, true}, {"b", {}}}));
   // A stop string cuts it: what is left is text. Until then it is held back whole.
   EXPECT_EQ(Pieces({4, 2}, "d>b", true), (std::vector<TextPiece>{{"<en", {}}}));
-  EXPECT_EQ(Pieces({4, 5}, "d>b", true), (std::vector<TextPiece>{{"<end>", 4}, {"<x>", 5}}));
+  EXPECT_EQ(Pieces({4, 5}, "d>b", true),
+            (std::vector<TextPiece>{{"<end>", 4, true}, {"<x>", 5, true}}));
 }
 
 // SentencePiece's kind of decoder. Tokens 0 to 255 are the bytes "<0x00>" ... "<0xFF>".

@@ -23,12 +23,13 @@ DIRECT = {
     "jinja": ["base"],
     "chat": ["base"],
     "decode": ["models", "state", "text"],
+    "grammar": ["decode"],
     "engine": ["decode"],
     "loading": ["engine", "jinja"],
     "api": ["text"],
     "http": ["platform"],
     "server": ["loading", "api", "http"],
-    "app": ["server", "chat", "convert"],
+    "app": ["server", "chat", "convert", "grammar"],
 }
 MAX_LINES = {".cc": 800, ".h": 300}
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

@@ -23,11 +23,12 @@ DIRECT = {
     "jinja": ["base"],
     "chat": ["base"],
     "decode": ["models", "state", "text"],
+    "grammar": ["decode"],
     "engine": ["decode"],
     "loading": ["engine", "jinja", "chat"],
     "api": ["text", "chat"],
     "http": ["platform"],
-    "server": ["loading", "api", "http"],
+    "server": ["loading", "api", "grammar", "http"],
     "app": ["server", "convert"],
 }
 MAX_LINES = {".cc": 800, ".h": 300}

@@ -33,5 +33,6 @@ Command AddGenerate(CLI::App& root);
 Command AddBench(CLI::App& root);
 Command AddSynth(CLI::App& root);
 Command AddParse(CLI::App& root);
+Command AddGrammar(CLI::App& root);
 
 }  // namespace mach::app

@@ -9,7 +9,11 @@ TokenChooser::TokenChooser(ChooserOptions options, std::span<const int32_t> prom
 
 ChosenToken TokenChooser::Choose(std::span<const float> logits) {
   scratch_.assign(logits.begin(), logits.end());
-  const bool banned = accepted_ < options_.banned_until;
+  bool banned = accepted_ < options_.banned_until;
+  if (options_.constraint && options_.constraint->FillMask(mask_)) {
+    ApplyMask(mask_, scratch_);
+    banned = banned && AllowsOther(mask_, options_.banned);
+  }
   ChosenToken chosen;
   chosen.token = sampler_.Sample(
       scratch_, accepted_,
@@ -22,6 +26,9 @@ ChosenToken TokenChooser::Choose(std::span<const float> logits) {
 
 void TokenChooser::Accept(int32_t token) {
   sampler_.Accept(token);
+  if (options_.constraint) {
+    options_.constraint->Accept(token);
+  }
   ++accepted_;
 }
 

@@ -1,13 +1,19 @@
 // Which token a sequence takes next: the sampler with what the request asks of it. Tokens are
 // chosen from the model's logits row by row, and only what is accepted changes anything, so the
 // rows of drafts that turn out wrong leave no trace. One per sequence; not thread-safe.
+//
+// A constraint comes first: what it does not allow is minus infinity before bias and penalties,
+// which no bias brings back. Bans come after it, and give way where it allows nothing else.
+// Logprobs see neither.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "decode/constraint.h"
 #include "decode/logprob.h"
 #include "decode/sampler.h"
 
@@ -19,6 +25,7 @@ struct ChooserOptions {
   std::vector<int32_t> banned;          // never chosen while fewer than `banned_until` are accepted
   int64_t banned_until = 0;             // tokens
   std::optional<int32_t> top_logprobs;  // logprobs are wanted: of the token and so many others
+  std::shared_ptr<Constraint> constraint;  // this sequence's own, or none
 };
 
 struct ChosenToken {
@@ -43,6 +50,7 @@ class TokenChooser {
   const ChooserOptions options_;
   Sampler sampler_;
   std::vector<float> scratch_;
+  TokenMask mask_;
   int64_t accepted_ = 0;
 };
 

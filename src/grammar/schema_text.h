@@ -1,0 +1,16 @@
+// A schema within the text of a grammar. For use inside grammar/ only.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "grammar/grammar.h"
+
+namespace mach::grammar {
+
+// What stands behind %json: a schema of Admit with the settings that we use. White space between
+// its parts is bounded.
+std::string SchemaText(nlohmann::ordered_json admitted, Keywords keywords);
+
+}  // namespace mach::grammar

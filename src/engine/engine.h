@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "decode/constraint.h"
 #include "decode/sampling_params.h"
 #include "decode/text_piece.h"
 #include "experts/expert_store.h"
@@ -43,6 +45,9 @@ struct GenerationRequest {
   bool logprobs = false;      // fill Delta::tokens[i].logprob
   int32_t top_logprobs = 0;   // alternatives for each token, 0..20
   bool show_special = false;  // stop strings see special tokens too
+  // Makes what a choice has to look like, one for each; empty = anything goes. On the engine's
+  // thread.
+  std::function<std::shared_ptr<decode::Constraint>()> make_constraint;
 };
 
 struct TokenAlternative {

@@ -43,6 +43,9 @@ decode::ChooserOptions ChooserFor(const GenerationRequest& request, int64_t seed
   if (request.logprobs) {
     options.top_logprobs = request.top_logprobs;
   }
+  if (request.make_constraint) {
+    options.constraint = request.make_constraint();
+  }
   return options;
 }
 

@@ -35,7 +35,7 @@ struct FormatChoice {
 };
 
 struct ServedText {
-  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
   std::unique_ptr<jinja::ChatTemplate> chat_template;  // null if the checkpoint has none
   std::string bos_token;                               // for the chat template; may be empty
   std::string eos_token;

@@ -11,6 +11,15 @@ void ModelHost::SetReady(std::unique_ptr<loading::ServedModel> model) {
   ready_.store(model_.get(), std::memory_order_release);
 }
 
+grammar::Compiler& ModelHost::grammars() const {
+  std::call_once(grammars_made_, [this] {
+    const loading::ServedModel& model = *ready();
+    grammars_ = std::make_unique<grammar::Compiler>(
+        model.tokenizer, grammar::CompilerOptions{.end_tokens = model.end_tokens});
+  });
+  return *grammars_;
+}
+
 bool ModelHost::Answers(std::string_view name) const {
   const loading::ServedModel* model = ready();
   if (model == nullptr) {

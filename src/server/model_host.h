@@ -3,9 +3,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
+#include "grammar/grammar.h"
 #include "loading/served_model.h"
 #include "server/request_memory.h"
 
@@ -28,6 +30,10 @@ class ModelHost {
   // Of a host that is ready.
   RequestMemory& request_memory() const { return *request_memory_; }
 
+  // What compiles the grammars of requests; made on first use, which takes about a second where the
+  // vocabulary is large.
+  grammar::Compiler& grammars() const;
+
   // Whether a request that names `name` means the loaded model. An empty name does, and so does a
   // hub id without its @revision.
   bool Answers(std::string_view name) const;
@@ -43,6 +49,8 @@ class ModelHost {
   std::unique_ptr<RequestMemory> request_memory_;
   std::atomic<const loading::ServedModel*> ready_{nullptr};
   mutable std::atomic<size_t> longest_token_bytes_{0};
+  mutable std::once_flag grammars_made_;
+  mutable std::unique_ptr<grammar::Compiler> grammars_;
 };
 
 }  // namespace mach::server

@@ -5,6 +5,7 @@
 
 #include "api/errors.h"
 #include "chat/detect.h"
+#include "server/answer_grammar.h"
 #include "server/chat_prompt.h"
 #include "server/engine_request.h"
 
@@ -56,6 +57,7 @@ PreparedRequest PrepareChat(api::ChatRequest request, const ModelHost& host) {
   prepared.reading = ReadingOf(request, model, text);
   prepared.requests.push_back(
       MakeEngineRequest(request.common, host, std::move(tokens), "messages"));
+  prepared.requests.back().make_constraint = AnswerConstraint(request, host, text);
   prepared.common = std::move(request.common);
   return prepared;
 }

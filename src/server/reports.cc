@@ -116,7 +116,7 @@ std::string CapabilitiesJson(const loading::ModelInfo& info) {
   out["supported"] = true;  // or there would be no model
   out["arch"] = ArchJson(info.arch);
   out["serving"] = std::move(serving);
-  out["grammar"] = Json{{"xgrammar", false}, {"lm_format_enforcer", false}};
+  out["grammar"] = Json{{"xgrammar", false}, {"lm_format_enforcer", false}, {"llguidance", true}};
   return Dump(out);
 }
 

@@ -1,0 +1,105 @@
+"""OpenCode, the real program, in a scratch repository: the scripted model reads one file and edits
+another with OpenCode's own tools.
+"""
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+import pytest
+
+from scripted import Server, call
+
+HERE = pathlib.Path(__file__).parent
+ARCH = {"x86_64": "x64-baseline", "aarch64": "arm64"}.get(platform.machine(), "none")
+OPENCODE = HERE / f"node_modules/opencode-linux-{ARCH}/bin/opencode"
+# So slow that whoever waits for it would not be done in time.
+TITLE = {"contains": "title generator", "token_ms": 1000,
+         "text": "A greeting in a file, made as polite as the notes want it, by an agent with tools"}
+
+pytestmark = pytest.mark.skipif(not OPENCODE.exists(), reason="OpenCode is not installed")
+
+
+def configure(home, url, context=65536, output=4096):
+    home.mkdir()
+    directory = home / "config/opencode"
+    directory.mkdir(parents=True)
+    model = {"name": "scripted", "tool_call": True, "reasoning": True,
+             "interleaved": {"field": "reasoning_content"},
+             "limit": {"context": context, "output": output},
+             "options": {"chat_template_kwargs": {"enable_thinking": True}}}
+    (directory / "opencode.json").write_text(json.dumps({
+        "$schema": "https://opencode.ai/config.json",
+        "model": "mach/scripted", "small_model": "mach/scripted", "enabled_providers": ["mach"],
+        "share": "disabled", "autoupdate": False,
+        "provider": {"mach": {
+            "npm": "@ai-sdk/openai-compatible", "name": "mach-serve",
+            "options": {"baseURL": url, "apiKey": "local"}, "models": {"scripted": model}}}}))
+
+
+def run(home, repository, prompt, timeout=60):
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb",
+        "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1", "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+        **{f"XDG_{kind.upper()}_HOME": str(home / kind)
+           for kind in ("config", "data", "cache", "state")}}
+    return subprocess.run([OPENCODE, "run", "-m", "mach/scripted", prompt], cwd=repository,
+                          env=environment, capture_output=True, text=True, timeout=timeout,
+                          stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "notes.txt").write_text("Greetings are polite here.\n")
+    (path / "hello.py").write_text('def greet(name):\n    return f"hi {name}"\n')
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
+        subprocess.run(git + command, cwd=path, check=True)
+    return path
+
+
+def test_reads_and_edits(tmp_path, repository):
+    edit = {"filePath": str(repository / "hello.py"), "oldString": '    return f"hi {name}"',
+            "newString": '    return f"Good day, {name}!  <b> ü 🚀"'}
+    rules = [
+        TITLE,
+        {"contains": "Good day", "after_tool": True, "text": "The greeting is polite now."},
+        {"contains": "Greetings are polite", "after_tool": True,
+         "reasoning": "The notes want politeness.", "text": call("edit", edit)},
+        {"last": "polite as the notes", "reasoning": "First the notes.\nAnd the code.",
+         "text": "I look at both.\n\n" + call("read", {"filePath": str(repository / "notes.txt")})
+                 + "\n" + call("read", {"filePath": str(repository / "hello.py")})},
+    ]
+    home = tmp_path / "home"
+    with Server(rules) as server:
+        configure(home, server.url)
+        done = run(home, repository, "Make hello.py polite as the notes want it.")
+        prompts = server.prompts()
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    assert (repository / "hello.py").read_text() == \
+        'def greet(name):\n    return f"Good day, {name}!  <b> ü 🚀"\n'
+    assert "The greeting is polite now." in done.stdout
+
+    # A title is asked for at the same time; the rest does not wait for it.
+    title = [p for p in prompts if p["rule"] == 0]
+    steps = [p for p in prompts if p["rule"] != 0]
+    assert [p["rule"] for p in steps] == [3, 2, 1] and len(title) == 1
+    assert any(p["at_s"] - title[0]["at_s"] < 10 for p in steps)
+
+    tools = re.findall(r'"name": "(\w+)"', steps[0]["prompt"].split("</tools>")[0])
+    assert {"read", "edit", "write", "bash"} <= set(tools)
+    assert steps[0]["prompt"].count('"type": "function"') >= 9
+
+    # Each turn is the one before with more behind it: calls and reasoning come back as they were.
+    assert steps[1]["prompt"].count("<tool_response>") == 2
+    assert "<function=read>" in steps[1]["prompt"]
+    assert "First the notes.\nAnd the code." in steps[1]["prompt"]
+    for before, after in zip(steps, steps[1:]):
+        assert after["prompt"].startswith(before["prompt"].removesuffix("<think>\n"))

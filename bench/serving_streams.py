@@ -20,7 +20,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/agents"))
 from scripted import Server  # noqa: E402
 
-SIZES = [1, 20, 200, 600]  # numbers in an answer
+SIZES = [1, 10, 60, 200]    # numbers in an answer, some three tokens each
 GROWTH_BYTES = 16 << 20    # that resident memory may grow by after the first third
 
 

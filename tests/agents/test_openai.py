@@ -289,3 +289,37 @@ def test_cancel(client, server):
     stream.close()
     assert wait_until(lambda: server.stats()["requests"]["cancelled"] == before + 1, 1)
     assert server.wait_idle(1)
+
+
+def test_busy():
+    with Server(rules("hermes"), "--sequences", 1, "--max-queue", 1) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="local", max_retries=0, timeout=60)
+
+        def start():
+            return client.chat.completions.create(
+                model="scripted", messages=[{"role": "user", "content": "slow"}], stream=True)
+
+        running = start()
+        assert wait_until(lambda: server.stats()["requests"]["active"] == 1)
+        waiting = start()
+        assert wait_until(lambda: server.stats()["requests"]["queued"] == 1)
+        with pytest.raises(openai.InternalServerError) as failure:
+            start()
+        assert failure.value.status_code == 503 and failure.value.code == "server_busy"
+        assert int(failure.value.response.headers["Retry-After"]) > 0
+        running.close()
+        assert next(iter(waiting)).choices[0].delta.role == "assistant"
+        waiting.close()
+        assert server.wait_idle()
+
+
+def test_key():
+    with Server(rules("hermes"), "--api-key", "secret") as server:
+        for key, works in (("secret", True), ("local", False)):
+            client = openai.OpenAI(base_url=server.url, api_key=key, max_retries=0)
+            if works:
+                assert client.models.list().data[0].id == "scripted"
+            else:
+                with pytest.raises(openai.AuthenticationError) as failure:
+                    client.models.list()
+                assert failure.value.code == "invalid_api_key"

@@ -12,7 +12,7 @@ TOOLS = [{"name": "get_weather", "description": "The weather of a city",
                                           "days": {"type": "integer"}}}}]
 RULES = [
     {"after_tool": True, "contains": "18 degrees", "text": "It is 18 degrees."},
-    {"last": "weather", "reasoning": "Two cities.",
+    {"last": "weather", "reasoning": "Two cities.", "token_ms": 5,
      "text": "I ask.\n\n" + call("get_weather", {"city": "Zürich", "days": 2}) + "\n"
              + call("get_weather", {"city": "東京"})},
     {"last": "slow", "token_ms": 20, "text": "word " * 2000},
@@ -52,8 +52,8 @@ def test_text_and_thinking(ask):
     message = ask("plain", thinking=THINKING)
     assert message.role == "assistant" and message.stop_reason == "end_turn"
     assert [block.type for block in message.content] == ["thinking", "text"]
-    assert message.content[0].thinking == "Simple."
-    assert message.content[1].text == "A plain answer."
+    assert message.content[0].thinking.strip() == "Simple."
+    assert message.content[1].text.strip() == "A plain answer."
     assert message.usage.input_tokens > 0 and message.usage.output_tokens > 5
 
 
@@ -71,7 +71,8 @@ def test_tool_loop(ask):
             {"type": "tool_result", "tool_use_id": block.id, "content": "18 degrees"}
             for block in calls]}]
     last = ask(history, tools=TOOLS, thinking=THINKING)
-    assert last.stop_reason == "end_turn" and last.content[-1].text == "It is 18 degrees."
+    assert last.stop_reason == "end_turn"
+    assert last.content[-1].text.strip() == "It is 18 degrees."
 
 
 def test_arguments_stream_as_they_are_written(client):
@@ -85,13 +86,33 @@ def test_arguments_stream_as_they_are_written(client):
     for index, text in parts:
         whole[index] = whole.get(index, "") + text
     assert [json.loads(text)["city"] for text in whole.values()] == ["Zürich", "東京"]
-    assert len(parts) > 4
+    assert len(parts) > 8
 
 
 def test_limits_and_stops(ask):
     assert ask("slow", max_tokens=5).stop_reason == "max_tokens"
     stopped = ask("plain", stop_sequences=["answer"])
     assert stopped.stop_reason == "stop_sequence" and stopped.stop_sequence == "answer"
+
+
+def test_what_claude_code_sends(ask):
+    message = ask(
+        [{"role": "user", "content": [
+            {"type": "text", "text": "<system-reminder>a</system-reminder>"},
+            {"type": "text", "text": "plain", "cache_control": {"type": "ephemeral"}}]}],
+        system=[{"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1; cch=1a2b3;"},
+                {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        tools=TOOLS, metadata={"user_id": "u"}, thinking={"type": "adaptive", "display": "omitted"},
+        extra_query={"beta": "true"},
+        extra_body={"context_management": {"edits": []}, "output_config": {"effort": "medium"}})
+    assert message.content[-1].text.strip() == "A plain answer."
+
+
+def test_billing_lines_keep_no_prompt_apart(ask, server):
+    for line in ("cch=11111;", "cch=22222;"):
+        ask("plain", system=[{"type": "text", "text": "x-anthropic-billing-header: " + line},
+                             {"type": "text", "text": "Be brief."}])
+    assert len({prompt["prompt"] for prompt in server.prompts()[-2:]}) == 1
 
 
 def test_count_tokens(client):

@@ -120,3 +120,31 @@ def test_compacts_when_the_context_is_full(tmp_path, repository):
     assert "maximum context length is 24000 tokens" in done.stderr
     assert [p["rule"] for p in prompts if p["rule"] != 0] == [3, 1, 2]
     assert "All is done after the summary." in done.stdout
+
+
+def test_subagents_run_at_the_same_time(tmp_path, repository):
+    def task(part):
+        return call("task", {"description": f"part {part}", "prompt": f"do part {part} of it",
+                             "subagent_type": "general"})
+
+    def answer(part):
+        return {"last": f"do part {part}", "lacks": "share the work", "token_ms": 150,
+                "text": f"This is the answer of part {part}, said word by word and slowly."}
+
+    rules = [
+        TITLE,
+        {"after_tool": True, "contains": ["answer of part 1", "answer of part 2"],
+         "text": "Both parts are done."},
+        answer(1),
+        answer(2),
+        {"last": "share the work", "text": task(1) + "\n" + task(2)},
+    ]
+    home = tmp_path / "home"
+    with Server(rules, "--served-model-name", "local") as server:
+        configure(home, server.url)
+        done = run(home, repository, "Please share the work.")
+        prompts = server.prompts()
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0 and "Both parts are done." in done.stdout
+    begun = [p["at_s"] for p in prompts if p["rule"] in (2, 3)]
+    assert len(begun) == 2 and begun[1] - begun[0] < 4  # each takes longer

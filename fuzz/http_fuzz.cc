@@ -60,14 +60,16 @@ class MemoryExchange : public mach::http::Exchange {
     MACH_CHECK(response.status != 500);
     finished_ = true;
   }
-  void StartStream(mach::http::Response /*head*/, bool /*event_stream*/) override {
+  void StartStream(mach::http::Response /*head*/,
+                   std::function<std::string()> /*heartbeat*/) override {
     MACH_CHECK(!finished_ && !started_);
     started_ = true;
   }
   void Write(std::string_view data) override { streamed_ += data; }
   void Finish() override {
     MACH_CHECK(started_ && !finished_);
-    MACH_CHECK(streamed_.ends_with("data: [DONE]\n\n"));
+    const bool named = streamed_.starts_with("event: ");  // no mark but the last event
+    MACH_CHECK(streamed_.ends_with(named ? "}\n\n" : "data: [DONE]\n\n"));
     finished_ = true;
   }
   size_t backlog_bytes() const override { return 0; }

@@ -21,10 +21,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     } catch (const mach::api::RequestError& e) {
       MACH_CHECK(e.info().status == 400);
       MACH_CHECK(nlohmann::json::accept(mach::api::ErrorBody(e.info())));
+      MACH_CHECK(nlohmann::json::accept(mach::api::AnthropicErrorBody(e.info(), "id")));
     }
   };
   attempt(mach::api::ParseChatRequest);
   attempt(mach::api::ParseCompletionRequest);
+  attempt(mach::api::ParseMessagesRequest);
+  attempt(mach::api::ParseCountTokensRequest);
+  attempt(mach::api::ParseResponsesRequest);
+  attempt(mach::api::ParseTokenizeRequest);
+  attempt(mach::api::ParseDetokenizeRequest);
   std::string quoted;
   mach::AppendJsonString(quoted, body);
   MACH_CHECK(nlohmann::json::accept(quoted));

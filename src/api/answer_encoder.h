@@ -31,6 +31,8 @@ struct AnswerSpec {
   // Under which names reasoning is shown.
   bool reasoning_content = true;
   bool reasoning = false;
+  std::string request_id;  // of the HTTP request, for errors that name it
+  std::string repeated;    // members of the request that its answer repeats: `,"name":value`…
 };
 
 struct AlternativeView {
@@ -77,12 +79,18 @@ class AnswerEncoder {
   virtual void End(Pieces& out, const UsageReport& usage) = 0;
   virtual void Fail(Pieces& out, const ErrorInfo& info) = 0;
 
+  // What fills the silence of a stream, between any two of the others.
+  virtual std::string Heartbeat() { return ": ping\n\n"; }
+
   // What waits for End.
   virtual uint64_t held_bytes() const = 0;
 };
 
-// The protocols: /v1/chat/completions and /v1/completions.
+// The protocols: /v1/chat/completions, /v1/completions, /v1/messages and /v1/responses. The last
+// two have one choice.
 std::unique_ptr<AnswerEncoder> MakeChatEncoder(AnswerSpec spec);
 std::unique_ptr<AnswerEncoder> MakeCompletionEncoder(AnswerSpec spec);
+std::unique_ptr<AnswerEncoder> MakeMessagesEncoder(AnswerSpec spec);
+std::unique_ptr<AnswerEncoder> MakeResponsesEncoder(AnswerSpec spec);
 
 }  // namespace mach::api

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -34,19 +33,8 @@ Json TemplateVariables(const Fields& fields) {
     variables = *kwargs;
   }
   if (const auto effort = fields.String("reasoning_effort")) {
-    constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
-                                                          "high", "xhigh",   "max"};
-    if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
-      Reject("'reasoning_effort' must be one of none, minimal, low, medium, high, xhigh, max.",
-             "reasoning_effort");
-    }
     // chat_template_kwargs has the last word.
-    if (!variables.contains("enable_thinking")) {
-      variables["enable_thinking"] = *effort != "none";
-    }
-    if (!variables.contains("reasoning_effort")) {
-      variables["reasoning_effort"] = *effort;
-    }
+    ApplyEffort(*effort, "reasoning_effort", variables);
   }
   return variables;
 }
@@ -54,7 +42,10 @@ Json TemplateVariables(const Fields& fields) {
 }  // namespace
 
 ChatRequest ParseChatRequest(std::string body, const RequestLimits& limits) {
-  Json document = ParseObject(std::move(body));
+  return ReadChatRequest(ParseObject(std::move(body)), limits);
+}
+
+ChatRequest ReadChatRequest(Json document, const RequestLimits& limits) {
   const Fields fields(document, "");
   ChatRequest request;
   request.common = ParseCommonFields(fields, limits);

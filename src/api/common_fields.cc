@@ -1,5 +1,7 @@
 #include "api/common_fields.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -68,33 +70,7 @@ void ParseSpeculation(const Fields& fields) {
 }
 
 void ParseStop(const Fields& fields, const RequestLimits& limits, StopFields& stop) {
-  if (const Json* value = fields.Find("stop")) {
-    const bool list = value->is_array();
-    if (!list && !value->is_string()) {
-      Reject("'stop' must be a string or an array of strings, not " +
-                 std::string(JsonTypeName(*value)) + ".",
-             "stop");
-    }
-    if (list && value->size() > static_cast<size_t>(limits.max_stop_strings)) {
-      Reject("'stop' has " + std::to_string(value->size()) + " strings; the maximum is " +
-                 std::to_string(limits.max_stop_strings) + ".",
-             "stop");
-    }
-    const size_t count = list ? value->size() : 1;
-    for (size_t i = 0; i < count; ++i) {
-      const Json& item = list ? (*value)[i] : *value;
-      const std::string path = list ? "stop[" + std::to_string(i) + "]" : "stop";
-      if (!item.is_string()) {
-        Reject("'" + path + "' must be a string, not " + std::string(JsonTypeName(item)) + ".",
-               path);
-      }
-      const auto& text = item.get_ref<const std::string&>();
-      if (text.empty() || text.size() > kMaxStopBytes) {
-        Reject("'" + path + "' must have 1 to " + std::to_string(kMaxStopBytes) + " bytes.", path);
-      }
-      stop.strings.push_back(text);
-    }
-  }
+  stop.strings = ParseStopStrings(fields, "stop", limits);
   if (const Json* ids = fields.Array("stop_token_ids")) {
     if (ids->size() > static_cast<size_t>(limits.max_stop_token_ids)) {
       Reject("'stop_token_ids' has " + std::to_string(ids->size()) + " ids; the maximum is " +
@@ -172,6 +148,55 @@ void ParseStreaming(const Fields& fields, CommonFields& common) {
 }
 
 }  // namespace
+
+std::vector<std::string> ParseStopStrings(const Fields& fields, const char* key,
+                                          const RequestLimits& limits) {
+  std::vector<std::string> strings;
+  const Json* value = fields.Find(key);
+  if (value == nullptr) {
+    return strings;
+  }
+  const std::string name = fields.Path(key);
+  const bool list = value->is_array();
+  if (!list && !value->is_string()) {
+    Reject("'" + name + "' must be a string or an array of strings, not " +
+               std::string(JsonTypeName(*value)) + ".",
+           name);
+  }
+  if (list && value->size() > static_cast<size_t>(limits.max_stop_strings)) {
+    Reject("'" + name + "' has " + std::to_string(value->size()) + " strings; the maximum is " +
+               std::to_string(limits.max_stop_strings) + ".",
+           name);
+  }
+  const size_t count = list ? value->size() : 1;
+  for (size_t i = 0; i < count; ++i) {
+    const Json& item = list ? (*value)[i] : *value;
+    const std::string path = list ? name + "[" + std::to_string(i) + "]" : name;
+    if (!item.is_string()) {
+      Reject("'" + path + "' must be a string, not " + std::string(JsonTypeName(item)) + ".", path);
+    }
+    const auto& text = item.get_ref<const std::string&>();
+    if (text.empty() || text.size() > kMaxStopBytes) {
+      Reject("'" + path + "' must have 1 to " + std::to_string(kMaxStopBytes) + " bytes.", path);
+    }
+    strings.push_back(text);
+  }
+  return strings;
+}
+
+void ApplyEffort(const std::string& effort, const std::string& path, Json& variables) {
+  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                        "high", "xhigh",   "max"};
+  if (std::find(kEfforts.begin(), kEfforts.end(), effort) == kEfforts.end()) {
+    Reject("'" + path + "' must be one of none, minimal, low, medium, high, xhigh, max.", path);
+  }
+  if (!variables.contains("enable_thinking")) {
+    variables["enable_thinking"] = effort != "none";
+  }
+  if (!variables.contains("reasoning_effort")) {
+    variables["reasoning_effort"] = effort;
+  }
+}
 
 CommonFields ParseCommonFields(const Fields& fields, const RequestLimits& limits) {
   CommonFields common;

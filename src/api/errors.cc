@@ -19,6 +19,42 @@ ErrorInfo Make(int status, std::string message, const char* type, std::string pa
   return info;
 }
 
+const char* AnthropicType(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+    case 529:
+      return "overloaded_error";
+    default:
+      return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
+// Claude Code matches both sentences on an overflow: it gives up some of its history, or asks for
+// fewer tokens.
+std::string AnthropicMessage(const ErrorInfo& info) {
+  if (info.max_context_tokens == 0) {
+    return info.message;
+  }
+  const std::string input = std::to_string(info.input_tokens);
+  const std::string most = std::to_string(info.max_context_tokens);
+  if (info.input_tokens >= info.max_context_tokens) {
+    return "prompt is too long: " + input + " tokens > " + most + " maximum";
+  }
+  return "input length and `max_tokens` exceed context limit: " + input + " + " +
+         std::to_string(info.output_tokens) + " > " + most +
+         ", decrease input length or `max_tokens` and try again";
+}
+
 }  // namespace
 
 ErrorInfo InvalidRequest(std::string message, std::string param) {
@@ -28,12 +64,17 @@ ErrorInfo InvalidRequest(std::string message, std::string param) {
 ErrorInfo ContextOverflow(int64_t max_context_tokens, int64_t output_tokens, int64_t input_tokens,
                           std::string param) {
   // OpenCode matches this sentence word for word and then compacts its history.
-  return Make(400,
-              "This model's maximum context length is " + std::to_string(max_context_tokens) +
-                  " tokens. However, you requested " + std::to_string(output_tokens) +
-                  " output tokens and your prompt contains at least " +
-                  std::to_string(input_tokens) + " input tokens.",
-              kInvalidRequestType, std::move(param), "context_length_exceeded");
+  ErrorInfo info =
+      Make(400,
+           "This model's maximum context length is " + std::to_string(max_context_tokens) +
+               " tokens. However, you requested " + std::to_string(output_tokens) +
+               " output tokens and your prompt contains at least " + std::to_string(input_tokens) +
+               " input tokens.",
+           kInvalidRequestType, std::move(param), "context_length_exceeded");
+  info.input_tokens = input_tokens;
+  info.output_tokens = output_tokens;
+  info.max_context_tokens = max_context_tokens;
+  return info;
 }
 
 ErrorInfo OutOfMemory(std::string message) {
@@ -59,6 +100,10 @@ ErrorInfo ModelNotFound(std::string_view model) {
               "The model '" + std::string(model) + "' does not exist. GET /v1/models lists " +
                   "what is served.",
               kInvalidRequestType, "model", "model_not_found");
+}
+
+ErrorInfo NotServed(std::string message) {
+  return Make(404, std::move(message), kInvalidRequestType, "", "");
 }
 
 ErrorInfo UnknownRoute(std::string_view method, std::string_view path) {
@@ -118,7 +163,7 @@ ErrorInfo FromFailure(const Error& error, std::string_view reference) {
   }
 }
 
-std::string ErrorBody(const ErrorInfo& info) {
+std::string ErrorBody(const ErrorInfo& info, std::string_view /*request_id*/) {
   std::string out = "{\"error\":{\"message\":";
   AppendJsonString(out, info.message);
   out += ",\"type\":";
@@ -136,6 +181,17 @@ std::string ErrorBody(const ErrorInfo& info) {
     AppendJsonString(out, info.code);
   }
   out += "}}";
+  return out;
+}
+
+std::string AnthropicErrorBody(const ErrorInfo& info, std::string_view request_id) {
+  std::string out = "{\"type\":\"error\",\"error\":{\"type\":\"";
+  out += AnthropicType(info.status);
+  out += "\",\"message\":";
+  AppendJsonString(out, AnthropicMessage(info));
+  out += "},\"request_id\":";
+  AppendJsonString(out, request_id);
+  out += '}';
   return out;
 }
 

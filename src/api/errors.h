@@ -1,8 +1,9 @@
-// Errors as OpenAI clients see them: an HTTP status and the object {"error":{message,type,param,
-// code}}. Thrown while a request is read and checked, caught at the handler's edge. Plain data;
-// any thread.
+// Errors as clients see them: an HTTP status and an object, OpenAI's {"error":{message,type,param,
+// code}} or that of another protocol. Thrown while a request is read and checked, caught at the
+// handler's edge. Plain data; any thread.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -18,6 +19,10 @@ struct ErrorInfo {
   std::string param;      // path of the field, as "messages[0].role"; empty = null
   std::string code;       // empty = null
   int retry_after_s = 0;  // > 0: the response carries Retry-After
+  // Of a context overflow: the request's tokens and what there is room for.
+  int64_t input_tokens = 0;
+  int64_t output_tokens = 0;
+  int64_t max_context_tokens = 0;
   std::string cause;      // what the log has in place of the message; the client does not see it
 
   // For the log.
@@ -46,6 +51,8 @@ ErrorInfo InvalidApiKey();
 ErrorInfo Forbidden(std::string message);
 ErrorInfo UnsupportedEncoding();
 ErrorInfo ModelNotFound(std::string_view model);
+// For what others have under this path and this server has not.
+ErrorInfo NotServed(std::string message);
 ErrorInfo UnknownRoute(std::string_view method, std::string_view path);
 ErrorInfo MethodNotAllowed(std::string_view method, std::string_view path);
 ErrorInfo BodyTooLarge(uint64_t limit_bytes);
@@ -62,7 +69,12 @@ ErrorInfo FromRefusal(const Error& error, std::string_view reference);
 // whatever is not about memory or the server's end is internal.
 ErrorInfo FromFailure(const Error& error, std::string_view reference);
 
-// The JSON object, without a trailing newline.
-std::string ErrorBody(const ErrorInfo& info);
+// The JSON object of a protocol, without a trailing newline; `request_id` is what the log and the
+// header x-request-id call the request.
+using ErrorBodyFunction = std::string (*)(const ErrorInfo& info, std::string_view request_id);
+// OpenAI's, which does not name the request.
+std::string ErrorBody(const ErrorInfo& info, std::string_view request_id = "");
+// Anthropic's {"type":"error","error":{type,message},"request_id"}.
+std::string AnthropicErrorBody(const ErrorInfo& info, std::string_view request_id);
 
 }  // namespace mach::api

@@ -88,6 +88,7 @@ struct ChatRequest {
   ResponseFormat response_format;
   bool include_reasoning = true;
   std::optional<int64_t> thinking_budget;  // tokens of reasoning
+  bool generation_prompt = true;           // at the end of what the template renders
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
@@ -97,9 +98,35 @@ struct CompletionRequest {
   std::vector<Prompt> prompts;  // not empty; none of them empty token lists
 };
 
-// Both throw RequestError (400) naming the field, and check everything that can be known without
-// the model. The body is given up as soon as it is parsed, and its texts are moved from there.
+// A chat as /v1/responses asks for it.
+struct ResponsesRequest {
+  ChatRequest chat;
+  std::vector<std::string> ignored_tools;  // types of declared tools that are the client's or OpenAI's
+  std::string repeated;                    // see AnswerSpec
+};
+
+// What /tokenize is asked for: a chat as its template renders it, or a text.
+struct TokenizeRequest {
+  std::optional<ChatRequest> chat;
+  std::string model;
+  std::string text;
+  bool add_special_tokens = true;
+  bool token_texts = false;
+};
+
+struct DetokenizeRequest {
+  std::string model;
+  std::vector<int32_t> tokens;
+};
+
+// All throw RequestError (400) naming the field, and check everything that can be known without
+// the model. The body is given up as soon as it is parsed.
 ChatRequest ParseChatRequest(std::string body, const RequestLimits& limits);
 CompletionRequest ParseCompletionRequest(std::string body, const RequestLimits& limits);
+ChatRequest ParseMessagesRequest(std::string body, const RequestLimits& limits);
+ChatRequest ParseCountTokensRequest(std::string body, const RequestLimits& limits);
+ResponsesRequest ParseResponsesRequest(std::string body, const RequestLimits& limits);
+TokenizeRequest ParseTokenizeRequest(std::string body, const RequestLimits& limits);
+DetokenizeRequest ParseDetokenizeRequest(std::string body, const RequestLimits& limits);
 
 }  // namespace mach::api

@@ -33,9 +33,9 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   // The whole response. Exactly one of Respond and StartStream is called, once.
   virtual void Respond(Response response) = 0;
 
-  // Sends the head at once; the body follows in pieces. With `event_stream`, silence is filled with
-  // ": ping" comments.
-  virtual void StartStream(Response head, bool event_stream) = 0;
+  // Sends the head at once; the body follows in pieces. Of a stream of events, `heartbeat` makes
+  // what fills silence; null: this is none.
+  virtual void StartStream(Response head, std::function<std::string()> heartbeat) = 0;
   virtual void Write(std::string_view data) = 0;
   virtual void Finish() = 0;
 

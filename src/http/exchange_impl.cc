@@ -39,13 +39,13 @@ void ExchangeImpl::Respond(Response response) {
   End();
 }
 
-void ExchangeImpl::StartStream(Response head, bool event_stream) {
+void ExchangeImpl::StartStream(Response head, std::function<std::string()> heartbeat) {
   if (closed_) {
     return;
   }
   MACH_CHECK(!started_);
   started_ = true;
-  event_stream_ = event_stream;
+  heartbeat_ = std::move(heartbeat);
   // HTTP/1.0 has no chunks: there the end of the connection is the end of the body.
   chunked_ = !request_.http10;
   keep_alive_ = chunked_ && request_.keep_alive && !head.close && !shared_.draining;
@@ -85,6 +85,7 @@ void ExchangeImpl::End() {
   finished_ = true;
   on_close_ = nullptr;
   on_drained_ = nullptr;
+  heartbeat_ = nullptr;
   const auto session = std::move(session_);
   if (session != nullptr) {
     session->Wake();
@@ -107,7 +108,7 @@ void ExchangeImpl::OnClose(std::function<void()> callback) {
 }
 
 void ExchangeImpl::Ping() {
-  Write(": ping\n\n");
+  Write(heartbeat_());
 }
 
 void ExchangeImpl::Drained() {
@@ -125,6 +126,7 @@ void ExchangeImpl::ConnectionGone() {
   closed_ = true;
   session_ = nullptr;
   on_drained_ = nullptr;
+  heartbeat_ = nullptr;
   const auto callback = std::move(on_close_);
   on_close_ = nullptr;
   if (callback) {

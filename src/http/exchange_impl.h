@@ -30,7 +30,7 @@ class ExchangeImpl : public Exchange {
   void Post(std::function<void()> work) override { boost::asio::post(shared_.io, std::move(work)); }
 
   void Respond(Response response) override;
-  void StartStream(Response head, bool event_stream) override;
+  void StartStream(Response head, std::function<std::string()> heartbeat) override;
   void Write(std::string_view data) override;
   void Finish() override;
 
@@ -41,7 +41,7 @@ class ExchangeImpl : public Exchange {
 
   // For the session.
   bool finished() const { return finished_; }
-  bool event_stream() const { return event_stream_ && !finished_; }
+  bool event_stream() const { return heartbeat_ != nullptr && !finished_; }
   bool keep_alive() const { return keep_alive_; }
   void Ping();
   void Drained();
@@ -59,11 +59,11 @@ class ExchangeImpl : public Exchange {
   bool started_ = false;
   bool finished_ = false;
   bool closed_ = false;
-  bool event_stream_ = false;
   bool chunked_ = false;
   bool keep_alive_ = true;
   std::function<void()> on_close_;
   std::function<void()> on_drained_;
+  std::function<std::string()> heartbeat_;
 };
 
 }  // namespace mach::http

@@ -140,7 +140,9 @@ void Answer::Begin() {
   exchange_->OnClose([self = shared_from_this()] { self->ClientGone(); });
   if (options_.stream) {
     exchange_->OnDrained([self = shared_from_this()] { self->Drain(); });
-    exchange_->StartStream(hooks_.stream_head(), /*event_stream=*/true);
+    exchange_->StartStream(hooks_.stream_head(), [self = shared_from_this()] {
+      return self->options_.encoder->Heartbeat();
+    });
     streaming_ = true;
     Pieces out;
     options_.encoder->Begin(out, usage_);
@@ -165,7 +167,9 @@ void Answer::Drain() {
   if (!answered_) {
     if (streaming_) {
       WriteStream(out);
-    } else if (const uint64_t bytes = options_.encoder->held_bytes(); !inbox_.HoldEncoded(bytes)) {
+    }
+    const uint64_t bytes = options_.encoder->held_bytes();
+    if ((!streaming_ || bytes > 0) && !inbox_.HoldEncoded(bytes)) {
       CancelAll();
       OnOverflow({.bytes = bytes}, out);
     }

@@ -87,6 +87,17 @@ std::vector<http::Route> App::MakeRoutes() {
            ReplyPage(*exchange, name == kPageIndex ? "" : name);
          }});
   }
+  routes.push_back(
+      {"POST", "/v1/embeddings", [this](const ExchangePtr& exchange, const std::string&) {
+         replies_.SendError(*exchange, api::NotServed("This server has no embeddings: "
+                                                      "its models generate text."));
+       }});
+  for (const TokenQuery& query : TokenQueries()) {
+    routes.push_back(
+        {"POST", query.path, [this, &query](const ExchangePtr& exchange, const std::string&) {
+           generate_.Handle(exchange, query);
+         }});
+  }
   for (const Protocol& protocol : Protocols()) {
     routes.push_back(
         {"POST", protocol.path, [this, &protocol](const ExchangePtr& exchange, const std::string&) {
@@ -130,33 +141,35 @@ void App::ReplyPage(http::Exchange& exchange, std::string_view name) {
 
 std::optional<http::Response> App::CheckHead(const http::Request& head) const {
   if (const auto refusal = gate_.CheckSender(head)) {
-    return ErrorResponse(*refusal);
+    return ErrorResponse(head, *refusal);
   }
   const http::Router::Match match = router_.Find(head.method, head.path);
   if (head.method == "OPTIONS" && !match.label.empty()) {
     return std::nullopt;
   }
-  if (Gate::IsV1(head.path) && !gate_.KeyMatches(head)) {
-    http::Response response = ErrorResponse(api::InvalidApiKey());
+  if (Gate::IsApi(head.path) && !gate_.KeyMatches(head)) {
+    http::Response response = ErrorResponse(head, api::InvalidApiKey());
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return response;
   }
   if (match.label.empty()) {
-    return ErrorResponse(api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
+    return ErrorResponse(head,
+                         api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
   }
   if (match.route == nullptr) {
-    http::Response response =
-        ErrorResponse(api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
+    http::Response response = ErrorResponse(
+        head, api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
     response.headers.emplace_back("Allow", match.allowed);
     return response;
   }
   const std::string_view encoding = head.Header("content-encoding");
   if (!encoding.empty() && !http::EqualsIgnoreCase(encoding, "identity")) {
-    return ErrorResponse(api::UnsupportedEncoding());
+    return ErrorResponse(head, api::UnsupportedEncoding());
   }
-  if (Gate::IsV1(head.path) && host_.ready() == nullptr) {
-    http::Response response = ErrorResponse(api::ModelLoading(""));
-    response.body = Pieces(LoadingErrorJson(host_.progress()));
+  if (Gate::IsApi(head.path) && host_.ready() == nullptr) {
+    const api::ErrorInfo info = LoadingError(host_.progress());
+    http::Response response = ErrorResponse(head, info);
+    response.body = Pieces(WithProgress(response.body.Join(), host_.progress()));
     return response;
   }
   return std::nullopt;
@@ -203,7 +216,7 @@ http::Response App::HttpError(const http::Request& head, int status, std::string
       status >= 500 ? api::ServerBusy(std::move(text)) : api::InvalidRequest(std::move(text));
   info.status = status;
   Replies::LogRefusal(head, status, "");
-  return replies_.Account(head, ErrorResponse(info));
+  return replies_.Account(head, ErrorResponse(head, info));
 }
 
 std::optional<http::Response> App::RefuseHead(const http::Request& head) {

@@ -60,7 +60,7 @@ std::string RenderChat(api::ChatRequest& request, const loading::ServedModel& mo
   if (request.tools) {
     variables["tools"] = *request.tools;
   }
-  variables["add_generation_prompt"] = true;
+  variables["add_generation_prompt"] = request.generation_prompt;
   variables["bos_token"] = model.bos_token;
   variables["eos_token"] = model.eos_token;
   for (const auto& [key, value] : request.template_variables->items()) {

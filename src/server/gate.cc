@@ -57,8 +57,9 @@ bool IsLocalApp(std::string_view origin) {
 
 }  // namespace
 
-bool Gate::IsV1(std::string_view path) {
-  return path.substr(0, 4) == "/v1/";
+bool Gate::IsApi(std::string_view path) {
+  return path.starts_with("/v1/") || path.starts_with("/tokenize") ||
+         path.starts_with("/detokenize");
 }
 
 bool Gate::KeyMatches(const http::Request& request) const {
@@ -83,7 +84,7 @@ std::optional<api::ErrorInfo> Gate::CheckSender(const http::Request& head) const
                           "'. Start it with another --host, or, behind a proxy of that name, with "
                           "--cors-origin http://NAME.");
   }
-  if (IsV1(head.path) && head.method != "OPTIONS" && !head.Header("origin").empty() &&
+  if (IsApi(head.path) && head.method != "OPTIONS" && !head.Header("origin").empty() &&
       AllowedOrigin(head).empty()) {
     return api::Forbidden("Pages of '" + std::string(head.Header("origin").substr(0, 200)) +
                           "' may not call this server. Start it with --cors-origin to let them.");

@@ -25,8 +25,8 @@ class Gate {
  public:
   explicit Gate(GateRules rules) : rules_(std::move(rules)) {}
 
-  // The part of the API that keys and origins are for.
-  static bool IsV1(std::string_view path);
+  // The part of the API that keys and origins are for: /v1/*, /tokenize and /detokenize.
+  static bool IsApi(std::string_view path);
 
   // Refuses a request for another machine, or of a page that may not call.
   std::optional<api::ErrorInfo> CheckSender(const http::Request& head) const;

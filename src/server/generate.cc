@@ -19,15 +19,27 @@ constexpr char kSmallerBody[] = "Send a shorter request";
 
 struct Generate::Job {
   ExchangePtr exchange;
-  const Protocol& protocol;
+  Work work;
   double arrived_s;
   std::string body;
   RequestMemory::Hold hold;
 };
 
 void Generate::Handle(const ExchangePtr& exchange, const Protocol& protocol) {
+  Queue(exchange, [this, &protocol](Job& job) {
+    StartAnswer(job, protocol, protocol.prepare(std::move(job.body), limits_, host_));
+  });
+}
+
+void Generate::Handle(const ExchangePtr& exchange, const TokenQuery& query) {
+  Queue(exchange, [this, &query](Job& job) {
+    Reply(job, query.answer(std::move(job.body), limits_, host_));
+  });
+}
+
+void Generate::Queue(const ExchangePtr& exchange, Work work) {
   const auto job = std::make_shared<Job>(Job{.exchange = exchange,
-                                             .protocol = protocol,
+                                             .work = std::move(work),
                                              .arrived_s = NowSeconds(),
                                              .body = exchange->TakeBody(),
                                              .hold = RequestMemory::Hold(host_.request_memory())});
@@ -54,7 +66,7 @@ void Generate::Run(Job& job) {
   const std::string& reference = job.exchange->request().id;
   try {
     Hold(job, api::ParsedBytes(job.body), "its body", kSmallerBody);
-    StartAnswer(job, job.protocol.prepare(std::move(job.body), limits_, host_));
+    job.work(job);
   } catch (const api::RequestError& e) {
     Refuse(job.exchange, e.info());
   } catch (const Error& e) {
@@ -70,7 +82,20 @@ void Generate::Hold(Job& job, uint64_t bytes, const char* what, const char* cure
   }
 }
 
-void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
+void Generate::Reply(Job& job, std::string body) {
+  Hold(job, body.size(), "its answer", kSmallerBody);
+  http::Response response;
+  response.body = Pieces(std::move(body));
+  response.holds = std::make_shared<RequestMemory::Hold>(std::move(job.hold));
+  const auto reply = std::make_shared<http::Response>(std::move(response));
+  job.exchange->Post([this, exchange = job.exchange, reply] {
+    if (!exchange->closed()) {
+      replies_.Send(*exchange, std::move(*reply));
+    }
+  });
+}
+
+void Generate::StartAnswer(Job& job, const Protocol& protocol, PreparedRequest prepared) {
   const ExchangePtr& exchange = job.exchange;
   const loading::ServedModel& model = *host_.ready();
   const api::CommonFields& common = prepared.common;
@@ -85,20 +110,22 @@ void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
   const http::Request& asked = exchange->request();
   AnswerOptions options;
   // The server's own request id where there is one; a client's may repeat.
-  options.id = job.protocol.id_prefix +
-               (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
-  options.encoder = job.protocol.make_encoder(
-      {.id = options.id,
-       .created_unix_s = UnixSeconds(),
-       .model = model.info.id,
-       .choices = common.n * static_cast<int32_t>(prepared.requests.size()),
-       .stream = common.stream,
-       .logprobs = common.logprobs && shows_reasoning,
-       // A receipt is in the usage, so there is one, asked for or not.
-       .usage_at_end = common.include_usage || common.receipt,
-       .running_usage = common.continuous_usage,
-       .reasoning_content = reasoning_.reasoning_content,
-       .reasoning = reasoning_.reasoning});
+  options.id =
+      protocol.id_prefix + (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
+  options.encoder =
+      protocol.make_encoder({.id = options.id,
+                             .created_unix_s = UnixSeconds(),
+                             .model = model.info.id,
+                             .choices = common.n * static_cast<int32_t>(prepared.requests.size()),
+                             .stream = common.stream,
+                             .logprobs = common.logprobs && shows_reasoning,
+                             // A receipt is in the usage, so there is one, asked for or not.
+                             .usage_at_end = common.include_usage || common.receipt,
+                             .running_usage = common.continuous_usage,
+                             .reasoning_content = reasoning_.reasoning_content,
+                             .reasoning = reasoning_.reasoning,
+                             .request_id = asked.id,
+                             .repeated = std::move(prepared.repeated)});
   options.stream = common.stream;
   options.logprobs = common.logprobs && shows_reasoning;
   options.receipt = common.receipt;
@@ -112,7 +139,9 @@ void Generate::StartAnswer(Job& job, PreparedRequest prepared) {
   hooks.respond = [this](http::Exchange& target, http::Response response) {
     replies_.Send(target, std::move(response));
   };
-  hooks.fail = ErrorResponse;
+  hooks.fail = [exchange](const api::ErrorInfo& info) {
+    return ErrorResponse(exchange->request(), info);
+  };
   hooks.stream_head = [this, exchange] {
     http::Response head;
     head.content_type = "text/event-stream; charset=utf-8";

@@ -1,8 +1,9 @@
 // The endpoints that generate text: from a body on the I/O thread, over a worker that parses,
-// renders and tokenises, to an Answer. What a request takes of memory is booked before each step,
+// renders and tokenises, to an Answer; and those that stop at the tokens. What a request takes of memory is booked before each step,
 // and a request that there is no room for is refused. Owns the workers.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,7 @@
 #include "server/protocol.h"
 #include "server/replies.h"
 #include "server/request_memory.h"
+#include "server/token_query.h"
 #include "server/worker_pool.h"
 
 namespace mach::server {
@@ -32,6 +34,7 @@ class Generate {
 
   // I/O thread; the model is ready.
   void Handle(const std::shared_ptr<http::Exchange>& exchange, const Protocol& protocol);
+  void Handle(const std::shared_ptr<http::Exchange>& exchange, const TokenQuery& query);
 
   // Waits for running jobs; later requests get a 503.
   void Stop() { workers_.Stop(); }
@@ -39,11 +42,15 @@ class Generate {
  private:
   using ExchangePtr = std::shared_ptr<http::Exchange>;
   struct Job;
+  using Work = std::function<void(Job&)>;
 
+  // Has a worker do it, if there is room for the request's body.
+  void Queue(const ExchangePtr& exchange, Work work);
   void Run(Job& job);
   // Throws api::RequestError if there is no room.
   void Hold(Job& job, uint64_t bytes, const char* what, const char* cure) const;
-  void StartAnswer(Job& job, PreparedRequest prepared);
+  void StartAnswer(Job& job, const Protocol& protocol, PreparedRequest prepared);
+  void Reply(Job& job, std::string body);
   void Refuse(const ExchangePtr& exchange, const api::ErrorInfo& info);
   // The one line that a generation leaves in the log.
   void LogEnd(const http::Request& request, const AnswerRecord& record, int status) const;

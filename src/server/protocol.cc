@@ -1,9 +1,12 @@
 #include "server/protocol.h"
 
 #include <array>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "api/errors.h"
+#include "base/log.h"
 #include "chat/detect.h"
 #include "server/answer_grammar.h"
 #include "server/chat_prompt.h"
@@ -83,12 +86,51 @@ PreparedRequest PrepareCompletion(std::string body, const api::RequestLimits& li
   return prepared;
 }
 
-constexpr std::array<Protocol, 2> kProtocols = {{
-    {"/v1/chat/completions", "chatcmpl-", PrepareChatCompletion, api::MakeChatEncoder},
-    {"/v1/completions", "cmpl-", PrepareCompletion, api::MakeCompletionEncoder},
+PreparedRequest PrepareMessages(std::string body, const api::RequestLimits& limits,
+                                const ModelHost& host) {
+  return PrepareChat(api::ParseMessagesRequest(std::move(body), limits), host);
+}
+
+// Once for each type: an agent declares them with every request.
+void WarnOfIgnored(const std::vector<std::string>& types) {
+  static std::mutex mutex;
+  static std::set<std::string> told;
+  const std::lock_guard lock(mutex);
+  for (const std::string& type : types) {
+    if (told.insert(type).second) {
+      LogWarning("the model is not told of tools of this type", {{"type", type}});
+    }
+  }
+}
+
+PreparedRequest PrepareResponses(std::string body, const api::RequestLimits& limits,
+                                 const ModelHost& host) {
+  api::ResponsesRequest request = api::ParseResponsesRequest(std::move(body), limits);
+  WarnOfIgnored(request.ignored_tools);
+  PreparedRequest prepared = PrepareChat(std::move(request.chat), host);
+  prepared.repeated = std::move(request.repeated);
+  return prepared;
+}
+
+constexpr std::array<Protocol, 4> kProtocols = {{
+    {"/v1/chat/completions", "chatcmpl-", PrepareChatCompletion, api::MakeChatEncoder,
+     api::ErrorBody},
+    {"/v1/completions", "cmpl-", PrepareCompletion, api::MakeCompletionEncoder, api::ErrorBody},
+    {"/v1/messages", "msg_", PrepareMessages, api::MakeMessagesEncoder, api::AnthropicErrorBody},
+    {"/v1/responses", "resp_", PrepareResponses, api::MakeResponsesEncoder, api::ErrorBody},
 }};
 
 }  // namespace
+
+api::ErrorBodyFunction ErrorBodyOf(std::string_view path) {
+  for (const Protocol& protocol : kProtocols) {
+    const std::string_view own = protocol.path;
+    if (path.starts_with(own) && (path.size() == own.size() || path[own.size()] == '/')) {
+      return protocol.error_body;
+    }
+  }
+  return api::ErrorBody;
+}
 
 std::span<const Protocol> Protocols() {
   return kProtocols;

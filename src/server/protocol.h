@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/answer_encoder.h"
@@ -20,6 +21,7 @@ struct PreparedRequest {
   api::CommonFields common;
   std::vector<engine::GenerationRequest> requests;  // one for each prompt; their ids are empty
   std::shared_ptr<const OutputReading> reading;     // null: what the model writes is the content
+  std::string repeated;                             // see api::AnswerSpec
 };
 
 struct Protocol {
@@ -31,8 +33,13 @@ struct Protocol {
   PreparedRequest (*prepare)(std::string body, const api::RequestLimits& limits,
                              const ModelHost& host);
   std::unique_ptr<api::AnswerEncoder> (*make_encoder)(api::AnswerSpec spec);
+  api::ErrorBodyFunction error_body;
 };
 
 std::span<const Protocol> Protocols();
+
+// How errors are written under `path`: by the protocol whose path it is or begins with, else as
+// OpenAI does.
+api::ErrorBodyFunction ErrorBodyOf(std::string_view path);
 
 }  // namespace mach::server

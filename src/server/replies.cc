@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "base/log.h"
+#include "server/protocol.h"
 
 namespace mach::server {
 
-http::Response ErrorResponse(const api::ErrorInfo& info) {
+http::Response ErrorResponse(const http::Request& request, const api::ErrorInfo& info) {
   http::Response response;
   response.status = info.status;
-  response.body = Pieces(api::ErrorBody(info));
+  response.body = Pieces(ErrorBodyOf(request.path)(info, request.id));
   if (info.retry_after_s > 0) {
     response.headers.emplace_back("Retry-After", std::to_string(info.retry_after_s));
   }
@@ -48,7 +49,7 @@ void Replies::SendJson(http::Exchange& exchange, std::string body) const {
 
 void Replies::SendError(http::Exchange& exchange, const api::ErrorInfo& info) const {
   LogRefusal(exchange.request(), info.status, info.cause);
-  Send(exchange, ErrorResponse(info));
+  Send(exchange, ErrorResponse(exchange.request(), info));
 }
 
 }  // namespace mach::server

@@ -13,7 +13,8 @@
 
 namespace mach::server {
 
-http::Response ErrorResponse(const api::ErrorInfo& info);
+// In the way of the protocol that the request's path belongs to.
+http::Response ErrorResponse(const http::Request& request, const api::ErrorInfo& info);
 
 class Replies {
  public:

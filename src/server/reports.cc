@@ -238,14 +238,15 @@ std::string HealthJson(bool ready, const loading::LoadProgress& progress) {
   return Dump(Json{{"status", "loading"}, {"progress", ProgressJson(progress)}});
 }
 
-std::string LoadingErrorJson(const loading::LoadProgress& progress) {
-  const Json numbers = ProgressJson(progress);
-  const auto percent = static_cast<int>(numbers["fraction"].get<double>() * 100);
-  const api::ErrorInfo info = api::ModelLoading(
-      "The model is still loading: " + std::to_string(percent) + " % of its weights are read.");
-  std::string body = api::ErrorBody(info);
-  body.pop_back();
-  return body + ",\"progress\":" + Dump(numbers) + "}";
+api::ErrorInfo LoadingError(const loading::LoadProgress& progress) {
+  const auto percent = static_cast<int>(ProgressJson(progress)["fraction"].get<double>() * 100);
+  return api::ModelLoading("The model is still loading: " + std::to_string(percent) +
+                           " % of its weights are read.");
+}
+
+std::string WithProgress(std::string error, const loading::LoadProgress& progress) {
+  error.pop_back();
+  return error + ",\"progress\":" + Dump(ProgressJson(progress)) + "}";
 }
 
 }  // namespace mach::server

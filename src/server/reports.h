@@ -8,6 +8,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "api/errors.h"
 #include "loading/served_model.h"
 
 namespace mach::server {
@@ -35,6 +36,8 @@ std::string ModelListJson(const loading::ModelInfo& info);
 std::string HealthJson(bool ready, const loading::LoadProgress& progress);
 
 // The body of a 503 while loading: the error object and, beside it, `progress`.
-std::string LoadingErrorJson(const loading::LoadProgress& progress);
+api::ErrorInfo LoadingError(const loading::LoadProgress& progress);
+// `error`, an object, with `progress` in it.
+std::string WithProgress(std::string error, const loading::LoadProgress& progress);
 
 }  // namespace mach::server

@@ -81,7 +81,7 @@ class ServerTest : public ::testing::Test {
     } else if (path == "/stream" || path == "/flood") {
       Response head;
       head.content_type = "text/event-stream";
-      exchange->StartStream(std::move(head), /*event_stream=*/true);
+      exchange->StartStream(std::move(head), [] { return std::string(": ping\n\n"); });
       exchange->Write("data: 1\n\n");
       if (path == "/flood") {
         Flood(exchange);

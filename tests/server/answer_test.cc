@@ -27,7 +27,8 @@ class SlowExchange : public http::Exchange {
     holds = std::move(response.holds);
     finished = true;
   }
-  void StartStream(http::Response /*head*/, bool /*event_stream*/) override {}
+  void StartStream(http::Response /*head*/,
+                   std::function<std::string()> /*heartbeat*/) override {}
   void Write(std::string_view data) override {
     text += data;
     backlog_bytes_ += data.size();

@@ -1,6 +1,7 @@
 #include "tests/server/fake_engine.h"
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -62,17 +63,25 @@ class PlainTemplate : public jinja::ChatTemplate {
  public:
   std::string Render(const nlohmann::ordered_json& variables, int64_t /*now*/) const override {
     std::string out;
+    if (variables.contains("tools")) {
+      for (const auto& tool : variables["tools"]) {
+        out += "<tool>" + tool["function"]["name"].get<std::string>() + "\n";
+      }
+    }
     for (const auto& message : variables["messages"]) {
       const auto& content = message["content"].get_ref<const std::string&>();
       if (content == "[[raise]]") {
         throw Error(ErrorCode::kInvalidArgument, "roles must alternate");
       }
-      out += "<" + message["role"].get<std::string>() + ">" + content + "\n";
+      out += "<" + message["role"].get<std::string>() + ">";
+      out += message.value("reasoning_content", "") + content;
+      out += message.contains("tool_calls") ? message["tool_calls"].dump() : "";
+      out += "\n";
     }
     if (variables.contains("enable_thinking")) {
       out += variables["enable_thinking"] == true ? "<think>" : "<nothink>";
     }
-    return out + "<assistant>";
+    return out + (variables["add_generation_prompt"] == true ? "<assistant>" : "");
   }
 };
 
@@ -365,11 +374,15 @@ void FakeEngine::Run(Job& job) {
       const bool greedy = request.sampling.temperature == 0;
       const size_t offset =
           greedy ? 0 : (static_cast<size_t>(request.sampling.seed.value_or(0)) + c) * 4 % 40;
-      const bool eos = state.tokens >= std::max(eos_after, request.stop.min_tokens);
+      const bool eos =
+          state.tokens >= (options_.says.empty() ? std::max(eos_after, request.stop.min_tokens)
+                                                 : static_cast<int64_t>(options_.says.size()));
+      const std::string_view script = options_.says.empty() ? std::string_view(kRecital) : options_.says;
+      const size_t place = options_.says.empty() ? offset : 0;
       const int32_t id =
           eos ? kEosToken
-              : static_cast<uint8_t>(kRecital[(offset + static_cast<size_t>(state.tokens)) %
-                                              (sizeof(kRecital) - 1)]);
+              : static_cast<uint8_t>(
+                    script[(place + static_cast<size_t>(state.tokens)) % script.size()]);
       ++state.tokens;
       ++total;
       const bool stop_token =
@@ -477,6 +490,7 @@ std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options) 
   model->info.isa = "scalar";
   model->info.created_unix_s = UnixSeconds();
   model->tokenizer = std::make_unique<ByteTokenizer>();
+  model->chat_formats = options.formats;
   if (options.with_template) {
     model->chat_template = std::make_unique<PlainTemplate>();
   }

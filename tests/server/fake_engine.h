@@ -2,7 +2,8 @@
 //
 // The tokenizer maps each byte to its own id and has a few special tokens above them. The engine
 // recites a fixed text, one byte a token, one request after another, and honours stop conditions,
-// choices and logprobs. Words in the prompt change its behaviour:
+// choices and logprobs. The template writes the names of tools before the messages, and calls as
+// JSON. Words in the prompt change its behaviour:
 //   [[slow]]     20 ms a token        [[prefill]]  prefill takes a minute
 //   [[fail]]     an engine error after 3 tokens
 //   [[disk]]     a record that cannot be read, after 3 tokens
@@ -42,6 +43,8 @@ struct FakeOptions {
   uint64_t request_bytes = 0;  // that requests may take beside the model; 0 = any
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
+  std::string says;            // in place of the recital, up to its end
+  chat::ChatFormats formats;   // how what it says is read
 };
 
 class FakeEngine : public engine::Engine {

@@ -171,7 +171,7 @@ void Answer::Drain() {
     const uint64_t bytes = options_.encoder->held_bytes();
     if ((!streaming_ || bytes > 0) && !inbox_.HoldEncoded(bytes)) {
       CancelAll();
-      OnOverflow({.bytes = bytes}, out);
+      Fail(options_.memory->Refusal(bytes, "its answer", kSmallerAnswer), /*cancelled=*/false, out);
     }
   } else if (parts_running_ == 0) {
     End();

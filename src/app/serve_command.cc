@@ -79,7 +79,7 @@ int RunServe(ServeFlags& flags) {
     load.served_name = flags.checkpoint;
   }
   if (flags.tool_call_parser != "auto") {
-    load.chat_formats.calls = chat::CallFormatFromName(flags.tool_call_parser);
+    load.chat_formats.call = chat::CallFormatFromName(flags.tool_call_parser);
   }
   if (flags.reasoning_parser != "auto") {
     load.chat_formats.reasoning = chat::ReasoningFormatFromName(flags.reasoning_parser);

@@ -97,7 +97,7 @@ ServedText LoadText(const formats::Checkpoint& checkpoint, const FormatChoice& c
   }
   text.chat_formats =
       chat::DetectFormats(config.chat_template.value_or(""), checkpoint.model_type());
-  text.chat_formats.call = choice.calls.value_or(text.chat_formats.call);
+  text.chat_formats.call = choice.call.value_or(text.chat_formats.call);
   text.chat_formats.reasoning = choice.reasoning.value_or(text.chat_formats.reasoning);
   const formats::GenerationConfig generation = formats::ReadGenerationConfig(checkpoint.dir());
   text.defaults = ToDefaults(generation);

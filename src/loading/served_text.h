@@ -30,7 +30,7 @@ struct GenerationDefaults {
 
 // What the operator says of the model's chats; absent = found from its template and type.
 struct FormatChoice {
-  std::optional<chat::CallFormat> calls;
+  std::optional<chat::CallFormat> call;
   std::optional<chat::ReasoningFormat> reasoning;
 };
 

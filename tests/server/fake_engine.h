@@ -44,7 +44,7 @@ struct FakeOptions {
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
   std::string says;           // in place of the recital, up to its end
-  chat::ChatFormats formats;  // how what it says is read
+  chat::Formats formats;  // how what it says is read
 };
 
 class FakeEngine : public engine::Engine {

@@ -44,7 +44,7 @@ class ProtocolsTest : public ServerAppTest {
 
   void StartThinkingModel() {
     fake_.says = kThinkThenCall;
-    fake_.formats = {.calls = chat::CallFormat::kHermes,
+    fake_.formats = {.call = chat::CallFormat::kHermes,
                      .reasoning = chat::ReasoningFormat::kQwen3};
     Start();
   }

@@ -24,6 +24,7 @@ if(CMAKE_CROSSCOMPILING)
   string(TOUPPER ${rust_target} rust_target_name)
   string(REPLACE "-" "_" rust_target_name ${rust_target_name})
   list(APPEND cargo_env
+    CARGO_TARGET_${rust_target_name}_LINKER=${CMAKE_C_COMPILER}
     "CARGO_TARGET_${rust_target_name}_RUSTFLAGS=--sysroot=${CMAKE_FIND_ROOT_PATH}/usr")
 endif()
 

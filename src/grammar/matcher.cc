@@ -29,11 +29,20 @@ extern "C" size_t MachTokenize(const void* tokenizer, const uint8_t* bytes, size
   return ids.size();
 }
 
-// What llguidance says, without what it knows of the state that it was in.
+// What llguidance says, without its place in our text and what it knows of its state.
 std::string Reason(const char* error) {
   std::string_view text = error != nullptr ? error : "unknown reason";
-  for (const std::string_view end : {"\n<state>", "\n<backtrace>", "\n<non-verbose/>"}) {
+  if (text.find("oneOf constraints are not supported") != std::string_view::npos) {
+    return "'oneOf' cannot be enforced where its alternatives do not exclude each other by their "
+           "types or by the value of a required property";
+  }
+  for (const std::string_view end :
+       {"\n<state>", "\n<backtrace>", "\n<non-verbose/>", "\n   1 | start"}) {
     text = text.substr(0, text.find(end));
+  }
+  constexpr std::string_view kPlace = "failed to compile JSON schema: ";
+  if (const size_t at = text.find(kPlace); at != std::string_view::npos) {
+    text.remove_prefix(at + kPlace.size());
   }
   return std::string(text.substr(0, 1000));
 }

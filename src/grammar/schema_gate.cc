@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "grammar/finite.h"
 #include "grammar/pattern.h"
 
 namespace mach::grammar {
@@ -20,8 +21,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kMaxDepth = 100;
 constexpr size_t kMaxNodes = 20000;
-// Beyond these a number may not be what its digits say.
-constexpr double kMaxExact = 9007199254740992.0;
+// Of a larger whole number the digits may not be those that were meant.
+constexpr double kMaxExact = 9007199254740991.0;
 
 const std::set<std::string_view> kFormats = {"date-time", "time", "date", "duration", "email",
                                              "hostname",  "ipv4", "ipv6", "uuid",     "uri"};
@@ -93,6 +94,9 @@ class Gate {
     }
     if (!defs.empty()) {
       out["$defs"] = std::move(defs);
+      if (!IsFinite(out)) {
+        Throw("", "'$ref' leads round without an end, or to what allows nothing");
+      }
     }
     return out;
   }
@@ -135,7 +139,7 @@ class Gate {
           continue;
         }
         Refuse(path, keyword);
-      } else if (it != schema.end() && keyword == "not") {
+      } else if (it != schema.end() && (keyword == "not" || keyword == "contains")) {
         Refuse(path, keyword);
       }
     }
@@ -328,12 +332,28 @@ class Gate {
     }
   }
 
-  // Whether a number in there is larger than numbers are exact.
-  static bool IsExact(const Json& value) {
+  // Why a value cannot be asked for, if so.
+  static std::string Unwritable(const Json& value) {
     if (value.is_structured()) {
-      return std::all_of(value.begin(), value.end(), IsExact);
+      for (const Json& member : value) {
+        if (std::string why = Unwritable(member); !why.empty()) {
+          return why;
+        }
+      }
     }
-    return !value.is_number() || std::abs(value.get<double>()) <= kMaxExact;
+    if (value.is_number() && std::abs(value.get<double>()) > kMaxExact) {
+      return ": " + value.dump() + " is too large";
+    }
+    if (value.is_string()) {
+      for (const char c : value.get_ref<const std::string&>()) {
+        if ((static_cast<unsigned char>(c) < 0x20 &&
+             std::string_view("\b\f\n\r\t").find(c) == std::string_view::npos) ||
+            c == 0x7F) {
+          return ": a control character";
+        }
+      }
+    }
+    return "";
   }
 
   void Values(const Json& schema, const std::string& path, Json& out) const {
@@ -345,8 +365,8 @@ class Gate {
       if (std::string_view(keyword) == "enum" && !it->is_array()) {
         Throw(path, "'enum' is a list");
       }
-      if (!IsExact(*it)) {
-        Refuse(path, keyword, ": a number is too large");
+      if (const std::string why = Unwritable(*it); !why.empty()) {
+        Refuse(path, keyword, why);
         continue;
       }
       out[keyword] = *it;

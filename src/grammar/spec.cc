@@ -13,10 +13,15 @@ namespace {
 // that no model can go on with it for ever.
 constexpr const char* kWhitespace = R"( |\n{1,2}[ ]{0,80}|\n{1,2}\t{1,20})";
 
+// What may follow a backslash in a string. Without \u each text has one spelling, so that no member
+// that a schema names can come again under another. Other control characters cannot be written.
+constexpr const char* kEscapes = R"(nrbtf\")";
+
 }  // namespace
 
 std::string SchemaText(nlohmann::ordered_json admitted, Keywords keywords) {
   admitted["x-guidance"] = {{"whitespace_pattern", kWhitespace},
+                            {"json_allowed_escapes", kEscapes},
                             {"lenient", keywords == Keywords::kRelax}};
   return admitted.dump();
 }

@@ -1,0 +1,127 @@
+#include "grammar/lark_text.h"
+
+#include <bit>
+
+#include "grammar/schema_text.h"
+
+namespace mach::grammar {
+namespace {
+
+constexpr size_t kMostBits = 64;
+
+std::string All(const std::vector<std::string>& conditions) {
+  std::string all;
+  for (const std::string& condition : conditions) {
+    all = all.empty() ? condition : "and(" + all + ", " + condition + ")";
+  }
+  return all.empty() ? "true" : all;
+}
+
+}  // namespace
+
+std::string LarkText::Quoted(std::string_view text) {
+  return nlohmann::json(text).dump();
+}
+
+std::string LarkText::Escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("\\/.+*?()|[]{}^$#&-~").find(c) != std::string_view::npos) {
+      out += '\\';
+    }
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::optional<int32_t> LarkText::TokenOf(std::string_view marker) const {
+  const auto id = tokenizer_.TokenToId(marker);
+  return id && tokenizer_.TokenBytes(*id) == marker ? id : std::nullopt;
+}
+
+bool LarkText::IsSpecial(std::string_view marker) const {
+  const auto id = TokenOf(marker);
+  return id && tokenizer_.IsSpecial(*id);
+}
+
+std::string LarkText::Marker(std::string_view marker) const {
+  const auto id = TokenOf(marker);
+  return id ? "<[" + std::to_string(*id) + "]>" : Quoted(marker);
+}
+
+std::string LarkText::Rule(const std::string& body) {
+  const std::string name = Name("r");
+  rules_ += name + ": " + body + "\n";
+  return name;
+}
+
+std::string LarkText::Json(const nlohmann::ordered_json& admitted) {
+  return Rule("%json " + SchemaText(admitted, Keywords::kRelax));
+}
+
+std::string LarkText::Lazy(const std::string& definition) {
+  const std::string terminal = Terminal(definition);
+  const std::string name = Name("r");
+  rules_ += name + "[lazy]: " + terminal + "\n";
+  return name;
+}
+
+std::string LarkText::Terminal(const std::string& definition) {
+  const std::string name = Name("T");
+  rules_ += name + ": " + definition + "\n";
+  return name;
+}
+
+std::string LarkText::AnyOrder(const std::vector<Member>& members) {
+  if (members.empty()) {
+    return Rule("\"\"");
+  }
+  const std::string name = Name("r");
+  const size_t count = members.size();
+  bool required = false;
+  std::string body;
+  for (size_t i = 0; i < count; ++i) {
+    required = required || members[i].required;
+    const std::string bit = std::to_string(i);
+    const std::string lead = body.empty() ? "" : "    | ";
+    if (count > kMostBits) {  // then they may come several times
+      body += lead + members[i].more + " " + name + "\n    | " + members[i].last + "\n";
+      continue;
+    }
+    std::vector<std::string> last = {"bit_clear(" + bit + ")"};
+    for (size_t j = 0; j < count; ++j) {
+      if (j != i && members[j].required) {
+        last.push_back("bit_set(" + std::to_string(j) + ")");
+      }
+    }
+    if (count > 1) {
+      body += lead + members[i].more + " " + name + "::set_bit(" + bit + ") %if and(bit_clear(" +
+              bit + "), bit_count_lt([0:" + std::to_string(count) + "], " +
+              std::to_string(count - 1) + "))\n    | ";
+    } else {
+      body += lead;
+    }
+    body += members[i].last + " %if " + All(last) + "\n";
+  }
+  rules_ += name + (count > kMostBits ? ": " : "::_ : ") + body;
+  const std::string first = name + (count > kMostBits ? "" : "::0x0");
+  return Rule(required ? first : first + " | \"\"");
+}
+
+std::string LarkText::Text(const std::string& start) const {
+  return "start: " + start + "\n" + rules_;
+}
+
+std::string Either(const std::vector<std::string>& expressions) {
+  std::string either;
+  for (const std::string& expression : expressions) {
+    either += (either.empty() ? "(" : " | ") + expression;
+  }
+  return either + ")";
+}
+
+}  // namespace mach::grammar

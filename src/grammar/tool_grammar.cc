@@ -1,0 +1,104 @@
+#include "grammar/tool_grammar.h"
+
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "grammar/call_watch.h"
+#include "grammar/formats/formats.h"
+#include "grammar/lark_text.h"
+#include "grammar/schema_gate.h"
+
+namespace mach::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json AnyObject() {
+  return {{"type", "object"}};
+}
+
+// Of the arguments of a tool; any object where the schema is none.
+Json Admitted(const Tool& tool) {
+  if (tool.parameters.is_null()) {
+    return {{"type", "object"}, {"additionalProperties", false}};
+  }
+  try {
+    Json admitted = Admit(tool.parameters, Keywords::kRelax);
+    admitted["type"] = "object";
+    return admitted;
+  } catch (const Error&) {
+    return AnyObject();
+  }
+}
+
+CallSyntax Syntax(LarkText& lark, CallFormat format, Tools tools) {
+  switch (format) {
+    case CallFormat::kHermes:
+      return HermesCalls(lark, tools);
+    case CallFormat::kQwen3Xml:
+      return Qwen3XmlCalls(lark, tools);
+    case CallFormat::kHarmony:
+      return HarmonyCalls(lark, tools);
+    case CallFormat::kDsmlV32:
+      return DsmlCalls(lark, tools, "function_calls", "");
+    case CallFormat::kDsmlV4:
+      return DsmlCalls(lark, tools, "tool_calls", "");
+    case CallFormat::kDsmlV41:
+      return DsmlCalls(lark, tools, "calls", " ");
+    case CallFormat::kGemma4:
+      return Gemma4Calls(lark, tools);
+  }
+  throw Error(ErrorCode::kInternal, "no such format of tool calls");
+}
+
+// Calls `compile` with the admitted tools, and where that fails once more with those replaced by
+// any object whose own schema is what fails.
+template <typename F>
+auto WithTools(Compiler& compiler, std::span<const Tool> tools, const F& compile) {
+  if (tools.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "a call needs a tool");
+  }
+  std::vector<AdmittedTool> admitted;
+  for (const Tool& tool : tools) {
+    admitted.push_back({tool.name, Admitted(tool)});
+  }
+  try {
+    return compile(admitted);
+  } catch (const Error&) {
+    for (AdmittedTool& tool : admitted) {
+      try {
+        compiler.Compile(Spec::JsonSchema(tool.arguments, Keywords::kRelax));
+      } catch (const Error&) {
+        tool.arguments = AnyObject();
+      }
+    }
+  }
+  return compile(admitted);
+}
+
+}  // namespace
+
+std::shared_ptr<const Grammar> CompileCalls(Compiler& compiler, CallFormat format,
+                                            std::span<const Tool> tools, CallCount count) {
+  return WithTools(compiler, tools, [&](Tools admitted) {
+    LarkText lark(*compiler.tokenizer());
+    const CallSyntax syntax = Syntax(lark, format, admitted);
+    // Behind the reasoning, most templates have line ends.
+    const std::string lead = lark.Terminal("/ |\\n{1,2}/");
+    return compiler.Compile(
+        Spec::Lark(lark.Text(lead + "? " + (count == CallCount::kOne ? syntax.one : syntax.many))));
+  });
+}
+
+std::shared_ptr<const Grammar> CompileFreeText(Compiler& compiler, CallFormat format,
+                                               std::span<const Tool> tools) {
+  return WithTools(compiler, tools, [&](Tools admitted) {
+    LarkText lark(*compiler.tokenizer());
+    CallSyntax syntax = Syntax(lark, format, admitted);
+    return WatchForCalls(compiler.tokenizer(), std::move(syntax.openers),
+                         compiler.Compile(Spec::Lark(lark.Text(syntax.rest))));
+  });
+}
+
+}  // namespace mach::grammar

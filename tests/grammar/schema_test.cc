@@ -1,0 +1,209 @@
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/grammar/grammar_support.h"
+
+namespace mach::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using testing::HasSubstr;
+
+std::string Refusal(const std::string& schema) {
+  try {
+    ByteCompiler().Compile(Spec::JsonSchema(Json::parse(schema)));
+    return "";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+}
+
+// Every keyword of draft 2020-12, and older ones: enforced, refused by name, or without effect.
+struct Enforced {
+  const char* schema;
+  std::vector<const char*> valid;
+  std::vector<const char*> invalid;
+};
+
+const Enforced kEnforced[] = {
+    {R"({"type":"integer"})", {"0", "-12", "1000000"}, {"1.5", "01", "\"1\"", "null", "+1"}},
+    {R"({"type":["string","null"]})", {"\"a\"", "null"}, {"1", "true"}},
+    {R"({"type":"number"})", {"1", "1.5", "-0.25", "1e5"}, {"1.", ".5", "NaN", "\"1\""}},
+    {R"({"type":"boolean"})", {"true", "false"}, {"1", "True"}},
+    {R"({"enum":["a",1,null,{"b":[2]}]})",
+     {"\"a\"", "1", "null", R"({"b":[2]})"},
+     {"\"b\"", "2", R"({"b":[3]})", "{}"}},
+    {R"({"const":"x"})", {"\"x\""}, {"\"y\"", "1"}},
+    {R"({"properties":{"a":{"type":"integer"}},"required":["a"]})",
+     {R"({"a":1})", R"({"a":1,"z":[]})", "[]", "3"},
+     {"{}", R"({"a":"1"})", R"({"z":1})"}},
+    {R"({"type":"object","properties":{"a":true},"additionalProperties":false})",
+     {"{}", R"({"a":7})"},
+     {R"({"b":7})", R"({"a":7,"b":1})"}},
+    {R"({"type":"object","patternProperties":{"^n_":{"type":"number"}},"additionalProperties":false})",
+     {R"({"n_a":1})"},
+     {R"({"n_a":"1"})", R"({"x":1})"}},
+    {R"({"type":"object","additionalProperties":{"type":"integer"},"minProperties":1,"maxProperties":2})",
+     {R"({"a":1})", R"({"a":1,"b":2})"},
+     {"{}", R"({"a":1,"b":2,"c":3})"}},
+    {R"({"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":2})",
+     {"[1]", "[1,2]", "[1, 2]"},
+     {"[]", "[1,2,3]", "[\"a\"]", "[1,]"}},
+    {R"({"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":false})",
+     {"[]", "[1]", "[1,\"a\"]"},
+     {"[\"a\"]", "[1,\"a\",2]"}},
+    {R"({"type":"array","items":[{"type":"integer"}],"additionalItems":{"type":"null"}})",
+     {"[1,null]"},
+     {"[1,2]"}},
+    {R"({"type":"string","minLength":2,"maxLength":3})",
+     {"\"ab\"", "\"éé\"", "\"\\n\\\"\""},
+     {"\"a\"", "\"abcd\""}},
+    {R"({"type":"string","pattern":"b+"})", {"\"abc\""}, {"\"ac\""}},
+    {R"({"type":"string","format":"date"})", {"\"2024-02-28\""}, {"\"2024-13-01\"", "\"today\""}},
+    {R"({"type":"string","format":"uuid"})",
+     {"\"123e4567-e89b-12d3-a456-426614174000\""},
+     {"\"123\""}},
+    {R"({"type":"integer","minimum":3,"maximum":12})", {"3", "12"}, {"2", "13", "-3"}},
+    {R"({"type":"number","exclusiveMinimum":0,"exclusiveMaximum":1})",
+     {"0.5"},
+     {"0", "1", "-0.5", "1.5"}},
+    {R"({"type":"integer","multipleOf":5})", {"0", "10", "-15"}, {"3", "12"}},
+    {R"({"anyOf":[{"type":"integer"},{"type":"string","maxLength":1}]})",
+     {"1", "\"a\""},
+     {"\"ab\"", "null"}},
+    {R"({"allOf":[{"minimum":2},{"maximum":4}],"type":"integer"})", {"3"}, {"1", "5"}},
+    {R"({"oneOf":[{"type":"integer"},{"type":"string"}]})", {"1", "\"a\""}, {"null"}},
+    {R"({"oneOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}],"$defs":{
+         "a":{"type":"object","properties":{"kind":{"const":"a"}},"required":["kind"]},
+         "b":{"type":"object","properties":{"kind":{"const":"b"},"n":{"type":"integer"}},
+              "required":["kind","n"]}}})",
+     {R"({"kind":"a"})", R"({"kind":"b","n":1})"},
+     {R"({"kind":"b"})", R"({"kind":"c"})"}},
+    {R"({"type":"object","properties":{"v":{"type":"integer"},"next":{"$ref":"#"}},
+         "required":["v"],"additionalProperties":false})",
+     {R"({"v":1})", R"({"v":1,"next":{"v":2,"next":{"v":3}}})"},
+     {R"({"v":1,"next":{}})"}},
+    {R"({"$ref":"#/definitions/a~1b%25","definitions":{"a/b%":{"type":"null"}}})", {"null"}, {"1"}},
+    {R"({"type":"array","items":{"type":"integer"},"maxItems":1,"uniqueItems":true})",
+     {"[1]"},
+     {"[1,1]"}},
+    {R"({"type":"object","properties":{"a":{"type":"null"}},"unevaluatedProperties":false})",
+     {R"({"a":null})"},
+     {R"({"b":1})"}},
+    {R"({"type":"null","title":"t","description":"d","default":1,"examples":[2],"$comment":"c",
+         "deprecated":true,"readOnly":true,"writeOnly":true,"$anchor":"x","contentEncoding":"base64",
+         "contentMediaType":"text/plain","contentSchema":{},"if":{},"minContains":2,"x-other":3,
+         "uniqueItems":false,"x-guidance":{"lenient":true},
+         "$schema":"https://json-schema.org/draft/2020-12/schema","$id":"http://h/x"})",
+     {"null"},
+     {"1", "{}"}},
+};
+
+TEST(Schema, KeywordsAreEnforced) {
+  for (const Enforced& row : kEnforced) {
+    ASSERT_EQ(Refusal(row.schema), "") << row.schema;
+    for (const char* text : row.valid) {
+      EXPECT_TRUE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+    for (const char* text : row.invalid) {
+      EXPECT_FALSE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+  }
+}
+
+TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
+  const std::pair<const char*, const char*> kRows[] = {
+      {R"({"not":{"type":"null"}})", "'not'"},
+      {R"({"contains":true})", "'contains'"},
+      {R"({"uniqueItems":true})", "'uniqueItems'"},
+      {R"({"propertyNames":{"maxLength":2}})", "'propertyNames'"},
+      {R"({"dependencies":{"a":["b"]}})", "'dependencies'"},
+      {R"({"dependentRequired":{"a":["b"]}})", "'dependentRequired'"},
+      {R"({"dependentSchemas":{"a":{"type":"null"}}})", "'dependentSchemas'"},
+      {R"({"unevaluatedItems":false})", "'unevaluatedItems'"},
+      {R"({"anyOf":[{}],"unevaluatedProperties":false})", "'unevaluatedProperties'"},
+      {R"({"if":{},"then":{"type":"null"}})", "'if'"},
+      {R"({"$dynamicRef":"#x"})", "'$dynamicRef'"},
+      {R"({"$recursiveRef":"#"})", "'$recursiveRef'"},
+      {R"({"$ref":"http://example.com/x"})", "'$ref'"},
+      {R"({"$ref":"#/nowhere"})", "'$ref'"},
+      {R"({"properties":{"a":{"$id":"x"}}})", "'$id'"},
+      {R"({"format":"regex"})", "'format'"},
+      {R"x({"pattern":"(?=a)"})x", "'pattern'"},
+      {R"({"minProperties":2})", "'minProperties'"},
+      {R"({"maximum":1e300})", "'maximum'"},
+      {R"({"const":"\u0000"})", "'const'"},
+      {R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", "'oneOf'"},
+      {R"({"items":{"properties":{"a":{"not":{}}}}})", "at /items/properties/a"},
+  };
+  for (const auto& [schema, name] : kRows) {
+    EXPECT_THAT(Refusal(schema), HasSubstr(name)) << schema;
+  }
+}
+
+TEST(Schema, WhatIsNoSchemaIsRefused) {
+  for (const char* schema :
+       {"3", "[]", R"({"type":"text"})", R"({"type":[]})", R"({"properties":[]})",
+        R"({"required":"a"})", R"({"minLength":-1})", R"({"minItems":1.5})", R"({"pattern":1})",
+        R"({"allOf":[]})", R"({"enum":1})", R"({"minimum":"1"})", "false", R"({"enum":[]})",
+        R"({"type":"string","minLength":3,"maxLength":2})", R"({"$ref":"#"})"}) {
+    EXPECT_NE(Refusal(schema), "") << schema;
+  }
+  std::string deep = "{}";
+  for (int i = 0; i < 200; ++i) {
+    deep = R"({"items":)" + deep + "}";
+  }
+  EXPECT_THAT(Refusal(deep), HasSubstr("deep"));
+}
+
+TEST(Schema, RelaxedIsNeverStricterThanTheRestOfIt) {
+  const auto allows = [](const char* schema, const char* text) {
+    return Allows(*ByteCompiler().Compile(Spec::JsonSchema(Json::parse(schema), Keywords::kRelax)),
+                  text);
+  };
+  EXPECT_TRUE(allows(R"({"type":"integer","not":{"const":1}})", "1"));
+  EXPECT_FALSE(allows(R"({"type":"integer","not":{"const":1}})", "\"1\""));
+  EXPECT_TRUE(allows(R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", "3"));
+  EXPECT_TRUE(allows(R"x({"type":"string","format":"regex","pattern":"(?=a)"})x", "\"b\""));
+}
+
+TEST(Schema, NoNameOfAMemberHasASecondSpelling) {
+  const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"integer"}}})");
+  EXPECT_FALSE(Allows(schema, R"({"\u0061":"x"})"));
+  EXPECT_FALSE(Allows(schema, R"({"a":1,"a":"x"})"));
+  EXPECT_FALSE(Allows(schema, R"({"a":1,"\u0061":"x"})"));
+  EXPECT_TRUE(Allows(schema, R"({"a":1,"b\n":"x"})"));
+}
+
+TEST(Schema, WhiteSpaceIsBounded) {
+  const Json schema = {{"type", "object"}};
+  EXPECT_TRUE(Allows(schema, "{\n  \"a\": [\n    1,\n    2\n  ],\n\n\t\"b\": {}\n}"));
+  EXPECT_TRUE(Allows(schema, "\n\n{}"));
+  EXPECT_FALSE(Allows(schema, "\n\n\n{}"));
+  EXPECT_FALSE(Allows(schema, "{  \"a\":1}"));
+  EXPECT_FALSE(Allows(schema, "{\n\n\n\"a\":1}"));
+  EXPECT_FALSE(Allows(schema, "{\n" + std::string(81, ' ') + "}"));
+  EXPECT_FALSE(Allows(schema, "{} "));
+}
+
+TEST(Schema, MembersComeInTheOrderOfTheProperties) {
+  const Json schema = Json::parse(
+      R"({"type":"object","required":["b"],"properties":{"b":{},"a":{}},"additionalProperties":{}})");
+  EXPECT_TRUE(Allows(schema, R"({"b":1,"a":2,"z":3,"c":4})"));
+  EXPECT_FALSE(Allows(schema, R"({"a":2,"b":1})"));
+}
+
+TEST(Schema, AnyObject) {
+  const auto grammar = ByteCompiler().Compile(Spec::JsonObject());
+  EXPECT_TRUE(Allows(*grammar, R"({"a":[1,{"b":null}],"c":"\"}"})"));
+  EXPECT_FALSE(Allows(*grammar, "[]"));
+  EXPECT_FALSE(Allows(*grammar, "{\"a\":1"));
+}
+
+}  // namespace
+}  // namespace mach::grammar

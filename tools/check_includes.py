@@ -23,7 +23,7 @@ DIRECT = {
     "jinja": ["base"],
     "chat": ["base"],
     "decode": ["models", "state", "text"],
-    "grammar": ["decode"],
+    "grammar": ["chat", "decode"],
     "engine": ["decode"],
     "loading": ["engine", "jinja", "chat"],
     "api": ["text", "chat"],

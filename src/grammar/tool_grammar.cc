@@ -36,18 +36,20 @@ CallSyntax Syntax(LarkText& lark, CallFormat format, Tools tools) {
   switch (format) {
     case CallFormat::kHermes:
       return HermesCalls(lark, tools);
-    case CallFormat::kQwen3Xml:
+    case CallFormat::kQwen3Coder:
       return Qwen3XmlCalls(lark, tools);
     case CallFormat::kHarmony:
       return HarmonyCalls(lark, tools);
-    case CallFormat::kDsmlV32:
+    case CallFormat::kDeepseekV32:
       return DsmlCalls(lark, tools, "function_calls", "");
-    case CallFormat::kDsmlV4:
+    case CallFormat::kDeepseekV4:
       return DsmlCalls(lark, tools, "tool_calls", "");
-    case CallFormat::kDsmlV41:
+    case CallFormat::kDeepseekV41:
       return DsmlCalls(lark, tools, "calls", " ");
     case CallFormat::kGemma4:
       return Gemma4Calls(lark, tools);
+    case CallFormat::kNone:
+      break;
   }
   throw Error(ErrorCode::kInternal, "no such format of tool calls");
 }

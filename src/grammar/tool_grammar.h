@@ -7,11 +7,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "chat/output_parser.h"
 #include "grammar/grammar.h"
 
 namespace mach::grammar {
 
-enum class CallFormat { kHermes, kQwen3Xml, kHarmony, kDsmlV32, kDsmlV4, kDsmlV41, kGemma4 };
+using chat::CallFormat;  // kNone has no grammar
 
 struct Tool {
   std::string name;

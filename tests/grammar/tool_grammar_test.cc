@@ -101,7 +101,7 @@ class ToolGrammarTest : public testing::Test {
     const std::string lines = "<parameter=lines>\n3\n</parameter>\n";
     const std::string text =
         "<parameter=text>\nif a < b:\n</parameter>\n  </function> <tag>\n\n</parameter>\n";
-    Expect(CallFormat::kQwen3Xml, call("write>\n" + path + lines), "\n",
+    Expect(CallFormat::kQwen3Coder, call("write>\n" + path + lines), "\n",
            {call("write>\n" + path), call("write>\n" + path + lines + lines),
             call("write>\n" + path + "<parameter=lines>\nmany\n</parameter>\n"),
             call("write>\n" + path + lines + "<parameter=mode>\nother\n</parameter>\n"),
@@ -114,7 +114,7 @@ class ToolGrammarTest : public testing::Test {
           "write>\n" + path + lines + "<parameter=mode>\nadd\n</parameter>\n",
           "write>\n<parameter=spans>\n[{\"at\": 1}]\n</parameter>\n" + path + lines,
           std::string("now>\n")}) {
-      EXPECT_TRUE(Allows(*Calls(CallFormat::kQwen3Xml), call(body)))
+      EXPECT_TRUE(Allows(*Calls(CallFormat::kQwen3Coder), call(body)))
           << body << "\nup to " << reached_;
     }
   }
@@ -212,13 +212,13 @@ TEST_F(ToolGrammarTest, Harmony) {
   ExpectHarmony();
 }
 TEST_F(ToolGrammarTest, DsmlV32) {
-  ExpectDsml(CallFormat::kDsmlV32, "function_calls", "");
+  ExpectDsml(CallFormat::kDeepseekV32, "function_calls", "");
 }
 TEST_F(ToolGrammarTest, DsmlV4) {
-  ExpectDsml(CallFormat::kDsmlV4, "tool_calls", "");
+  ExpectDsml(CallFormat::kDeepseekV4, "tool_calls", "");
 }
 TEST_F(ToolGrammarTest, DsmlV41) {
-  ExpectDsml(CallFormat::kDsmlV41, "calls", " ");
+  ExpectDsml(CallFormat::kDeepseekV41, "calls", " ");
 }
 TEST_F(ToolGrammarTest, Gemma4) {
   ExpectGemma4();
@@ -230,10 +230,10 @@ TEST_F(SpelledToolGrammarTest, Qwen3Xml) {
   ExpectQwen3Xml();
 }
 TEST_F(SpelledToolGrammarTest, DsmlV4) {
-  ExpectDsml(CallFormat::kDsmlV4, "tool_calls", "");
+  ExpectDsml(CallFormat::kDeepseekV4, "tool_calls", "");
 }
 TEST_F(SpelledToolGrammarTest, DsmlV41) {
-  ExpectDsml(CallFormat::kDsmlV41, "calls", " ");
+  ExpectDsml(CallFormat::kDeepseekV41, "calls", " ");
 }
 TEST_F(SpelledToolGrammarTest, Gemma4) {
   ExpectGemma4();

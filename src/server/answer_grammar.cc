@@ -57,13 +57,13 @@ std::vector<grammar::Tool> ToolsOf(const api::ChatRequest& request) {
 }
 
 // The document that the answer has to be; null for text.
-GrammarPtr DocumentGrammar(const api::ResponseFormat& format, grammar::Compiler& compiler) {
+GrammarPtr DocumentGrammar(const api::ResponseFormat& format, const ModelHost& host) {
   try {
     if (format.kind == Format::kJsonObject) {
-      return compiler.Compile(grammar::Spec::JsonObject());
+      return host.grammars().Compile(grammar::Spec::JsonObject());
     }
     if (format.kind == Format::kJsonSchema) {
-      return compiler.Compile(grammar::Spec::JsonSchema(*format.schema));
+      return host.grammars().Compile(grammar::Spec::JsonSchema(*format.schema));
     }
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kInvalidArgument) {
@@ -125,13 +125,22 @@ std::function<std::shared_ptr<decode::Constraint>()> AnswerConstraint(
   const loading::ServedModel& model = *host.ready();
   const CallFormat format = model.chat_formats.call;
   const Choice choice = request.tool_choice.kind;
-  const bool calls = choice != Choice::kNone && format != CallFormat::kNone;
+  bool calls = choice != Choice::kNone && format != CallFormat::kNone;
   if (!calls && request.response_format.kind == Format::kText && !request.thinking_budget) {
     return {};
   }
-  GrammarPtr document = DocumentGrammar(request.response_format, host.grammars());
-  GrammarPtr tools;
   const bool must_call = choice == Choice::kRequired || choice == Choice::kNamed;
+  const bool must_fit = must_call || request.response_format.kind != Format::kText;
+  if (model.end_tokens.empty()) {
+    if (must_fit) {
+      throw api::RequestError(api::InvalidRequest(
+          "Constrained answers need a model with an end token, and this one's files name none.",
+          must_call ? "tool_choice" : "response_format"));
+    }
+    calls = false;
+  }
+  GrammarPtr document = DocumentGrammar(request.response_format, host);
+  GrammarPtr tools;
   if (calls) {
     const bool one = choice == Choice::kNamed || !request.parallel_tool_calls;
     const auto declared = ToolsOf(request);

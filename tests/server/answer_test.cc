@@ -54,7 +54,9 @@ class SlowExchange : public http::Exchange {
   void Take() {
     backlog_bytes_ = 0;
     const auto drained = on_drained_;  // it may end the exchange
-    drained();
+    if (drained) {
+      drained();
+    }
     RunPosted();
   }
 

@@ -492,6 +492,7 @@ std::unique_ptr<loading::ServedModel> MakeFakeModel(const FakeOptions& options) 
   model->info.created_unix_s = UnixSeconds();
   model->tokenizer = std::make_unique<ByteTokenizer>();
   model->chat_formats = options.formats;
+  model->end_tokens = {kEosToken};
   if (options.with_template) {
     model->chat_template = std::make_unique<PlainTemplate>();
   }

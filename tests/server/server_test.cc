@@ -261,7 +261,8 @@ TEST(Capabilities, HaveThePagesKeysOnBothPaths) {
                                    "serving.rho_gate",
                                    "grammar",
                                    "grammar.xgrammar",
-                                   "grammar.lm_format_enforcer"};
+                                   "grammar.lm_format_enforcer",
+                                   "grammar.llguidance"};
   EXPECT_EQ(keys(loading::ServingPath::kResident), page);
   // The generic backend adds its flag.
   page.insert(std::find(page.begin(), page.end(), "serving.decode_policy"), "serving.disk_kv");

@@ -69,10 +69,9 @@ int Main(int argc, char** argv) {
   root.footer(kFooter);
   root.set_version_flag("--version", std::string("mach ") + MACH_VERSION);
   root.require_subcommand(1);
-  const std::vector<Command> commands = {AddServe(root),    AddConvert(root), AddCheck(root),
-                                         AddGenerate(root), AddBench(root),   AddSynth(root),
-                                         AddModels(root),   AddArchs(root),   AddParse(root),
-                                         AddGrammar(root)};
+  const std::vector<Command> commands = {
+      AddServe(root), AddConvert(root), AddCheck(root), AddGenerate(root), AddBench(root),
+      AddSynth(root), AddModels(root),  AddArchs(root), AddParse(root),    AddGrammar(root)};
   std::vector<std::string> arguments = Arguments(argc, argv);
   try {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them last first

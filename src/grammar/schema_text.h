@@ -13,4 +13,10 @@ namespace mach::grammar {
 // its parts is bounded.
 std::string SchemaText(nlohmann::ordered_json admitted, Keywords keywords);
 
+// Of a larger whole number the digits may not be those that were meant.
+inline constexpr double kMaxExact = 9007199254740991.0;
+
+// Why a value cannot be asked for, empty if it can.
+std::string Unwritable(const nlohmann::ordered_json& value);
+
 }  // namespace mach::grammar

@@ -1,4 +1,6 @@
+#include <cmath>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -24,6 +26,28 @@ std::string SchemaText(nlohmann::ordered_json admitted, Keywords keywords) {
                             {"json_allowed_escapes", kEscapes},
                             {"lenient", keywords == Keywords::kRelax}};
   return admitted.dump();
+}
+
+std::string Unwritable(const nlohmann::ordered_json& value) {
+  if (value.is_structured()) {
+    for (const auto& member : value) {
+      if (std::string why = Unwritable(member); !why.empty()) {
+        return why;
+      }
+    }
+  }
+  if (value.is_number() && std::abs(value.get<double>()) > kMaxExact) {
+    return value.dump() + " is too large";
+  }
+  if (value.is_string()) {
+    for (const char c : value.get_ref<const std::string&>()) {
+      const bool has_escape = std::string_view("\b\f\n\r\t").find(c) != std::string_view::npos;
+      if ((static_cast<unsigned char>(c) < 0x20 && !has_escape) || c == 0x7F) {
+        return "a control character cannot be written";
+      }
+    }
+  }
+  return "";
 }
 
 Spec Spec::JsonObject() {

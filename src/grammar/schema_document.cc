@@ -1,0 +1,135 @@
+#include "grammar/schema_document.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mach::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Drafts 3 to 7: references stand alone, `items` may be a list.
+bool IsOldDraft(const Json& schema) {
+  if (!schema.is_object() || !schema.contains("$schema") || !schema["$schema"].is_string()) {
+    return false;
+  }
+  const auto name = schema["$schema"].get<std::string>();
+  for (const char* draft : {"-03", "-04", "-06", "-07"}) {
+    if (name.find(std::string("json-schema.org/draft") + draft) != std::string::npos) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// A reference, and beside it at most what only describes.
+bool IsBareReference(const Json& schema) {
+  for (const auto& [key, value] : schema.items()) {
+    if (key != "$ref" && key != "description" && key != "title" && key != "$comment" &&
+        key != "default" && key != "examples") {
+      return false;
+    }
+  }
+  return schema.contains("$ref");
+}
+
+std::string PercentDecoded(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned code = 0;
+    if (text[i] == '%' && std::sscanf(text.c_str() + i + 1, "%2x", &code) == 1) {
+      out += static_cast<char>(code);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// A step of a JSON pointer, whose `~1` is a slash and `~0` a tilde.
+std::string Unescaped(std::string key) {
+  for (const auto& [escape, text] : {std::pair("~1", "/"), std::pair("~0", "~")}) {
+    for (size_t i = key.find(escape); i != std::string::npos; i = key.find(escape, i + 1)) {
+      key.replace(i, 2, text);
+    }
+  }
+  return key;
+}
+
+bool IsIndex(const std::string& key, size_t size) {
+  return !key.empty() && key.size() < 8 &&
+         key.find_first_not_of("0123456789") == std::string::npos && std::stoul(key) < size;
+}
+
+}  // namespace
+
+void ThrowSchemaError(const std::string& path, const std::string& what) {
+  throw Error(ErrorCode::kInvalidArgument,
+              "schema" + (path.empty() ? "" : " at " + path) + ": " + what);
+}
+
+SchemaDocument::SchemaDocument(const Json& root) : root_(root), is_old_draft_(IsOldDraft(root)) {
+  if (root.is_object() && root.contains("$id") && root["$id"].is_string()) {
+    id_ = root["$id"].get<std::string>();
+    while (id_.ends_with('#')) {
+      id_.pop_back();
+    }
+  }
+}
+
+std::optional<std::string> SchemaDocument::Pointer(const Json& reference) const {
+  if (!reference.is_string()) {
+    return std::nullopt;
+  }
+  std::string text = reference.get<std::string>();
+  if (!id_.empty() && text.starts_with(id_)) {
+    text.erase(0, id_.size());
+    if (text.empty()) {
+      text = "#";
+    }
+  }
+  if (text == "#" || text == "#/") {
+    return "";
+  }
+  return text.starts_with("#/") ? std::optional(PercentDecoded(text.substr(1))) : std::nullopt;
+}
+
+const Json& SchemaDocument::Target(const std::string& pointer, const std::string& path) const {
+  const Json* node = &root_;
+  size_t at = 0;
+  while (at < pointer.size()) {
+    const size_t end = std::min(pointer.find('/', at + 1), pointer.size());
+    const std::string key = Unescaped(pointer.substr(at + 1, end - at - 1));
+    at = end;
+    if (node != &root_ && node->is_object() && node->contains("$id") &&
+        (*node)["$id"].is_string()) {
+      ThrowSchemaError(path, "'$ref' cannot lead into a schema with an '$id' of its own");
+    }
+    if (node->is_array() && IsIndex(key, node->size())) {
+      node = &(*node)[std::stoul(key)];
+    } else if (node->is_object() && node->contains(key)) {
+      node = &(*node)[key];
+    } else {
+      ThrowSchemaError(path, "'$ref' leads nowhere: #" + pointer);
+    }
+  }
+  return *node;
+}
+
+const Json& SchemaDocument::Dereferenced(const Json& schema, const std::string& path) const {
+  const Json* at = &schema;
+  for (int hops = 0; hops < 8 && at->is_object() && at->contains("$ref"); ++hops) {
+    const auto pointer = Pointer((*at)["$ref"]);
+    if (!pointer || !(is_old_draft_ || IsBareReference(*at))) {
+      break;
+    }
+    at = &Target(*pointer, path);
+  }
+  return *at;
+}
+
+}  // namespace mach::grammar

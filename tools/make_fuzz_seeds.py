@@ -169,6 +169,30 @@ def template_seeds():
     yield b"{" * 200 + b"{{ [[[[1]]]] }}"
 
 
+MESSAGES = {
+    "max_tokens": 9, "stream": True, "system": [{"type": "text", "text": "s"}],
+    "messages": [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "a"},
+            {"type": "tool_use", "id": "t1", "name": "f", "input": {"x": 1}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "t1", "is_error": True,
+             "content": [{"type": "text", "text": "r"}]}, {"type": "text", "text": "u"}]}],
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["x"]}
+RESPONSES = {
+    "stream": True, "instructions": "s", "max_output_tokens": 9, "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "t"}]},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "r"}],
+    "tools": [{"type": "function", "name": "f", "parameters": {}}, {"type": "web_search"}],
+    "tool_choice": {"type": "function", "name": "f"}, "reasoning": {"effort": "low"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}}
+
+
 def request_seeds():
     chat = {"model": "m", "messages": [
         {"role": "system", "content": "s"},
@@ -183,6 +207,9 @@ def request_seeds():
     yield json.dumps({"model": "m", "prompt": [1, 2, 3], "logprobs": 2}).encode()
     yield b"[" * 500
     yield b'{"model":"m","messages":[{"role":"user","content":"\xff\\ud800"}]}'
+    yield json.dumps(MESSAGES).encode()
+    yield json.dumps(RESPONSES).encode()
+    yield b'{"model":"m","prompt":"x","tokens":[1,2],"return_token_strs":true}'
 
 
 def http_seeds():
@@ -193,6 +220,12 @@ def http_seeds():
     yield (b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
            b"5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\nGET /health HTTP/1.0\r\n\r\n")
     yield b"OPTIONS * HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    for path, asked in ((b"messages", MESSAGES), (b"responses", RESPONSES)):
+        # How the scripted model writes calls is not known, so it cannot be made to.
+        body = json.dumps({k: v for k, v in asked.items() if k != "tool_choice"}).encode()
+        # The first byte is how many are read at once.
+        yield (b"\xffPOST /v1/" + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: "
+               + str(len(body)).encode() + b"\r\n\r\n" + body)
 
 
 FORMATS = {

@@ -23,7 +23,7 @@ struct ErrorInfo {
   int64_t input_tokens = 0;
   int64_t output_tokens = 0;
   int64_t max_context_tokens = 0;
-  std::string cause;      // what the log has in place of the message; the client does not see it
+  std::string cause;  // what the log has in place of the message; the client does not see it
 
   // For the log.
   const std::string& reason() const { return cause.empty() ? message : cause; }

@@ -119,10 +119,10 @@ class MessagesEncoder : public AnswerEncoder {
     }
     CloseBlock(out);
     const auto* stop = std::get_if<std::string>(&end.stop_reason);
-    end_ = cut                ? "\"stop_reason\":\"max_tokens\""
-           : called_          ? "\"stop_reason\":\"tool_use\""
-           : stop != nullptr  ? "\"stop_reason\":\"stop_sequence\""
-                              : "\"stop_reason\":\"end_turn\"";
+    end_ = cut               ? "\"stop_reason\":\"max_tokens\""
+           : called_         ? "\"stop_reason\":\"tool_use\""
+           : stop != nullptr ? "\"stop_reason\":\"stop_sequence\""
+                             : "\"stop_reason\":\"end_turn\"";
     end_ += ",\"stop_sequence\":";
     if (stop != nullptr && !cut && !called_) {
       AppendJsonString(end_, *stop);
@@ -202,8 +202,7 @@ class MessagesEncoder : public AnswerEncoder {
 
   void AppendDelta(Pieces& out, std::string_view more) const {
     std::string& text = OpenIndexed(out, "content_block_delta");
-    text += *open_ == Block::Kind::kReasoning
-                ? R"(,"delta":{"type":"thinking_delta","thinking":)"
+    text += *open_ == Block::Kind::kReasoning ? R"(,"delta":{"type":"thinking_delta","thinking":)"
             : *open_ == Block::Kind::kText
                 ? R"(,"delta":{"type":"text_delta","text":)"
                 : R"(,"delta":{"type":"input_json_delta","partial_json":)";

@@ -36,8 +36,7 @@ std::string ReadSystem(const Json& system) {
 std::string ReadResult(const Json& block, const std::string& path) {
   const Fields fields(block, path + ".");
   const Json* content = fields.Find("content");
-  std::string text =
-      content == nullptr ? "" : JoinTexts(*content, path + ".content", "\n", IsText);
+  std::string text = content == nullptr ? "" : JoinTexts(*content, path + ".content", "\n", IsText);
   // Templates have no mark for it.
   return fields.Bool("is_error").value_or(false) ? "Error: " + text : text;
 }

@@ -101,8 +101,9 @@ struct CompletionRequest {
 // A chat as /v1/responses asks for it.
 struct ResponsesRequest {
   ChatRequest chat;
-  std::vector<std::string> ignored_tools;  // types of declared tools that are the client's or OpenAI's
-  std::string repeated;                    // see AnswerSpec
+  std::vector<std::string>
+      ignored_tools;     // types of declared tools that are the client's or OpenAI's
+  std::string repeated;  // see AnswerSpec
 };
 
 // What /tokenize is asked for: a chat as its template renders it, or a text.

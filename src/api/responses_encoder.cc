@@ -161,7 +161,7 @@ class ResponsesEncoder : public AnswerEncoder {
   static std::string TextEvent(const Item& item, const char* step) {
     const char* const name = item.block.kind == Block::Kind::kReasoning ? "reasoning_text"
                              : item.block.kind == Block::Kind::kText    ? "output_text"
-                                                                     : "function_call_arguments";
+                                                                        : "function_call_arguments";
     return std::string("response.") + name + step;
   }
 
@@ -229,8 +229,8 @@ class ResponsesEncoder : public AnswerEncoder {
                                : block.kind == Block::Kind::kText    ? "msg_"
                                                                      : "fc_";
     const std::string unique = spec_.id.substr(spec_.id.find('_') + 1);
-    items_.push_back({.block = std::move(block),
-                      .id = prefix + unique + "_" + std::to_string(items_.size())});
+    items_.push_back(
+        {.block = std::move(block), .id = prefix + unique + "_" + std::to_string(items_.size())});
     open_ = true;
     if (!spec_.stream) {
       return;

@@ -140,8 +140,9 @@ void Answer::Begin() {
   exchange_->OnClose([self = shared_from_this()] { self->ClientGone(); });
   if (options_.stream) {
     exchange_->OnDrained([self = shared_from_this()] { self->Drain(); });
-    exchange_->StartStream(hooks_.stream_head(),
-                           [self = shared_from_this()] { return self->options_.encoder->Heartbeat(); });
+    exchange_->StartStream(hooks_.stream_head(), [self = shared_from_this()] {
+      return self->options_.encoder->Heartbeat();
+    });
     streaming_ = true;
     Pieces out;
     options_.encoder->Begin(out, usage_);
@@ -170,7 +171,7 @@ void Answer::Drain() {
     const uint64_t bytes = options_.encoder->held_bytes();
     if ((!streaming_ || bytes > 0) && !inbox_.HoldEncoded(bytes)) {
       CancelAll();
-      OnOverflow({.bytes = bytes}, out);
+      Fail(options_.memory->Refusal(bytes, "its answer", kSmallerAnswer), /*cancelled=*/false, out);
     }
   } else if (parts_running_ == 0) {
     End();

@@ -71,10 +71,11 @@ std::vector<http::Route> App::MakeRoutes() {
       {"GET", "/metrics",
        [this](const ExchangePtr& exchange, const std::string&) { ReplyMetrics(*exchange); }},
   };
-  routes.push_back({"POST", "/v1/embeddings", [this](const ExchangePtr& exchange, const std::string&) {
-                      replies_.SendError(*exchange, api::NotServed("This server has no embeddings: "
-                                                                   "its models generate text."));
-                    }});
+  routes.push_back(
+      {"POST", "/v1/embeddings", [this](const ExchangePtr& exchange, const std::string&) {
+         replies_.SendError(*exchange, api::NotServed("This server has no embeddings: "
+                                                      "its models generate text."));
+       }});
   for (const TokenQuery& query : TokenQueries()) {
     routes.push_back(
         {"POST", query.path, [this, &query](const ExchangePtr& exchange, const std::string&) {
@@ -125,11 +126,12 @@ std::optional<http::Response> App::CheckHead(const http::Request& head) const {
     return response;
   }
   if (match.label.empty()) {
-    return ErrorResponse(head, api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
+    return ErrorResponse(head,
+                         api::UnknownRoute(head.method.substr(0, 32), head.path.substr(0, 200)));
   }
   if (match.route == nullptr) {
-    http::Response response =
-        ErrorResponse(head, api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
+    http::Response response = ErrorResponse(
+        head, api::MethodNotAllowed(head.method.substr(0, 32), head.path.substr(0, 200)));
     response.headers.emplace_back("Allow", match.allowed);
     return response;
   }

@@ -110,22 +110,22 @@ void Generate::StartAnswer(Job& job, const Protocol& protocol, PreparedRequest p
   const http::Request& asked = exchange->request();
   AnswerOptions options;
   // The server's own request id where there is one; a client's may repeat.
-  options.id = protocol.id_prefix +
-               (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
-  options.encoder = protocol.make_encoder(
-      {.id = options.id,
-       .created_unix_s = UnixSeconds(),
-       .model = model.info.id,
-       .choices = common.n * static_cast<int32_t>(prepared.requests.size()),
-       .stream = common.stream,
-       .logprobs = common.logprobs && shows_reasoning,
-       // A receipt is in the usage, so there is one, asked for or not.
-       .usage_at_end = common.include_usage || common.receipt,
-       .running_usage = common.continuous_usage,
-       .reasoning_content = reasoning_.reasoning_content,
-       .reasoning = reasoning_.reasoning,
-       .request_id = asked.id,
-       .repeated = std::move(prepared.repeated)});
+  options.id =
+      protocol.id_prefix + (asked.Header("x-request-id").empty() ? asked.id : http::NewRequestId());
+  options.encoder =
+      protocol.make_encoder({.id = options.id,
+                             .created_unix_s = UnixSeconds(),
+                             .model = model.info.id,
+                             .choices = common.n * static_cast<int32_t>(prepared.requests.size()),
+                             .stream = common.stream,
+                             .logprobs = common.logprobs && shows_reasoning,
+                             // A receipt is in the usage, so there is one, asked for or not.
+                             .usage_at_end = common.include_usage || common.receipt,
+                             .running_usage = common.continuous_usage,
+                             .reasoning_content = reasoning_.reasoning_content,
+                             .reasoning = reasoning_.reasoning,
+                             .request_id = asked.id,
+                             .repeated = std::move(prepared.repeated)});
   options.stream = common.stream;
   options.logprobs = common.logprobs && shows_reasoning;
   options.receipt = common.receipt;

@@ -1,6 +1,7 @@
 // The endpoints that generate text: from a body on the I/O thread, over a worker that parses,
-// renders and tokenises, to an Answer; and those that stop at the tokens. What a request takes of memory is booked before each step,
-// and a request that there is no room for is refused. Owns the workers.
+// renders and tokenises, to an Answer; and those that stop at the tokens. What a request takes of
+// memory is booked before each step, and a request that there is no room for is refused. Owns the
+// workers.
 #pragma once
 
 #include <functional>

@@ -32,9 +32,8 @@ std::string Tokenize(std::string body, const api::RequestLimits& limits, const M
   common.model = request.model;
   CheckModelName(common, host);
   const std::vector<int32_t> tokens =
-      request.chat
-          ? ChatTokens(std::move(*request.chat), host, request.add_special_tokens)
-          : TokenizeText(common, host, request.text, request.add_special_tokens, "prompt");
+      request.chat ? ChatTokens(std::move(*request.chat), host, request.add_special_tokens)
+                   : TokenizeText(common, host, request.text, request.add_special_tokens, "prompt");
   const loading::ServedModel& model = *host.ready();
   std::string out = "{\"count\":" + std::to_string(tokens.size()) +
                     ",\"max_model_len\":" + std::to_string(model.info.max_context) +

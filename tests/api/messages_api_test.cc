@@ -76,8 +76,7 @@ TEST(MessagesRequest, ThinkingCanBeLeftToTheModelOrOff) {
   EXPECT_EQ(Parse(R"({"thinking":{"type":"adaptive"}})").template_variables->dump(), "{}");
   EXPECT_EQ(Parse(R"({"thinking":{"type":"disabled"}})").template_variables->dump(),
             R"({"enable_thinking":false})");
-  EXPECT_FALSE(
-      Parse(R"({"thinking":{"type":"adaptive","display":"omitted"}})").include_reasoning);
+  EXPECT_FALSE(Parse(R"({"thinking":{"type":"adaptive","display":"omitted"}})").include_reasoning);
 }
 
 TEST(MessagesRequest, NamesAToolAndAllowsNone) {
@@ -101,8 +100,7 @@ TEST(MessagesRequest, SystemComesFirstWithoutTheBill) {
 }
 
 TEST(MessagesRequest, ATurnOfToolsBecomesCallsAndResults) {
-  EXPECT_EQ(
-      Messages(R"([{"role":"user","content":[{"type":"text","text":"a"},
+  EXPECT_EQ(Messages(R"([{"role":"user","content":[{"type":"text","text":"a"},
                      {"type":"text","text":"b","cache_control":{"type":"ephemeral"}}]},
         {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"x"},
           {"type":"redacted_thinking","data":"…"},{"type":"text","text":"I look."},
@@ -114,14 +112,14 @@ TEST(MessagesRequest, ATurnOfToolsBecomesCallsAndResults) {
            "content":[{"type":"text","text":"no"},{"type":"text","text":"way"}]},
           {"type":"tool_result","tool_use_id":"t3"},
           {"type":"text","text":"go on"}]}])"),
-      R"([{"role":"user","content":"a\nb"},)"
-      R"({"role":"assistant","content":"I look.","reasoning_content":"hm","tool_calls":[)"
-      R"({"id":"t1","type":"function","function":{"name":"f","arguments":{"x":1}}},)"
-      R"({"id":"t2","type":"function","function":{"name":"g","arguments":{}}}]},)"
-      R"({"role":"tool","content":"one","tool_call_id":"t1"},)"
-      R"({"role":"tool","content":"Error: no\nway","tool_call_id":"t2"},)"
-      R"({"role":"tool","content":"","tool_call_id":"t3"},)"
-      R"({"role":"user","content":"go on"}])");
+            R"([{"role":"user","content":"a\nb"},)"
+            R"({"role":"assistant","content":"I look.","reasoning_content":"hm","tool_calls":[)"
+            R"({"id":"t1","type":"function","function":{"name":"f","arguments":{"x":1}}},)"
+            R"({"id":"t2","type":"function","function":{"name":"g","arguments":{}}}]},)"
+            R"({"role":"tool","content":"one","tool_call_id":"t1"},)"
+            R"({"role":"tool","content":"Error: no\nway","tool_call_id":"t2"},)"
+            R"({"role":"tool","content":"","tool_call_id":"t3"},)"
+            R"({"role":"user","content":"go on"}])");
 }
 
 TEST(MessagesRequest, RefusesBadFieldsByName) {

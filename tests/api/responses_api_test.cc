@@ -58,9 +58,8 @@ TEST(ResponsesRequest, ReadsEveryField) {
   EXPECT_EQ(chat.common.sampling.temperature, 0.5F);
   EXPECT_EQ(chat.common.sampling.top_p, 0.25F);
   EXPECT_EQ(chat.common.stop.max_tokens, 7);
-  EXPECT_EQ(chat.tools->dump(),
-            R"([{"type":"function","function":{"name":"f","description":"d",)"
-            R"("parameters":{"type":"object"},"strict":false}}])");
+  EXPECT_EQ(chat.tools->dump(), R"([{"type":"function","function":{"name":"f","description":"d",)"
+                                R"("parameters":{"type":"object"},"strict":false}}])");
   EXPECT_EQ(request.ignored_tools, (std::vector<std::string>{"web_search", "namespace"}));
   EXPECT_EQ(chat.tool_choice.kind, ToolChoice::Kind::kNamed);
   EXPECT_EQ(chat.tool_choice.name, "f");
@@ -100,8 +99,7 @@ TEST(ResponsesRequest, InstructionsAndLeadingMessagesAreTheSystems) {
 }
 
 TEST(ResponsesRequest, ItemsOfOneTurnBecomeOneMessage) {
-  EXPECT_EQ(
-      Input(R"([{"role":"user","content":"u"},
+  EXPECT_EQ(Input(R"([{"role":"user","content":"u"},
         {"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x",
          "content":[{"type":"reasoning_text","text":"hm"}]},
         {"type":"message","id":"msg_1","role":"assistant","status":"completed",
@@ -114,14 +112,14 @@ TEST(ResponsesRequest, ItemsOfOneTurnBecomeOneMessage) {
         {"type":"reasoning","summary":[{"type":"summary_text","text":"s"}],"content":null},
         {"type":"message","role":"assistant","content":[{"type":"output_text","text":"A"}]},
         {"type":"message","role":"assistant","content":[{"type":"output_text","text":"B"}]}])"),
-      R"([{"role":"user","content":"u"},)"
-      R"({"role":"assistant","content":"I look.","reasoning_content":"hm","tool_calls":[)"
-      R"({"id":"c1","type":"function","function":{"name":"f","arguments":{"x":1}}},)"
-      R"({"id":"c2","type":"function","function":{"name":"g","arguments":"not json"}}]},)"
-      R"({"role":"tool","content":"one","tool_call_id":"c1"},)"
-      R"({"role":"tool","content":"two","tool_call_id":"c2"},)"
-      R"({"role":"assistant","content":"A","reasoning_content":"s"},)"
-      R"({"role":"assistant","content":"B"}])");
+            R"([{"role":"user","content":"u"},)"
+            R"({"role":"assistant","content":"I look.","reasoning_content":"hm","tool_calls":[)"
+            R"({"id":"c1","type":"function","function":{"name":"f","arguments":{"x":1}}},)"
+            R"({"id":"c2","type":"function","function":{"name":"g","arguments":"not json"}}]},)"
+            R"({"role":"tool","content":"one","tool_call_id":"c1"},)"
+            R"({"role":"tool","content":"two","tool_call_id":"c2"},)"
+            R"({"role":"assistant","content":"A","reasoning_content":"s"},)"
+            R"({"role":"assistant","content":"B"}])");
 }
 
 TEST(ResponsesRequest, RefusesWhatItCannotDoByName) {
@@ -324,7 +322,8 @@ TEST(TokenRequests, ReadTextsChatsAndTokens) {
   for (const char* body : {"{}", R"({"prompt":5})", R"({"prompt":["a"]})", R"({"messages":[]})"}) {
     EXPECT_THROW(ParseTokenizeRequest(body, kLimits), RequestError) << body;
   }
-  for (const char* body : {"{}", R"({"tokens":"x"})", R"({"tokens":[-1]})", R"({"tokens":["a"]})"}) {
+  for (const char* body :
+       {"{}", R"({"tokens":"x"})", R"({"tokens":[-1]})", R"({"tokens":["a"]})"}) {
     EXPECT_THROW(ParseDetokenizeRequest(body, kLimits), RequestError) << body;
   }
 }

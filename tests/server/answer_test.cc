@@ -27,8 +27,7 @@ class SlowExchange : public http::Exchange {
     holds = std::move(response.holds);
     finished = true;
   }
-  void StartStream(http::Response /*head*/,
-                   std::function<std::string()> /*heartbeat*/) override {}
+  void StartStream(http::Response /*head*/, std::function<std::string()> /*heartbeat*/) override {}
   void Write(std::string_view data) override {
     text += data;
     backlog_bytes_ += data.size();
@@ -99,10 +98,12 @@ class ScriptedEngine : public engine::Engine {
 
 // What is started and driven by a test.
 struct Running {
-  explicit Running(bool stream, bool logprobs, RequestMemory& memory, uint64_t expected_bytes = 0) {
+  explicit Running(
+      bool stream, bool logprobs, RequestMemory& memory, uint64_t expected_bytes = 0,
+      std::unique_ptr<api::AnswerEncoder> (*make)(api::AnswerSpec) = api::MakeChatEncoder) {
     AnswerOptions options;
     options.id = "chatcmpl-1";
-    options.encoder = api::MakeChatEncoder({.stream = stream, .logprobs = logprobs});
+    options.encoder = make({.stream = stream, .logprobs = logprobs});
     options.stream = stream;
     options.logprobs = logprobs;
     options.arrived_s = NowSeconds();
@@ -261,6 +262,31 @@ TEST(Answer, AStreamHoldsWhatItsClientHasNotRead) {
   running.End();
   running.exchange->RunPosted();
   ASSERT_TRUE(running.exchange->finished);
+  EXPECT_EQ(budget.TotalBytes(), 0U);
+}
+
+TEST(Answer, AStreamWhoseLastEventHoldsItAllHoldsItUntilThen) {
+  MemoryBudget budget;
+  RequestMemory memory(&budget, 300'000);
+  Running running(/*stream=*/true, /*logprobs=*/false, memory, 0, api::MakeResponsesEncoder);
+  const engine::Delta delta{.pieces = {{.text = std::string(1000, 'x')}}};
+  for (int i = 0; i < 100; ++i) {
+    running.engine.sink->OnDelta(delta);
+    running.exchange->RunPosted();
+    running.exchange->Take();
+  }
+  EXPECT_GT(budget.TotalBytes(), 100'000U);
+  for (int i = 0; running.engine.cancels == 0 && i < 1000; ++i) {
+    running.engine.sink->OnDelta(delta);
+    running.exchange->RunPosted();
+    running.exchange->Take();
+  }
+  EXPECT_EQ(running.engine.cancels, 1);
+  running.engine.sink->OnError(Error(ErrorCode::kCancelled, "cancelled"));
+  running.exchange->RunPosted();
+  ASSERT_TRUE(running.exchange->finished);
+  EXPECT_NE(running.exchange->text.find("event: response.failed"), std::string::npos);
+  EXPECT_NE(running.exchange->text.find("its answer"), std::string::npos);
   EXPECT_EQ(budget.TotalBytes(), 0U);
 }
 

@@ -377,7 +377,8 @@ void FakeEngine::Run(Job& job) {
       const bool eos =
           state.tokens >= (options_.says.empty() ? std::max(eos_after, request.stop.min_tokens)
                                                  : static_cast<int64_t>(options_.says.size()));
-      const std::string_view script = options_.says.empty() ? std::string_view(kRecital) : options_.says;
+      const std::string_view script =
+          options_.says.empty() ? std::string_view(kRecital) : options_.says;
       const size_t place = options_.says.empty() ? offset : 0;
       const int32_t id =
           eos ? kEosToken

@@ -43,8 +43,8 @@ struct FakeOptions {
   uint64_t request_bytes = 0;  // that requests may take beside the model; 0 = any
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
-  std::string says;            // in place of the recital, up to its end
-  chat::ChatFormats formats;   // how what it says is read
+  std::string says;           // in place of the recital, up to its end
+  chat::ChatFormats formats;  // how what it says is read
 };
 
 class FakeEngine : public engine::Engine {

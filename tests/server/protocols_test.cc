@@ -54,7 +54,8 @@ TEST_F(ProtocolsTest, MessagesAnswerWholeAndStreamed) {
   StartThinkingModel();
   const char* tools = R"({"tools":[{"name":"f","input_schema":{"type":"object"}}],
                           "thinking":{"type":"enabled","budget_tokens":1024}})";
-  const Reply reply = Call("POST", std::string(kMessages) + "?beta=true", MessagesBody("hi", tools));
+  const Reply reply =
+      Call("POST", std::string(kMessages) + "?beta=true", MessagesBody("hi", tools));
   ASSERT_EQ(reply.status, 200) << reply.body;
   const Json whole = reply.json();
   EXPECT_EQ(whole["id"].get<std::string>().substr(0, 4), "msg_");
@@ -78,8 +79,8 @@ TEST_F(ProtocolsTest, MessagesAnswerWholeAndStreamed) {
     } else if (name == "content_block_delta") {
       const Json& delta = data["delta"];
       Json& block = blocks.at(data["index"].get<size_t>());
-      for (const auto& [key, joined] : {std::pair("thinking", "thinking"), {"text", "text"},
-                                        {"partial_json", "json"}}) {
+      for (const auto& [key, joined] :
+           {std::pair("thinking", "thinking"), {"text", "text"}, {"partial_json", "json"}}) {
         if (delta.contains(key)) {
           block[joined] = block[joined].get<std::string>() + delta[key].get<std::string>();
         }
@@ -140,8 +141,9 @@ TEST_F(ProtocolsTest, ResponsesAnswerWholeAndStreamed) {
 
 TEST_F(ProtocolsTest, LimitsAndStopsAreToldInEachWay) {
   Start();
-  EXPECT_EQ(Call("POST", kMessages, MessagesBody("hi", R"({"max_tokens":5})")).json()["stop_reason"],
-            "max_tokens");
+  EXPECT_EQ(
+      Call("POST", kMessages, MessagesBody("hi", R"({"max_tokens":5})")).json()["stop_reason"],
+      "max_tokens");
   const Json stopped =
       Call("POST", kMessages, MessagesBody("hi", R"({"stop_sequences":["brown"]})")).json();
   EXPECT_EQ(stopped["stop_reason"], "stop_sequence");
@@ -237,8 +239,9 @@ TEST_F(ProtocolsTest, HangingUpCancels) {
   for (const char* more : {R"({"stream":true})", "{}"}) {
     for (const char* path : {kMessages, kResponses}) {
       RawClient client(server_->port());
-      client.Send(Request("POST", path, path == kMessages ? MessagesBody("[[prefill]]", more)
-                                                          : ResponsesBody("[[prefill]]", more)));
+      client.Send(Request("POST", path,
+                          path == kMessages ? MessagesBody("[[prefill]]", more)
+                                            : ResponsesBody("[[prefill]]", more)));
       ASSERT_TRUE(WaitFor([&] { return engine().Snapshot().requests_active == 1; }));
       client.Close();
       ++cancelled;
@@ -252,20 +255,19 @@ TEST_F(ProtocolsTest, TokensGoBothWays) {
   const Json text = Call("POST", "/tokenize", R"({"prompt":"ab"})").json();
   EXPECT_EQ(text.dump(),
             R"({"count":3,"max_model_len":4096,"tokens":[256,97,98],"token_strs":null})");
-  const Json plain =
-      Call("POST", "/tokenize",
-           R"({"prompt":"ab","add_special_tokens":false,"return_token_strs":true})")
-          .json();
+  const Json plain = Call("POST", "/tokenize",
+                          R"({"prompt":"ab","add_special_tokens":false,"return_token_strs":true})")
+                         .json();
   EXPECT_EQ(plain["tokens"].dump(), "[97,98]");
   EXPECT_EQ(plain["token_strs"].dump(), R"(["a","b"])");
-  EXPECT_EQ(Call("POST", "/tokenize", R"({"prompt":"","add_special_tokens":false,)"
-                                      R"("return_token_strs":true})")
+  EXPECT_EQ(Call("POST", "/tokenize",
+                 R"({"prompt":"","add_special_tokens":false,)"
+                 R"("return_token_strs":true})")
                 .body,
             R"({"count":0,"max_model_len":4096,"tokens":[],"token_strs":[]})");
 
   const Json chat = Call("POST", "/tokenize", ChatBody("x")).json();
-  const Json back =
-      Call("POST", "/detokenize", Json{{"tokens", chat["tokens"]}}.dump()).json();
+  const Json back = Call("POST", "/detokenize", Json{{"tokens", chat["tokens"]}}.dump()).json();
   EXPECT_EQ(back.dump(), R"({"prompt":"<user>x\n<assistant>"})");
   const Json open =
       Call("POST", "/tokenize", ChatBody("x", R"({"add_generation_prompt":false})")).json();

@@ -64,8 +64,8 @@ std::unique_ptr<loading::ServedModel> Load(const Flags& flags) {
   served->chat_template = jinja::ChatTemplate::Parse(
       "{%- set calls_as = '" + flags.call_parser + "' -%}" + ReadWholeFile(template_path),
       template_path);
-  served->chat_formats = {.calls = *chat::CallFormatFromName(flags.call_parser),
-                          .reasoning = *chat::ReasoningFormatFromName(flags.reasoning_parser)};
+  served->chat_formats = {*chat::CallFormatFromName(flags.call_parser),
+                          *chat::ReasoningFormatFromName(flags.reasoning_parser)};
   served->eos_token = "<|im_end|>";
   served->end_tokens = {Token(tokenizer, "<|endoftext|>"), Token(tokenizer, "<|im_end|>")};
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {

@@ -11,7 +11,7 @@ const server = await serve([
   { last: 'weather', reasoning: 'Two cities.',
     text: `I ask.\n\n${call('weather', { city: 'Paris', days: 2 })}\n${call('weather', { city: 'Zürich' })}` },
   { last: 'write', token_ms: 4, text: call('write', { path: 'a.txt', content: body }) },
-  { last: 'wrong', nth: 1, text: call('weather', { town: 'Paris' }) },
+  { last: 'wrong', nth: 1, text: call('weather', { city: 'Nowhere' }) },
   { after_tool: true, contains: ['wrong', 'no city'], text: 'I was wrong.' },
   { last: 'slow', token_ms: 20, text: 'word '.repeat(2000) },
   { last: 'plain', reasoning: 'Simple.', text: 'A plain answer.' },
@@ -24,7 +24,7 @@ const weather = tool({
   inputSchema: jsonSchema({ type: 'object', required: ['city'],
     properties: { city: { type: 'string' }, days: { type: 'integer' } } }),
   execute: async ({ city }) => {
-    assert.ok(city, 'no city');
+    assert.notEqual(city, 'Nowhere', 'no city');
     return `sunny in ${city}`;
   },
 });

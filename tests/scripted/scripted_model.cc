@@ -130,12 +130,13 @@ class ScriptedModel::Run final : public models::StepRun {
   bool RunLayer() override {
     constexpr double kSliceSeconds = 0.002;
     const double end_s = NowSeconds() + wait_s_;
-    for (double now_s = NowSeconds(); now_s < end_s; now_s = NowSeconds()) {
+    double left_s = wait_s_;
+    while (left_s > 0) {
       if (cancel_ != nullptr && cancel_->load()) {
         throw Error(ErrorCode::kCancelled, "the step was cancelled");
       }
-      std::this_thread::sleep_for(
-          std::chrono::duration<double>(std::min(kSliceSeconds, end_s - now_s)));
+      std::this_thread::sleep_for(std::chrono::duration<double>(std::min(kSliceSeconds, left_s)));
+      left_s = end_s - NowSeconds();
     }
     wait_s_ = 0;
     return !std::exchange(ran_, true);

@@ -5,8 +5,9 @@
 // The scripted token is far likelier than all others, at any temperature up to 2. Where it is
 // masked the model stays as near to its script as it may: next likely are tokens that begin what
 // remains of it, then tokens from further on in it, then the end. What does not belong to the
-// script leaves its place in it as it is. Where something keeps the model from ending it starts
-// again.
+// script leaves its place in it as it is; so where a grammar is to skip something, what it goes on
+// with begins with a token of its own (as behind a newline). Where something keeps the model from
+// ending it starts again.
 #pragma once
 
 #include <cstdint>

@@ -112,13 +112,13 @@ int Run(const std::string& path, const std::string& end) {
   time(
       "qwen3_xml",
       [&] {
-        return grammar::CompileCalls(compiler, grammar::CallFormat::kQwen3Xml, many,
+        return grammar::CompileCalls(compiler, grammar::CallFormat::kQwen3Coder, many,
                                      grammar::CallCount::kOne);
       },
       qwen);
   time(
       "free text",
-      [&] { return grammar::CompileFreeText(compiler, grammar::CallFormat::kQwen3Xml, many); },
+      [&] { return grammar::CompileFreeText(compiler, grammar::CallFormat::kQwen3Coder, many); },
       "I shall look at that now, step by step.\n" + qwen + "\nDone.");
   return 0;
 }

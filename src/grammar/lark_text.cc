@@ -54,7 +54,7 @@ std::string LarkText::Marker(std::string_view marker) const {
 }
 
 std::string LarkText::Rule(const std::string& body) {
-  const std::string name = Name("r");
+  std::string name = Name("r");
   rules_ += name + ": " + body + "\n";
   return name;
 }
@@ -65,13 +65,13 @@ std::string LarkText::Json(const nlohmann::ordered_json& admitted) {
 
 std::string LarkText::Lazy(const std::string& definition) {
   const std::string terminal = Terminal(definition);
-  const std::string name = Name("r");
+  std::string name = Name("r");
   rules_ += name + "[lazy]: " + terminal + "\n";
   return name;
 }
 
 std::string LarkText::Terminal(const std::string& definition) {
-  const std::string name = Name("T");
+  std::string name = Name("T");
   rules_ += name + ": " + definition + "\n";
   return name;
 }

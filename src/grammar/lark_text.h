@@ -34,8 +34,8 @@ class LarkText {
   // `body` is given the name, to refer to itself.
   template <typename F>
   std::string Recursive(const F& body) {
-    const std::string name = Name("r");
-    const std::string text = body(name);
+    std::string name = Name("r");
+    const std::string text = body(static_cast<const std::string&>(name));
     rules_ += name + ": " + text + "\n";
     return name;
   }

@@ -36,6 +36,8 @@ class Matcher final : public decode::Constraint {
  public:
   // Throws kInvalidArgument where `lark` is no grammar that llguidance can follow.
   Matcher(std::shared_ptr<const TokenEnvironment> environment, const std::string& lark);
+  Matcher(const Matcher&) = delete;
+  Matcher& operator=(const Matcher&) = delete;
   ~Matcher() override;
 
   std::unique_ptr<Matcher> Clone() const;

@@ -124,24 +124,45 @@ class Translator {
     }
     out_ += negated ? "[^" : "[";
     while (Next() != ']') {
-      if (at_ >= pattern_.size()) {
-        Refuse("a bracket that is not closed");
-      }
-      const char c = pattern_[at_];
-      if (c == '\\') {
-        Escape(true);
+      bool is_set = ClassMember();
+      if (Next() != '-') {
         continue;
       }
       ++at_;
-      if (std::string_view("[&~^").find(c) != std::string_view::npos) {
-        out_ += '\\';
-      } else if (c == '-' && (Next() == ']' || out_.back() == '[' || out_.ends_with("[^"))) {
-        out_ += '\\';
+      out_ += is_set || Next() == ']' ? "\\-" : "-";
+      if (!is_set && Next() != ']') {
+        const size_t dash = out_.size() - 1;
+        is_set = ClassMember();
+        if (is_set) {  // then it was none between two characters
+          out_.insert(dash, "\\");
+        }
       }
-      out_ += c;
     }
     ++at_;
     out_ += ']';
+  }
+
+  // One character inside brackets, or a set of them: then true.
+  bool ClassMember() {
+    if (at_ >= pattern_.size()) {
+      Refuse("a bracket that is not closed");
+    }
+    const char c = pattern_[at_];
+    if (c == '\\') {
+      const char kind = at_ + 1 < pattern_.size() ? pattern_[at_ + 1] : '\0';
+      Escape(true);
+      return std::string_view("dDwWsSpP").find(kind) != std::string_view::npos;
+    }
+    ++at_;
+    if (std::string_view("[&~^-").find(c) != std::string_view::npos) {
+      out_ += '\\';
+    }
+    out_ += c;
+    while (static_cast<unsigned char>(c) >= 0x80 &&
+           (static_cast<unsigned char>(Next()) & 0xC0U) == 0x80) {  // the rest of it
+      out_ += pattern_[at_++];
+    }
+    return false;
   }
 
   std::optional<uint32_t> Hex(size_t digits) {

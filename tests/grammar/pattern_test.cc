@@ -35,6 +35,13 @@ TEST(Pattern, MeansWhatItMeansInJavaScript) {
   EXPECT_TRUE(Matches("^[[]&&x]$", "[&&x]")) << "brackets and && are nothing special in a class";
   EXPECT_TRUE(Matches("^[a-c&&b]$", "&"));
   EXPECT_TRUE(Matches("^[\\]\\-a]+$", "]-a"));
+  EXPECT_TRUE(Matches("^[\\w-.]+$", "a-.b")) << "a dash beside a set is a dash";
+  EXPECT_FALSE(Matches("^[\\w-.]+$", "a/b"));
+  EXPECT_TRUE(Matches("^[+--]+$", "+,-"));
+  EXPECT_FALSE(Matches("^[+--]+$", "."));
+  EXPECT_TRUE(Matches("^[-a]+[a-]+$", "-aa-"));
+  EXPECT_TRUE(Matches("^[.-\\d]+$", ".-7"));
+  EXPECT_TRUE(Matches("^[\xC3\xA0-\xC3\xBF]+$", "\xC3\xA9"));
   EXPECT_TRUE(Matches("^{x}$", "{x}"));
   EXPECT_TRUE(Matches("^a{2,3}?$", "aaa"));
   EXPECT_FALSE(Matches("^a{2,3}?$", "aaaa"));

@@ -93,7 +93,10 @@ std::optional<decode::ThinkingSpec> ThinkingOf(const api::ChatRequest& request,
                                                std::string_view prompt) {
   const ReasoningFormat format = model.chat_formats.reasoning;
   const auto tags = TagsOf(format);
-  const auto close = tags ? model.tokenizer->TokenToId(tags->close) : std::nullopt;
+  if (!tags) {
+    return std::nullopt;  // and a budget has nothing to bound
+  }
+  const auto close = model.tokenizer->TokenToId(tags->close);
   if (!close) {
     if (request.thinking_budget) {
       throw api::RequestError(api::InvalidRequest(

@@ -50,6 +50,9 @@ class ByteTokenizer : public text::Tokenizer {
     if (token == kEndText) {
       return kEosToken;
     }
+    if (token == "</think>") {
+      return kEosToken + 1;  // a token that is never said
+    }
     return token.size() == 1 ? std::optional<int32_t>(static_cast<uint8_t>(token[0]))
                              : std::nullopt;
   }
@@ -78,10 +81,14 @@ class PlainTemplate : public jinja::ChatTemplate {
       out += message.contains("tool_calls") ? message["tool_calls"].dump() : "";
       out += "\n";
     }
-    if (variables.contains("enable_thinking")) {
-      out += variables["enable_thinking"] == true ? "<think>" : "<nothink>";
+    if (variables["add_generation_prompt"] != true) {
+      return out;
     }
-    return out + (variables["add_generation_prompt"] == true ? "<assistant>" : "");
+    out += "<assistant>";
+    if (variables.contains("enable_thinking")) {
+      out += variables["enable_thinking"] == true ? "<think>" : "<think></think>";
+    }
+    return out;
   }
 };
 

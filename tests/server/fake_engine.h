@@ -43,7 +43,7 @@ struct FakeOptions {
   uint64_t request_bytes = 0;  // that requests may take beside the model; 0 = any
   // Sends as many tokens as possible: step_s is ignored and no time is taken.
   bool flood = false;
-  std::string says;           // in place of the recital, up to its end
+  std::string says;       // in place of the recital, up to its end
   chat::Formats formats;  // how what it says is read
 };
 

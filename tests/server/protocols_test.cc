@@ -44,8 +44,7 @@ class ProtocolsTest : public ServerAppTest {
 
   void StartThinkingModel() {
     fake_.says = kThinkThenCall;
-    fake_.formats = {.call = chat::CallFormat::kHermes,
-                     .reasoning = chat::ReasoningFormat::kQwen3};
+    fake_.formats = {.call = chat::CallFormat::kHermes, .reasoning = chat::ReasoningFormat::kQwen3};
     Start();
   }
 };

@@ -330,7 +330,7 @@ TEST_F(ServerAppTest, FieldsReachTheEngine) {
   EXPECT_EQ(request.choices, 2);
   EXPECT_EQ(request.top_logprobs, 2);
   const std::string prompt(request.prompt_tokens.begin(), request.prompt_tokens.end());
-  EXPECT_EQ(prompt, "<user>hi\n<nothink><assistant>");
+  EXPECT_EQ(prompt, "<user>hi\n<assistant><think></think>");
   Call("POST", kChat, ChatBody("hi"));
   EXPECT_EQ(engine().last_request().stop.max_tokens, fake_.max_context - 20);
 }

@@ -291,7 +291,7 @@ std::string DescribeOptions(const ConvertOptions& options) {
 std::string DescribeFile(const std::filesystem::path& path, std::span<const std::byte> header) {
   const auto time = std::filesystem::last_write_time(path).time_since_epoch().count();
   return path.filename().string() + " " + std::to_string(std::filesystem::file_size(path)) + " " +
-         std::to_string(int64_t{time}) + " " + HashHex128(header) + "\n";
+         std::to_string(static_cast<int64_t>(time)) + " " + HashHex128(header) + "\n";
 }
 
 void IdentifySource(const std::map<std::string, std::string>& files, const std::string& identity,

@@ -286,7 +286,7 @@ int32_t LogitRow::Draw(float temperature, float least, const GumbelNoise& noise)
   double best_score = -std::numeric_limits<double>::infinity();
   const auto look = [&](size_t block) {
     const size_t begin = block * kernels::kTokenBlock;
-    const size_t end = std::min(begin + kernels::kTokenBlock, logits_.size());
+    const size_t end = std::min<size_t>(begin + kernels::kTokenBlock, logits_.size());
     for (size_t i = begin; i < end; ++i) {
       if (!(logits_[i] >= by.least)) {
         continue;

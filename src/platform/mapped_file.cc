@@ -76,7 +76,7 @@ void InstallHandler() {
     struct sigaction action = {};
     action.sa_sigaction = OnBusError;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    ::sigemptyset(&action.sa_mask);
+    sigemptyset(&action.sa_mask);  // a macro on some systems
     (void)::sigaction(SIGBUS, &action, &g_action_before);
   });
 }

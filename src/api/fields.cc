@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "api/json_text.h"
 
@@ -30,7 +31,7 @@ void Reject(std::string message, std::string param) {
 }
 
 Json ParseObject(std::string body) {
-  Json document = ParseJson(body);
+  Json document = ParseJson(std::exchange(body, {}));
   if (!document.is_object()) {
     Reject(
         "The request body must be a JSON object, not " + std::string(JsonTypeName(document)) + ".",

@@ -91,9 +91,9 @@ void Sequence::Verify(std::span<const float> logits) {
   const int64_t base = state_->length() - static_cast<int64_t>(rows_.size());
   std::vector<int32_t> taken;
   for (size_t row = 0; row < rows_.size(); ++row) {
-    decode::ChosenToken chosen = chooser_.Choose(logits.subspan(row * vocab, vocab));
+    const decode::ChosenToken chosen = chooser_.Choose(logits.subspan(row * vocab, vocab));
     taken.push_back(chosen.token);
-    Take(std::move(chosen));
+    Take(chosen);
     const bool drafted = row + 1 < rows_.size() && taken.back() == rows_[row + 1];
     if (ended_ || !drafted) {
       break;
@@ -108,7 +108,7 @@ void Sequence::Verify(std::span<const float> logits) {
   }
 }
 
-void Sequence::Take(decode::ChosenToken chosen) {
+void Sequence::Take(const decode::ChosenToken& chosen) {
   const int32_t token = chosen.token;
   chooser_.Accept(token);
   if (Contains(request_.stop.token_ids, token)) {
@@ -127,7 +127,7 @@ void Sequence::Take(decode::ChosenToken chosen) {
   const uint64_t begin = text_.decoded_bytes();
   std::vector<decode::TextPiece> pieces = text_.Push(token, tokens() > request_.stop.min_tokens);
   if (request_.logprobs) {
-    WaitForText(std::move(chosen), begin);
+    WaitForText(chosen, begin);
   }
   const Flow flow = Emit(std::move(pieces));
   if (text_.stop()) {
@@ -139,7 +139,7 @@ void Sequence::Take(decode::ChosenToken chosen) {
   }
 }
 
-void Sequence::WaitForText(decode::ChosenToken chosen, uint64_t begin_byte) {
+void Sequence::WaitForText(const decode::ChosenToken& chosen, uint64_t begin_byte) {
   if (text_.decoded_bytes() > begin_byte) {
     CloseWaiting();
   }

@@ -55,8 +55,8 @@ class Sequence {
   };
 
   // The sequence goes on with this token, or ends with it.
-  void Take(decode::ChosenToken chosen);
-  void WaitForText(decode::ChosenToken chosen, uint64_t begin_byte);
+  void Take(const decode::ChosenToken& chosen);
+  void WaitForText(const decode::ChosenToken& chosen, uint64_t begin_byte);
   // All that was decoded up to here is whole characters.
   void CloseWaiting();
   // The stop string that `token` stands for; null if none.

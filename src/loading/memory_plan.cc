@@ -80,6 +80,7 @@ class DryModel {
       RunToEnd(*BeginChunk(*states.back(), rows));
     }
     std::vector<std::unique_ptr<state::SequenceState>> decoding;
+    decoding.reserve(static_cast<size_t>(std::min(requests_, batch_)));
     for (int32_t i = 0; i < std::min(requests_, batch_); ++i) {
       decoding.push_back(states[static_cast<size_t>(i)]->Fork());
     }

@@ -199,13 +199,13 @@ void Answer::Handle(AnswerEvent& event, Pieces& out) {
 }
 
 void Answer::OnOutput(const OutputArrived& output, Pieces& out) {
-  const double first_token_s = output.made_s - options_.arrived_s;
-  record_.first_token_s = std::min(record_.first_token_s.value_or(first_token_s), first_token_s);
   usage_.completion_tokens += output.token_count;
   usage_.reasoning_tokens += output.reasoning_count;
   if (output.deltas.empty() && output.tokens.empty()) {
     return;
   }
+  const double first_token_s = output.made_s - options_.arrived_s;
+  record_.first_token_s = std::min(record_.first_token_s.value_or(first_token_s), first_token_s);
   const TokenViews tokens(output.tokens, options_.hides_special);
   options_.encoder->Delta(
       out, {.choice = output.choice, .deltas = output.deltas, .tokens = tokens.views()}, usage_);

@@ -75,6 +75,9 @@ EventInbox::Pushed EventInbox::Push(AnswerEvent event) {
 }
 
 void EventInbox::Join(OutputArrived& last, OutputArrived& more) {
+  if (last.deltas.empty()) {
+    last.made_s = more.made_s;  // of what is seen
+  }
   for (chat::ChatDelta& delta : more.deltas) {
     // A call begins with a delta of its own, which holds nothing but its name.
     const bool continues = !last.deltas.empty() && last.deltas.back().kind == delta.kind &&

@@ -50,7 +50,7 @@ std::vector<http::Route> App::MakeRoutes() {
        [this](const ExchangePtr& exchange, const std::string& id) { ReplyModel(*exchange, id); }},
       {"GET", "/v1/capabilities",
        model_report([](const ServedModel& model) { return CapabilitiesJson(model.info); })},
-      {"GET", "/v1/stats", model_report([this](const ServedModel& model) {
+      {"GET", "/v1/stats", model_report([](const ServedModel& model) {
          return StatsJson(model.engine->Snapshot(), model.info);
        })},
       {"GET", "/v1/cache/stats",

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <memory>
 #include <string>
@@ -20,11 +21,34 @@
 namespace mach {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+// Processor time of this thread: other work on the machine does not count.
+struct Clock {
+  using duration = std::chrono::nanoseconds;
+  using time_point = std::chrono::time_point<Clock, duration>;
+  static time_point now() {
+    timespec time = {};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return time_point(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+  }
+};
 using Json = nlohmann::ordered_json;
 
 double MillisSince(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+// What agents write most: a file as an argument.
+std::string SourceFile() {
+  std::string file = "#include <vector>\n#include <string>\n";
+  for (int i = 0; i < 40; ++i) {
+    const std::string n = std::to_string(i);
+    file += "\n// Returns the sum of the values below limit_" + n + ".\nint Sum" + n +
+            "(const std::vector<int>& values) {\n  int sum = 0;\n  for (size_t i = 0; i < "
+            "values.size(); ++i) {\n    if (values[i] < " +
+            n +
+            " && values[i] != \"x\"[0]) {\n      sum += values[i];\n    }\n  }\n  return sum;\n}\n";
+  }
+  return file;
 }
 
 void Follow(const char* name, const grammar::Grammar& grammar, const text::Tokenizer& tokenizer,
@@ -88,7 +112,8 @@ int Run(const std::string& path, const std::string& end) {
     many.push_back({"tool_" + std::to_string(i), person});
   }
   const std::string qwen =
-      "<tool_call>\n<function=tool_7>\n<parameter=name>\nJay, who writes\nlines < 3\n</parameter>\n"
+      "<tool_call>\n<function=tool_7>\n<parameter=name>\n" + SourceFile() +
+      "\n</parameter>\n"
       "<parameter=age>\n42\n</parameter>\n<parameter=tags>\n[\"a\", \"b\"]\n</parameter>\n"
       "<parameter=address>\n{\"street\": \"Am Hang\", \"country\": \"France\"}\n</parameter>\n"
       "</function>\n</tool_call>";

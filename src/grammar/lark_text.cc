@@ -63,13 +63,6 @@ std::string LarkText::Json(const nlohmann::ordered_json& admitted) {
   return Rule("%json " + SchemaText(admitted, Keywords::kRelax));
 }
 
-std::string LarkText::Lazy(const std::string& definition) {
-  const std::string terminal = Terminal(definition);
-  std::string name = Name("r");
-  rules_ += name + "[lazy]: " + terminal + "\n";
-  return name;
-}
-
 std::string LarkText::Terminal(const std::string& definition) {
   std::string name = Name("T");
   rules_ += name + ": " + definition + "\n";

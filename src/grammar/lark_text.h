@@ -40,8 +40,6 @@ class LarkText {
     return name;
   }
   std::string Json(const nlohmann::ordered_json& admitted);
-  // The shortest text that the terminal's definition matches.
-  std::string Lazy(const std::string& definition);
   // A terminal: regular expressions with & and ~.
   std::string Terminal(const std::string& definition);
 

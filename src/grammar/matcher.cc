@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "grammar/grammar.h"
+#include "grammar/text_until.h"
 
 namespace mach::grammar {
 namespace {
@@ -17,6 +18,14 @@ namespace {
 // Before the bytes of tokens that no text spells.
 constexpr char kSpecialMark = '\xff';
 constexpr size_t kMostForced = 256;
+// Sets of tokens that llguidance allows or not as one, where a terminal repeats what holds them
+// all: white space and insides of strings, as it has them itself, and plain text.
+constexpr const char* kTokenSets[] = {R"([\x20\x0A\x0D\x09]+)",
+                                      R"([^"\\\x00-\x1F\x7F]{1,10})",
+                                      R"([^"\\\x00-\x1F\x7F]{1,30})",
+                                      R"([^"\\\x00-\x1F\x7F]+)",
+                                      kPlainText,
+                                      nullptr};
 
 extern "C" size_t MachTokenize(const void* tokenizer, const uint8_t* bytes, size_t length,
                                uint32_t* out, size_t out_length) {
@@ -83,6 +92,7 @@ TokenEnvironment::TokenEnvironment(std::shared_ptr<const text::Tokenizer> tokeni
   init.tok_eos_extra_count = static_cast<uint32_t>(ends.size() - 1);
   init.token_lens = lengths.data();
   init.token_bytes = reinterpret_cast<const uint8_t*>(bytes.data());
+  init.slices = kTokenSets;
   init.tokenize_assumes_string = true;
   init.tokenize_fn = MachTokenize;
   init.tokenize_user_data = tokenizer_.get();

@@ -1,6 +1,7 @@
 // DeepSeek's calls: tags like XML whose names carry a special token. A value ends at `</` and that
 // token, however the rest of the tag is spelled.
 #include "grammar/formats/formats.h"
+#include "grammar/text_until.h"
 
 namespace mach::grammar {
 namespace {
@@ -11,8 +12,12 @@ class Dsml {
  public:
   Dsml(LarkText& lark, std::string space)
       : lark_(lark), space_(std::move(space)), mark_(lark.Marker(kMark)) {
-    text_end_ = lark.IsSpecial(kMark) ? lark.Terminal("/(?s:.*)<\\//") + " " + mark_
-                                      : lark.Lazy(std::string("/(?s:.*)<\\/") + kMark + "/");
+    if (lark.IsSpecial(kMark)) {
+      text_end_ = lark.Terminal("/(?s:.*)<\\//") + " " + mark_;
+    } else {
+      const TextUntil text(lark, {Spelled(std::string("</") + kMark)});
+      text_end_ = text.text() + " " + text.Marker(0);
+    }
   }
 
   // What comes behind the `<` and the token, or the `</` and the token, of a tag.

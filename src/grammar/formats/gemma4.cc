@@ -6,6 +6,7 @@
 #include <set>
 
 #include "grammar/formats/formats.h"
+#include "grammar/text_until.h"
 
 namespace mach::grammar {
 namespace {
@@ -18,10 +19,12 @@ class Gemma4Values {
  public:
   Gemma4Values(LarkText& lark, const Json& defs) : lark_(lark), defs_(defs) {
     const std::string quote = lark.Marker(kQuote);
-    string_ =
-        lark.Rule(lark.IsSpecial(kQuote)
-                      ? quote + " " + lark.Terminal("/(?s:.+)/") + "? " + quote
-                      : quote + " " + lark.Lazy("/(?s:.*)" + LarkText::Escaped(kQuote) + "/"));
+    if (lark.IsSpecial(kQuote)) {
+      string_ = lark.Rule(quote + " " + lark.Terminal("/(?s:.+)/") + "? " + quote);
+    } else {
+      const TextUntil text(lark, {Spelled(kQuote)});
+      string_ = lark.Rule(quote + " " + text.text() + " " + text.Marker(0));
+    }
     number_ = lark.Terminal("/-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?/");
     integer_ = lark.Terminal("/-?(0|[1-9][0-9]*)/");
   }

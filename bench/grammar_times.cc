@@ -9,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -17,6 +18,7 @@
 #include "grammar/grammar.h"
 #include "grammar/tool_grammar.h"
 #include "platform/file.h"
+#include "platform/process_memory.h"
 
 namespace mach {
 namespace {
@@ -94,8 +96,14 @@ int Run(const std::string& path, const std::string& end) {
     throw Error(ErrorCode::kInvalidArgument, "the vocabulary has no " + end);
   }
   auto start = Clock::now();
+  uint64_t resident = ReadProcessMemory().rss_bytes;
+  const auto grown_mib = [&resident] {
+    const uint64_t before = std::exchange(resident, ReadProcessMemory().rss_bytes);
+    return static_cast<double>(resident - std::min(before, resident)) / (1 << 20);
+  };
   grammar::Compiler compiler(tokenizer, {.end_tokens = {*end_token}});
-  std::printf("%d tokens; environment %.0f ms\n", tokenizer->vocab_size(), MillisSince(start));
+  std::printf("%d tokens; environment %.0f ms, %.1f MiB\n", tokenizer->vocab_size(),
+              MillisSince(start), grown_mib());
 
   const Json person = Json::parse(R"({"type":"object","properties":{
     "name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150},
@@ -120,8 +128,9 @@ int Run(const std::string& path, const std::string& end) {
   const auto time = [&](const char* name, const auto& compile, const std::string& document) {
     const auto begin = Clock::now();
     const auto made = compile();
-    std::printf("%-14s compiled in %.1f ms\n", name, MillisSince(begin));
+    std::printf("%-14s compiled in %.1f ms, %.1f MiB\n", name, MillisSince(begin), grown_mib());
     Follow(name, *made, *tokenizer, document);
+    std::printf("%-14s takes %.1f MiB more after that\n", name, grown_mib());
   };
   time(
       "object", [&] { return compiler.Compile(grammar::Spec::JsonObject()); }, text);

@@ -25,10 +25,10 @@ DIRECT = {
     "decode": ["models", "state", "text"],
     "grammar": ["chat", "decode"],
     "engine": ["decode"],
-    "loading": ["engine", "jinja", "chat"],
+    "loading": ["engine", "jinja", "grammar"],
     "api": ["text", "chat"],
     "http": ["platform"],
-    "server": ["loading", "api", "grammar", "http"],
+    "server": ["loading", "api", "http"],
     "app": ["server", "convert"],
 }
 MAX_LINES = {".cc": 800, ".h": 300}

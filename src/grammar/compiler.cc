@@ -26,19 +26,37 @@ class CompiledGrammar final : public Grammar {
   const std::unique_ptr<const Matcher> first_;
 };
 
+// A grammar and what it has learnt of itself once it was followed. Measured on JSON schemas and on
+// calls of 1 to 60 tools in two formats: 8 to 40 times its text.
+uint64_t KeptBytes(const std::string& lark) {
+  return (uint64_t{64} << 10) + 40 * uint64_t{lark.size()};
+}
+
 }  // namespace
 
 struct Compiler::Cache {
-  Cache(std::shared_ptr<const TokenEnvironment> env, size_t cached)
-      : environment(std::move(env)), most(cached) {}
+  Cache(std::shared_ptr<const TokenEnvironment> env, uint64_t most)
+      : environment(std::move(env)), most_bytes(most) {}
 
   struct Entry {
     std::string lark;
     std::shared_ptr<const Grammar> grammar;
   };
 
+  void Add(const std::string& lark, std::shared_ptr<const Grammar> grammar) {
+    entries.push_front({lark, std::move(grammar)});
+    found[entries.front().lark] = entries.begin();
+    bytes += KeptBytes(lark);
+    while (bytes > most_bytes && entries.size() > 1) {
+      bytes -= KeptBytes(entries.back().lark);
+      found.erase(entries.back().lark);
+      entries.pop_back();
+    }
+  }
+
   const std::shared_ptr<const TokenEnvironment> environment;
-  const size_t most;
+  const uint64_t most_bytes;
+  uint64_t bytes = 0;
   std::mutex mutex;
   std::list<Entry> entries;  // used last comes first
   std::unordered_map<std::string_view, std::list<Entry>::iterator> found;
@@ -48,7 +66,7 @@ Compiler::Compiler(std::shared_ptr<const text::Tokenizer> tokenizer, CompilerOpt
     : tokenizer_(std::move(tokenizer)),
       cache_(std::make_unique<Cache>(
           std::make_shared<const TokenEnvironment>(tokenizer_, options.end_tokens),
-          std::max<size_t>(options.cached, 1))) {}
+          options.cached_bytes)) {}
 
 Compiler::~Compiler() = default;
 
@@ -71,12 +89,7 @@ std::shared_ptr<const Grammar> Compiler::Compile(const Spec& spec) {
   auto grammar = std::make_shared<const CompiledGrammar>(std::move(matcher));
   const std::lock_guard lock(cache_->mutex);
   if (!cache_->found.contains(spec.lark())) {
-    cache_->entries.push_front({spec.lark(), grammar});
-    cache_->found[cache_->entries.front().lark] = cache_->entries.begin();
-    if (cache_->entries.size() > cache_->most) {
-      cache_->found.erase(cache_->entries.back().lark);
-      cache_->entries.pop_back();
-    }
+    cache_->Add(spec.lark(), grammar);
   }
   return grammar;
 }

@@ -7,6 +7,7 @@
 
 #include "backend/dry_backend.h"
 #include "base/error.h"
+#include "grammar/grammar.h"
 #include "models/loader.h"
 
 namespace mach::loading {
@@ -244,6 +245,7 @@ class Planner {
     if (asked_.serves) {
       bytes["requests"] =
           std::clamp(plan_.limit_bytes / kRequestShare, kLeastRequestBytes, kMostRequestBytes);
+      bytes["grammars"] = grammar::CompilerBytes(model_.shape().vocab_size);
     }
     if (inventory_) {
       bytes.merge(ExpertBytes(*inventory_, plan_.options));

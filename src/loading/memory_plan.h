@@ -29,7 +29,8 @@ struct MemoryPlan {
   // By owner, as MemoryBudget books it, with `context` tokens in use by each of as many sequences
   // as options.engine.limits lets run, a step of decoding between the layers of a chunk where they
   // let one, and the bank full; "process": the program itself, its tokenizer and its threads; and
-  // of a model that is served "requests": a share for what clients send and get.
+  // of a model that is served "requests", a share for what clients send and get, and "grammars",
+  // what holds answers to schemas and calls.
   std::map<std::string, uint64_t> bytes;
   uint64_t total_bytes = 0;
   uint64_t least_bytes = 0;       // total_bytes with at most kLeastContext tokens in use

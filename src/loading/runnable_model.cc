@@ -56,7 +56,11 @@ RunnableModel LoadRunnable(LoadPlan plan, LoadProgress* progress) {
   runnable.budget = std::make_unique<MemoryBudget>(options.ceiling_bytes);
   MemoryBudget& budget = *runnable.budget;
   // The ceiling is the process's, so what is not in buffers counts too.
-  budget.Book("process", runnable.plan.Of("process"));
+  for (const char* owner : {"process", "grammars"}) {
+    if (const uint64_t bytes = runnable.plan.Of(owner); bytes > 0) {
+      budget.Book(owner, bytes);
+    }
+  }
 
   const auto on_bytes = [progress](uint64_t bytes) {
     if (progress != nullptr) {

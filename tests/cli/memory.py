@@ -61,8 +61,8 @@ def compare(checkpoint, path, serve_flags, shared, check_flags=()):
     process = measured(checkpoint, [*serve_flags, *check_flags, *shared])
     want, got = plan["predicted_bytes"]["total"], process["peak_rss_bytes"]
     # What the program itself takes is an estimate, made not to be too low; all else is counted.
-    # Bodies and answers take little here of what is planned for them.
-    others = plan["predicted_bytes"]["process"] + plan["predicted_bytes"]["requests"]
+    # Bodies and answers take little here of what is planned for them, grammars nothing.
+    others = sum(plan["predicted_bytes"][owner] for owner in ("process", "requests", "grammars"))
     least = (1 - TOLERANCE) * (want - others)
     accounted = {owner: megabytes(size) for owner, size in process["accounted_bytes"].items()}
     check(f"{path} {' '.join(check_flags)}", least <= got <= (1 + TOLERANCE) * want,

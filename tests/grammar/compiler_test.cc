@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 TEST(Compiler, KeepsTheGrammarsUsedLast) {
   Compiler compiler(std::make_shared<const ByteTokenizer>(),
-                    {.end_tokens = {ByteTokenizer::kEnd}, .cached = 2});
+                    {.end_tokens = {ByteTokenizer::kEnd}, .cached_bytes = 170'000});
   const auto spec = [](int n) { return Spec::JsonSchema(Json{{"const", n}}); };
   const auto one = compiler.Compile(spec(1));
   const auto two = compiler.Compile(spec(2));
@@ -38,7 +38,7 @@ TEST(Compiler, SaysWhatIsWrong) {
 
 TEST(Compiler, ThreadsCompileAndFollowTheSameGrammars) {
   Compiler compiler(std::make_shared<const ByteTokenizer>(),
-                    {.end_tokens = {ByteTokenizer::kEnd}, .cached = 3});
+                    {.end_tokens = {ByteTokenizer::kEnd}, .cached_bytes = 250'000});
   std::vector<std::thread> threads;
   std::vector<int> right(4);
   for (size_t t = 0; t < right.size(); ++t) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,6 +103,9 @@ class OutputParser {
 
   // Whether what is generated next is reasoning, as far as that is decided.
   virtual bool InReasoning() const = 0;
+
+  // Those of ParserOptions::special_tokens that it reads as markers, or as parts of them.
+  virtual std::span<const std::string> marker_tokens() const = 0;
 
  protected:
   OutputParser() = default;

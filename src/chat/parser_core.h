@@ -29,6 +29,7 @@ class ParserCore : public OutputParser {
   void Finish(EndReason ended, std::vector<ChatDelta>& out) final;
   bool ShouldStop() const override { return sink_.first_call_is_all(); }
   bool AnyCall() const final { return sink_.any_call(); }
+  std::span<const std::string> marker_tokens() const final { return admitted_; }
 
  protected:
   // One decision on the input from pos_: consumes some of it or changes the state. False: more

@@ -64,11 +64,16 @@ struct Compiler::Cache {
 
 Compiler::Compiler(std::shared_ptr<const text::Tokenizer> tokenizer, CompilerOptions options)
     : tokenizer_(std::move(tokenizer)),
-      cache_(std::make_unique<Cache>(
-          std::make_shared<const TokenEnvironment>(tokenizer_, options.end_tokens),
-          options.cached_bytes)) {}
+      cache_(
+          std::make_unique<Cache>(std::make_shared<const TokenEnvironment>(
+                                      tokenizer_, options.end_tokens, std::move(options.markers)),
+                                  options.cached_bytes)) {}
 
 Compiler::~Compiler() = default;
+
+bool Compiler::StandsApart(int32_t token) const {
+  return cache_->environment->StandsApart(token);
+}
 
 std::shared_ptr<const Grammar> Compiler::Compile(const Spec& spec) {
   {

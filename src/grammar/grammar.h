@@ -57,6 +57,9 @@ class Grammar {
 
 struct CompilerOptions {
   std::vector<int32_t> end_tokens;  // may come where a grammar ends; at least one
+  // Tokens that are more than their text to whoever reads the output, as special ones are: they
+  // come where a grammar names them, and never inside strings and texts.
+  std::vector<int32_t> markers;
   // For the grammars that are kept, those used last; each counts with an upper bound. The last one
   // is kept in any case.
   uint64_t cached_bytes = uint64_t{32} << 20;
@@ -81,6 +84,8 @@ class Compiler {
   std::shared_ptr<const Grammar> Compile(const Spec& spec);
 
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  // Whether it is a special token or a marker.
+  bool StandsApart(int32_t token) const;
 
  private:
   struct Cache;

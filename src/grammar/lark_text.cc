@@ -39,13 +39,14 @@ std::string LarkText::Escaped(std::string_view text) {
 }
 
 std::optional<int32_t> LarkText::TokenOf(std::string_view marker) const {
-  const auto id = tokenizer_.TokenToId(marker);
-  return id && tokenizer_.TokenBytes(*id) == marker ? id : std::nullopt;
+  const text::Tokenizer& tokenizer = *compiler_.tokenizer();
+  const auto id = tokenizer.TokenToId(marker);
+  return id && tokenizer.TokenBytes(*id) == marker ? id : std::nullopt;
 }
 
-bool LarkText::IsSpecial(std::string_view marker) const {
+bool LarkText::StandsApart(std::string_view marker) const {
   const auto id = TokenOf(marker);
-  return id && tokenizer_.IsSpecial(*id);
+  return id && compiler_.StandsApart(*id);
 }
 
 std::string LarkText::Marker(std::string_view marker) const {

@@ -9,13 +9,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "text/tokenizer.h"
+#include "grammar/grammar.h"
 
 namespace mach::grammar {
 
 class LarkText {
  public:
-  explicit LarkText(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  // For grammars of this compiler, which outlives this.
+  explicit LarkText(const Compiler& compiler) : compiler_(compiler) {}
 
   // An expression for a text of ordinary tokens.
   static std::string Quoted(std::string_view text);
@@ -24,8 +25,8 @@ class LarkText {
 
   // The id of a marker that is one token, of whatever kind.
   std::optional<int32_t> TokenOf(std::string_view marker) const;
-  // Whether a marker is a special token, which no text can hold.
-  bool IsSpecial(std::string_view marker) const;
+  // Whether a marker is a token that no text can hold.
+  bool StandsApart(std::string_view marker) const;
   // An expression for a marker: the token if it is one, else its text.
   std::string Marker(std::string_view marker) const;
 
@@ -58,7 +59,7 @@ class LarkText {
  private:
   std::string Name(const char* prefix) { return prefix + std::to_string(count_++); }
 
-  const text::Tokenizer& tokenizer_;
+  const Compiler& compiler_;
   std::string rules_;
   int count_ = 0;
 };

@@ -59,15 +59,16 @@ std::string Reason(const char* error) {
 }  // namespace
 
 TokenEnvironment::TokenEnvironment(std::shared_ptr<const text::Tokenizer> tokenizer,
-                                   std::span<const int32_t> end_tokens)
-    : tokenizer_(std::move(tokenizer)) {
+                                   std::span<const int32_t> end_tokens,
+                                   std::vector<int32_t> markers)
+    : tokenizer_(std::move(tokenizer)), markers_(std::move(markers)) {
   const int32_t size = tokenizer_->vocab_size();
   std::vector<uint32_t> lengths;
   std::string bytes;
   for (int32_t id = 0; id < size; ++id) {
     const size_t begin = bytes.size();
     const std::string token = tokenizer_->TokenBytes(id);
-    if (tokenizer_->IsSpecial(id) && !token.empty()) {
+    if (StandsApart(id) && !token.empty()) {
       bytes += kSpecialMark;
     }
     bytes += token;
@@ -102,6 +103,11 @@ TokenEnvironment::TokenEnvironment(std::shared_ptr<const text::Tokenizer> tokeni
     throw Error(ErrorCode::kUnsupported,
                 "the vocabulary does not suit constrained output: " + Reason(error.data()));
   }
+}
+
+bool TokenEnvironment::StandsApart(int32_t token) const {
+  return tokenizer_->IsSpecial(token) ||
+         std::find(markers_.begin(), markers_.end(), token) != markers_.end();
 }
 
 TokenEnvironment::~TokenEnvironment() {

@@ -18,16 +18,20 @@ namespace mach::grammar {
 // A vocabulary as llguidance wants it. Immutable; any thread.
 class TokenEnvironment {
  public:
+  // No text spells special tokens and markers.
   TokenEnvironment(std::shared_ptr<const text::Tokenizer> tokenizer,
-                   std::span<const int32_t> end_tokens);
+                   std::span<const int32_t> end_tokens, std::vector<int32_t> markers);
   TokenEnvironment(const TokenEnvironment&) = delete;
   TokenEnvironment& operator=(const TokenEnvironment&) = delete;
   ~TokenEnvironment();
 
   const LlgTokenizer* handle() const { return handle_; }
+  // Whether it is a special token or a marker.
+  bool StandsApart(int32_t token) const;
 
  private:
-  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  const std::shared_ptr<const text::Tokenizer> tokenizer_;
+  const std::vector<int32_t> markers_;
   LlgTokenizer* handle_;
 };
 

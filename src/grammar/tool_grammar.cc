@@ -84,7 +84,7 @@ auto WithTools(Compiler& compiler, std::span<const Tool> tools, const F& compile
 std::shared_ptr<const Grammar> CompileCalls(Compiler& compiler, CallFormat format,
                                             std::span<const Tool> tools, CallCount count) {
   return WithTools(compiler, tools, [&](Tools admitted) {
-    LarkText lark(*compiler.tokenizer());
+    LarkText lark(compiler);
     const CallSyntax syntax = Syntax(lark, format, admitted);
     // Behind the reasoning, most templates have line ends.
     const std::string lead = lark.Terminal("/ |\\n{1,2}/");
@@ -96,7 +96,7 @@ std::shared_ptr<const Grammar> CompileCalls(Compiler& compiler, CallFormat forma
 std::shared_ptr<const Grammar> CompileFreeText(Compiler& compiler, CallFormat format,
                                                std::span<const Tool> tools) {
   return WithTools(compiler, tools, [&](Tools admitted) {
-    LarkText lark(*compiler.tokenizer());
+    LarkText lark(compiler);
     CallSyntax syntax = Syntax(lark, format, admitted);
     return WatchForCalls(compiler.tokenizer(), std::move(syntax.openers),
                          compiler.Compile(Spec::Lark(lark.Text(syntax.rest))));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "chat/output_parser.h"
+
 namespace mach::server {
 
 void ModelHost::SetReady(std::unique_ptr<loading::ServedModel> model) {
@@ -11,11 +13,30 @@ void ModelHost::SetReady(std::unique_ptr<loading::ServedModel> model) {
   ready_.store(model_.get(), std::memory_order_release);
 }
 
+namespace {
+
+// The tokens that answers are read by.
+std::vector<int32_t> MarkersOf(const loading::ServedModel& model) {
+  const auto parser = chat::OutputParser::Make({.format = model.chat_formats.call,
+                                                .reasoning = model.chat_formats.reasoning,
+                                                .special_tokens = model.added_tokens});
+  std::vector<int32_t> markers;
+  for (const std::string& token : parser->marker_tokens()) {
+    if (const auto id = model.tokenizer->TokenToId(token)) {
+      markers.push_back(*id);
+    }
+  }
+  return markers;
+}
+
+}  // namespace
+
 grammar::Compiler& ModelHost::grammars() const {
   std::call_once(grammars_made_, [this] {
     const loading::ServedModel& model = *ready();
     grammars_ = std::make_unique<grammar::Compiler>(
-        model.tokenizer, grammar::CompilerOptions{.end_tokens = model.end_tokens});
+        model.tokenizer,
+        grammar::CompilerOptions{.end_tokens = model.end_tokens, .markers = MarkersOf(model)});
   });
   return *grammars_;
 }

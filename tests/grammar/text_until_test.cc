@@ -16,7 +16,7 @@ namespace {
 class TextUntilTest : public testing::Test {
  protected:
   TextUntilTest() {
-    LarkText lark(tokenizer_);
+    LarkText lark(ByteCompiler());
     MarkerSteps close = Spelled("</p>");
     close.push_back({.character = "\\n", .optional = true});
     for (const MarkerStep& step : Spelled("<q=")) {
@@ -41,7 +41,6 @@ class TextUntilTest : public testing::Test {
     return end == text.size() && end > 0;
   }
 
-  ByteTokenizer tokenizer_;
   std::shared_ptr<const Grammar> grammar_;
 };
 

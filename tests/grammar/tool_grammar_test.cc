@@ -239,6 +239,35 @@ TEST_F(SpelledToolGrammarTest, Gemma4) {
   ExpectGemma4();
 }
 
+// Whoever reads the output takes the token for the end of the call, wherever it stands.
+TEST(ToolGrammarMarkers, AreNoTextInsideOfStrings) {
+  const auto tokenizer = Pieces({"<tool_call>", "</tool_call>"}, {});
+  const int32_t open = *tokenizer->TokenToId("<tool_call>");
+  const int32_t close = *tokenizer->TokenToId("</tool_call>");
+  const auto reaches = [&](std::vector<int32_t> markers, bool spelled) {
+    Compiler compiler(tokenizer, {.end_tokens = {tokenizer->vocab_size() - 1}, .markers = markers});
+    const auto grammar = CompileCalls(compiler, CallFormat::kHermes, TwoTools(), CallCount::kOne);
+    std::vector<int32_t> tokens = {open};
+    const auto add = [&](const std::string& text) {
+      for (const char c : text) {
+        tokens.push_back(static_cast<unsigned char>(c));
+      }
+    };
+    add(R"({"name": "write", "arguments": {"path": "a )");
+    if (spelled) {
+      add("</tool_call>");
+    } else {
+      tokens.push_back(close);
+    }
+    add(R"( b", "lines": 3}})");
+    tokens.push_back(close);
+    return WalkThrough(*grammar->NewConstraint(), tokens, tokenizer->vocab_size() - 1).may_end;
+  };
+  EXPECT_TRUE(reaches({open, close}, true));
+  EXPECT_FALSE(reaches({open, close}, false));
+  EXPECT_TRUE(reaches({}, false));
+}
+
 TEST_F(ToolGrammarTest, ToolsAreNeverRefused) {
   const std::vector<Tool> tools = {
       {"a", Json::parse(R"({"type":"object","properties":{"x":{"type":"integer","not":{}}}})")},

@@ -12,7 +12,7 @@ class Dsml {
  public:
   Dsml(LarkText& lark, std::string space)
       : lark_(lark), space_(std::move(space)), mark_(lark.Marker(kMark)) {
-    if (lark.IsSpecial(kMark)) {
+    if (lark.StandsApart(kMark)) {
       text_end_ = lark.Terminal("/(?s:.*)<\\//") + " " + mark_;
     } else {
       const TextUntil text(lark, {Spelled(std::string("</") + kMark)});

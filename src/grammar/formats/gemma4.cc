@@ -19,7 +19,7 @@ class Gemma4Values {
  public:
   Gemma4Values(LarkText& lark, const Json& defs) : lark_(lark), defs_(defs) {
     const std::string quote = lark.Marker(kQuote);
-    if (lark.IsSpecial(kQuote)) {
+    if (lark.StandsApart(kQuote)) {
       string_ = lark.Rule(quote + " " + lark.Terminal("/(?s:.+)/") + "? " + quote);
     } else {
       const TextUntil text(lark, {Spelled(kQuote)});

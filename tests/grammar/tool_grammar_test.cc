@@ -117,6 +117,12 @@ class ToolGrammarTest : public testing::Test {
       EXPECT_TRUE(Allows(*Calls(CallFormat::kQwen3Coder), call(body)))
           << body << "\nup to " << reached_;
     }
+    // While arguments are missing, the end cannot even begin: it would become part of a value.
+    for (const std::string& body : {"write>\n" + path, "write>\n" + path + text}) {
+      const std::string whole = call(body);
+      EXPECT_FALSE(Allows(*Calls(CallFormat::kQwen3Coder), whole));
+      EXPECT_EQ(reached_, whole.substr(0, whole.rfind("</function>") + 1));
+    }
   }
 
   void ExpectDsml(CallFormat format, const std::string& wrapper, const std::string& space) {

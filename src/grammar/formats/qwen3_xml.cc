@@ -18,6 +18,10 @@ std::string Call(LarkText& lark, const AdmittedTool& tool) {
     keys += (keys.empty() ? "" : "|") + LarkText::Escaped(parameter.name);
   }
   const std::string no_tag = " & ~/(?s:.*)\\n<parameter=(" + keys + ")>(?s:.*)/";
+  // While arguments are missing, the function's end would be text here and an end to the parser,
+  // and the model could never stop. So a closing tag that any other tag follows ends a value too,
+  // and what follows is the next parameter.
+  const std::string next = std::string(kClose) + "<";
   std::vector<LarkText::Member> members;
   for (const Parameter& parameter : parameters) {
     const std::string open = LarkText::Quoted(parameter.name + ">\n") + " ";
@@ -25,6 +29,7 @@ std::string Call(LarkText& lark, const AdmittedTool& tool) {
     if (parameter.is_text && parameter.literals.empty()) {
       member.more = open + lark.Lazy("/(?s:.*)" + more + "/" + no_tag);
       member.last = open + lark.Lazy("/(?s:.*)" + last + "/" + no_tag);
+      member.bound = open + lark.Lazy("/(?s:.*)" + next + "/" + no_tag) + " \"parameter=\"";
     } else {
       std::string value;
       if (parameter.is_text) {

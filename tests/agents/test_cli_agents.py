@@ -31,8 +31,7 @@ class Agent:
     name: str
     package: str  # what npm calls it, in the version that was tried
     program: str  # below node_modules
-    config: str   # below examples/agents
-    home: str     # where that belongs, below the home directory
+    config: dict  # files below examples/agents, and where they belong below the home directory
     arguments: list
     read: tuple[str, Callable]  # the tool's name, and its arguments for a path
     edit: tuple[str, Callable]
@@ -42,31 +41,32 @@ class Agent:
 
 AGENTS = [
     Agent("pi", "@earendil-works/pi-coding-agent@1.6.0", ".bin/pi",
-          "pi/models.json", ".pi/agent/models.json",
+          {"pi/models.json": ".pi/agent/models.json"},
           ["--provider", "mach", "--model", "local", "-p", ASKED],
           ("read", lambda path: {"path": path}),
           ("edit", lambda path: {"path": path, "edits": [{"oldText": OLD, "newText": NEW}]}),
           {"PI_OFFLINE": "1"}),
     Agent("cline", f"@cline/cli-{LINUX}@3.0.65", f"@cline/cli-{LINUX}/bin/cline",
-          "cline/providers.json", ".cline/data/settings/providers.json",
+          {f"cline/{name}.json": f".cline/data/settings/{name}.json"
+           for name in ("providers", "global-settings")},
           [ASKED],
           ("read_files", lambda path: {"files": [{"path": path}]}),
           ("editor", lambda path: {"path": path, "old_text": OLD, "new_text": NEW}),
-          {"CLINE_SESSION_BACKEND_MODE": "local", "CLINE_NO_AUTO_UPDATE": "1"}),
+          {"CLINE_SESSION_BACKEND_MODE": "local"}),
     Agent("codex", "@openai/codex@0.171.0", ".bin/codex",
-          "codex/config.toml", ".codex/config.toml",
+          {"codex/config.toml": ".codex/config.toml"},
           ["exec", "--dangerously-bypass-approvals-and-sandbox", ASKED],
           ("exec_command", lambda path: {"cmd": f"cat '{path}'"}),
           ("exec_command", lambda path: {
               "cmd": f"cat > '{path}' <<'END'\ndef greet(name):\n{NEW}\nEND"})),
     Agent("qwen-code", "@qwen-code/qwen-code@0.24.4", ".bin/qwen",
-          "qwen-code/settings.json", ".qwen/settings.json",
+          {"qwen-code/settings.json": ".qwen/settings.json"},
           ["--approval-mode", "yolo", "-p", ASKED],
           ("read_file", lambda path: {"file_path": path}),
           ("edit", lambda path: {"file_path": path, "old_string": OLD, "new_string": NEW})),
     Agent("claude-code", f"@anthropic-ai/claude-code-{LINUX}@2.1.332",
           f"@anthropic-ai/claude-code-{LINUX}/claude",
-          "claude-code/settings.json", ".claude/settings.json",
+          {"claude-code/settings.json": ".claude/settings.json"},
           ["-p", "--permission-mode", "acceptEdits", ASKED],
           ("Read", lambda path: {"file_path": path}),
           ("Edit", lambda path: {"file_path": path, "old_string": OLD, "new_string": NEW}),
@@ -85,11 +85,10 @@ def program_of(agent):
 
 def run(agent, program, home, repository, url):
     """The agent with the configuration of its example, and this server."""
-    config = home / agent.home
-    config.parent.mkdir(parents=True)
-    example = (EXAMPLES / agent.config).read_text()
-    assert "http://127.0.0.1:8080" in example
-    config.write_text(example.replace("http://127.0.0.1:8080", url.removesuffix("/v1")))
+    for example, place in agent.config.items():
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text((EXAMPLES / example).read_text().replace(
+            "http://127.0.0.1:8080", url.removesuffix("/v1")))
     # Whatever wants to leave this machine is refused at once.
     nowhere = "http://127.0.0.1:9"
     environment = {

@@ -132,7 +132,11 @@ Json ReadMessages(const Fields& fields) {
   return history.Take();
 }
 
-Json ReadTools(const Fields& fields) {
+constexpr const char* kNoOwnTools = "\"custom\": this server runs no tools of its own";
+
+// Anthropic's search is the only tool of theirs that clients are known to declare beside their own,
+// whatever the server. Where there is nothing else, the search is what they want.
+Json ReadTools(const Fields& fields, std::vector<std::string>& ignored) {
   Json out = Json::array();
   const Json* tools = fields.Array("tools");
   for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
@@ -142,14 +146,21 @@ Json ReadTools(const Fields& fields) {
       Reject("'" + path + "' must be an object.", path);
     }
     const std::string type = Fields(tool, path + ".").String("type").value_or("custom");
+    if (type.starts_with("web_search_")) {
+      ignored.push_back(type);
+      continue;
+    }
     if (type != "custom") {
-      RejectType(type, path, "\"custom\": this server runs no tools of its own");
+      RejectType(type, path, kNoOwnTools);
     }
     if (tool.find("input_schema") == tool.end()) {
       Reject("'" + path + ".input_schema' is required and must be an object.",
              path + ".input_schema");
     }
     out.push_back(FlatTool(tool, "input_schema", path));
+  }
+  if (out.empty() && !ignored.empty()) {
+    RejectType(ignored.front(), "tools[0]", kNoOwnTools);
   }
   return out;
 }
@@ -247,7 +258,7 @@ ChatRequest Read(std::string body, const RequestLimits& limits, bool generates) 
   if (generates && !request.common.stop.max_tokens) {
     Reject("'max_tokens' is required.", "max_tokens");
   }
-  Json tools = ReadTools(fields);
+  Json tools = ReadTools(fields, request.ignored_tools);
   ToolChoice choice = ReadChoice(fields, tools, request);
   SetTools(std::move(tools), std::move(choice), limits, request);
   request.response_format = ReadFormat(fields);

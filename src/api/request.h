@@ -89,6 +89,8 @@ struct ChatRequest {
   bool include_reasoning = true;
   std::optional<int64_t> thinking_budget;  // tokens of reasoning
   bool generation_prompt = true;           // at the end of what the template renders
+  // Types of declared tools that are not the server's, of which the model is not told.
+  std::vector<std::string> ignored_tools;
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
@@ -101,8 +103,6 @@ struct CompletionRequest {
 // A chat as /v1/responses asks for it.
 struct ResponsesRequest {
   ChatRequest chat;
-  std::vector<std::string>
-      ignored_tools;     // types of declared tools that are the client's or OpenAI's
   std::string repeated;  // see AnswerSpec
 };
 

@@ -237,7 +237,7 @@ ResponsesRequest ParseResponsesRequest(std::string body, const RequestLimits& li
       fields.Number("temperature", 0, std::numeric_limits<double>::infinity());
   common.sampling.top_p = fields.Number("top_p", 0, 1, /*exclusive_min=*/true);
   common.stop.max_tokens = fields.Integer("max_output_tokens", 1, INT64_MAX);
-  Json tools = ReadTools(fields, request.ignored_tools);
+  Json tools = ReadTools(fields, chat.ignored_tools);
   ToolChoice choice = ReadChoice(fields, tools);
   SetTools(std::move(tools), std::move(choice), limits, chat);
   chat.parallel_tool_calls = fields.Bool("parallel_tool_calls").value_or(true);

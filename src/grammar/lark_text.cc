@@ -86,20 +86,26 @@ std::string LarkText::AnyOrder(const std::vector<Member>& members) {
       body += lead + members[i].more + " " + name + "\n    | " + members[i].last + "\n";
       continue;
     }
-    std::vector<std::string> last = {"bit_clear(" + bit + ")"};
+    const std::string clear = "bit_clear(" + bit + ")";
+    std::vector<std::string> needed;  // of the others
     for (size_t j = 0; j < count; ++j) {
       if (j != i && members[j].required) {
-        last.push_back("bit_set(" + std::to_string(j) + ")");
+        needed.push_back("bit_set(" + std::to_string(j) + ")");
       }
     }
+    body += lead;
     if (count > 1) {
-      body += lead + members[i].more + " " + name + "::set_bit(" + bit + ") %if and(bit_clear(" +
-              bit + "), bit_count_lt([0:" + std::to_string(count) + "], " +
-              std::to_string(count - 1) + "))\n    | ";
-    } else {
-      body += lead;
+      const std::string next = " " + name + "::set_bit(" + bit + ") %if ";
+      const std::string bits = "[0:" + std::to_string(count) + "]";
+      std::vector<std::string> more = {
+          clear, "bit_count_lt(" + bits + ", " + std::to_string(count - 1) + ")"};
+      if (!members[i].bound.empty() && !needed.empty()) {
+        body += members[i].bound + next + All({clear, "not(" + All(needed) + ")"}) + "\n    | ";
+        more.push_back(All(needed));
+      }
+      body += members[i].more + next + All(more) + "\n    | ";
     }
-    body += members[i].last + " %if " + All(last) + "\n";
+    body += members[i].last + " %if " + All({clear, All(needed)}) + "\n";
   }
   rules_ += name + (count > kMostBits ? ": " : "::_ : ") + body;
   const std::string first = name + (count > kMostBits ? "" : "::0x0");

@@ -49,6 +49,7 @@ class LarkText {
     std::string more;  // with what leads to the next one
     std::string last;
     bool required = false;
+    std::string bound = {};  // in place of `more` while a required one is missing; empty: the same
   };
   // Without members, or where none has to be there, nothing matches too.
   std::string AnyOrder(const std::vector<Member>& members);

@@ -11,7 +11,7 @@ size_t CharacterSize(char lead) {
 std::string Whole(const MarkerSteps& steps) {
   std::string regex;
   for (const MarkerStep& step : steps) {
-    regex += step.character + (step.optional ? "?" : "");
+    regex += step.character + (step.any_number ? "*" : "");
   }
   return regex;
 }
@@ -20,9 +20,9 @@ std::string Whole(const MarkerSteps& steps) {
 std::string Beginnings(const MarkerSteps& steps) {
   std::string regex;  // of those that begin at the step behind this one
   for (size_t i = steps.size() - 1; i-- > 0;) {
-    const std::string& character = steps[i].character;
+    const std::string character = steps[i].character + (steps[i].any_number ? "+" : "");
     const std::string from_here = regex.empty() ? character : character + "(" + regex + ")?";
-    regex = steps[i].optional ? "(" + from_here + "|" + regex + ")" : from_here;
+    regex = steps[i].any_number && !regex.empty() ? "(" + from_here + "|" + regex + ")" : from_here;
   }
   return regex;
 }
@@ -66,8 +66,14 @@ TextUntil::TextUntil(LarkText& lark, const std::vector<MarkerSteps>& markers) : 
 }
 
 std::string TextUntil::Marker(size_t index) const {
-  return lark_.Terminal("/" + pending_ + "*" + markers_[index] + "/ & ~/(?s:.*)" + any_ +
-                        "(?s:.+)/");
+  std::string definition =
+      "/" + pending_ + "*" + markers_[index] + "/ & ~/(?s:.*)" + any_ + "(?s:.+)/";
+  if (index > 0) {
+    const std::vector<std::string> before(markers_.begin(),
+                                          markers_.begin() + static_cast<ptrdiff_t>(index));
+    definition += " & ~/(?s:.*)" + AnyOf(before) + "/";
+  }
+  return lark_.Terminal(definition);
 }
 
 }  // namespace mach::grammar

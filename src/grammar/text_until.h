@@ -23,7 +23,7 @@ inline constexpr const char* kPlainText = R"([^<]+)";
 // A character of a marker, as a regular expression.
 struct MarkerStep {
   std::string character;
-  bool optional = false;
+  bool any_number = false;  // of it, or none; not the first one
 };
 using MarkerSteps = std::vector<MarkerStep>;
 
@@ -34,7 +34,8 @@ class TextUntil {
   // Text that holds none of the markers.
   TextUntil(LarkText& lark, const std::vector<MarkerSteps>& markers);
 
-  // Expressions for the text, and for the first of the markers: the second comes behind the first.
+  // Expressions for the text, and for the marker that follows it. Of two that end at the same place
+  // it is the first in the list.
   const std::string& text() const { return text_; }
   std::string Marker(size_t index) const;
 

@@ -86,11 +86,6 @@ PreparedRequest PrepareCompletion(std::string body, const api::RequestLimits& li
   return prepared;
 }
 
-PreparedRequest PrepareMessages(std::string body, const api::RequestLimits& limits,
-                                const ModelHost& host) {
-  return PrepareChat(api::ParseMessagesRequest(std::move(body), limits), host);
-}
-
 // Once for each type: an agent declares them with every request.
 void WarnOfIgnored(const std::vector<std::string>& types) {
   static std::mutex mutex;
@@ -103,10 +98,17 @@ void WarnOfIgnored(const std::vector<std::string>& types) {
   }
 }
 
+PreparedRequest PrepareMessages(std::string body, const api::RequestLimits& limits,
+                                const ModelHost& host) {
+  api::ChatRequest request = api::ParseMessagesRequest(std::move(body), limits);
+  WarnOfIgnored(request.ignored_tools);
+  return PrepareChat(std::move(request), host);
+}
+
 PreparedRequest PrepareResponses(std::string body, const api::RequestLimits& limits,
                                  const ModelHost& host) {
   api::ResponsesRequest request = api::ParseResponsesRequest(std::move(body), limits);
-  WarnOfIgnored(request.ignored_tools);
+  WarnOfIgnored(request.chat.ignored_tools);
   PreparedRequest prepared = PrepareChat(std::move(request.chat), host);
   prepared.repeated = std::move(request.repeated);
   return prepared;

@@ -182,6 +182,20 @@ def test_tool_loop(chat):
     assert message.tool_calls is None
 
 
+def test_no_argument_is_missing():
+    """A model that closes its call too early is led to the next argument, and comes to an end."""
+    with Server([{"text": call("write_file", {"path": "a.txt"})}]) as running:
+        if not grammar(running):
+            pytest.skip("this server has no grammar")
+        status, body = running.post("/chat/completions", {
+            "messages": [{"role": "user", "content": "half a call"}], "tools": TOOLS,
+            "max_tokens": 1000})
+    assert status == 200 and body["choices"][0]["finish_reason"] == "tool_calls"
+    made = [each["function"] for each in body["choices"][0]["message"]["tool_calls"]]
+    assert [(one["name"], set(json.loads(one["arguments"]))) for one in made] == [
+        ("write_file", {"path", "content"})]
+
+
 def test_tool_choice_none(chat):
     message, reason, _ = chat("one call", tool_choice="none")
     assert reason == "stop" and message.tool_calls is None and "get_weather" in message.content

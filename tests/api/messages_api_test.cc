@@ -172,6 +172,20 @@ TEST(MessagesRequest, RefusesBadFieldsByName) {
             std::string::npos);
 }
 
+TEST(MessagesRequest, OfASearchBesideFunctionsTheModelIsNotTold) {
+  const ChatRequest request = Parse(R"({"tools":[
+      {"type":"web_search_20250305","name":"web_search","max_uses":5},
+      {"name":"f","input_schema":{"type":"object"}}], "tool_choice":{"type":"auto"}})");
+  EXPECT_EQ(request.ignored_tools, std::vector<std::string>{"web_search_20250305"});
+  ASSERT_EQ(request.tools->size(), 1);
+  EXPECT_EQ((*request.tools)[0]["function"]["name"], "f");
+  EXPECT_EQ(Rejection(R"({"tools":[{"type":"web_search_20250305","name":"web_search"},
+                                   {"name":"f","input_schema":{}}],
+                          "tool_choice":{"type":"tool","name":"web_search"}})")
+                .param,
+            "tool_choice.name");
+}
+
 TEST(MessagesRequest, CountingNeedsNoMaximum) {
   EXPECT_EQ(ParseCountTokensRequest(R"({"messages":[{"role":"user","content":"x"}]})", kLimits)
                 .messages->dump(),

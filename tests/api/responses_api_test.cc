@@ -60,7 +60,7 @@ TEST(ResponsesRequest, ReadsEveryField) {
   EXPECT_EQ(chat.common.stop.max_tokens, 7);
   EXPECT_EQ(chat.tools->dump(), R"([{"type":"function","function":{"name":"f","description":"d",)"
                                 R"("parameters":{"type":"object"},"strict":false}}])");
-  EXPECT_EQ(request.ignored_tools, (std::vector<std::string>{"web_search", "namespace"}));
+  EXPECT_EQ(chat.ignored_tools, (std::vector<std::string>{"web_search", "namespace"}));
   EXPECT_EQ(chat.tool_choice.kind, ToolChoice::Kind::kNamed);
   EXPECT_EQ(chat.tool_choice.name, "f");
   EXPECT_FALSE(chat.parallel_tool_calls);

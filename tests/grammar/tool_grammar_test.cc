@@ -100,7 +100,7 @@ class ToolGrammarTest : public testing::Test {
     const std::string path = "<parameter=path>\na b\n</parameter>\n";
     const std::string lines = "<parameter=lines>\n3\n</parameter>\n";
     const std::string text =
-        "<parameter=text>\nif a < b:\n</parameter>\n  </function> <tag>\n\n</parameter>\n";
+        "<parameter=text>\nif a < b:\n</parameter> and </function> <tag>\n\n</parameter>\n";
     Expect(CallFormat::kQwen3Coder, call("write>\n" + path + lines), "\n",
            {call("write>\n" + path), call("write>\n" + path + lines + lines),
             call("write>\n" + path + "<parameter=lines>\nmany\n</parameter>\n"),
@@ -111,11 +111,19 @@ class ToolGrammarTest : public testing::Test {
          {"write>\n" + lines + path, "write>\n" + lines + text + path,
           "write>\n" + text + lines + path, "write>\n" + path + text + lines,
           "write>\n" + path + lines + text,
+          "write>\n" + path + lines + "<parameter=text>\nits own closing tag is missing\n",
+          "write>\n" + lines + "<parameter=path>\na\n</parameter> \n\n\n",
           "write>\n" + path + lines + "<parameter=mode>\nadd\n</parameter>\n",
           "write>\n<parameter=spans>\n[{\"at\": 1}]\n</parameter>\n" + path + lines,
           std::string("now>\n")}) {
       EXPECT_TRUE(Allows(*Calls(CallFormat::kQwen3Coder), call(body)))
           << body << "\nup to " << reached_;
+    }
+    // While arguments are missing, the end cannot even begin: it would become part of a value.
+    for (const std::string& body : {"write>\n" + path, "write>\n" + path + text}) {
+      const std::string whole = call(body);
+      EXPECT_FALSE(Allows(*Calls(CallFormat::kQwen3Coder), whole));
+      EXPECT_EQ(reached_, whole.substr(0, whole.rfind("</function>") + 1));
     }
   }
 

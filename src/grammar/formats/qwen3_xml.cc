@@ -1,6 +1,9 @@
 // <tool_call> <function=NAME> <parameter=KEY> VALUE </parameter> … </function> </tool_call>, a tag
 // a line. A value that is a string is written as it is: up to a closing tag that another parameter
 // or the function's end follows, so that it may hold such tags. All others are JSON.
+#include <algorithm>
+#include <optional>
+
 #include "grammar/formats/formats.h"
 #include "grammar/text_until.h"
 
@@ -8,40 +11,70 @@ namespace mach::grammar {
 namespace {
 
 constexpr const char* kClose = "<\\/parameter>[ \\n]{0,2}";
+constexpr const char* kFunctionEnd = "</function>";
 
-// A closing tag and what follows it.
+// A closing tag and what follows it, whatever white space is between them.
 MarkerSteps CloseAnd(const char* tag) {
   MarkerSteps steps = Spelled("</parameter>");
-  steps.insert(steps.end(), 2, {.character = "[ \\n]", .optional = true});
+  steps.push_back({.character = "[ \\t\\r\\n]", .any_number = true});
   const MarkerSteps next = Spelled(tag);
   steps.insert(steps.end(), next.begin(), next.end());
   return steps;
 }
 
+// Values that are written as they are, with what ends them. None holds the tag of a declared
+// parameter, which at the beginning of a line would end it too.
+class TextValue {
+ public:
+  TextValue(LarkText& lark, const std::vector<Parameter>& parameters) {
+    std::vector<MarkerSteps> markers = {CloseAnd("<parameter="), CloseAnd(kFunctionEnd),
+                                        Spelled(kFunctionEnd)};
+    std::vector<MarkerSteps> bound = {CloseAnd("<")};
+    for (const Parameter& parameter : parameters) {
+      markers.push_back(Spelled("<parameter=" + parameter.name + ">"));
+      bound.push_back(markers.back());
+    }
+    const TextUntil text(lark, markers);
+    const std::string end = text.Marker(2);
+    // The function's end is text, or ends a value whose own closing tag is missing.
+    const std::string whole = lark.Rule(text.text() + " (" + end + " " + text.text() + ")*");
+    more_ = whole + " " + text.Marker(0);
+    last_ = whole + " (" + text.Marker(1) + " | " + end + ")";
+    const TextUntil bound_text(lark, bound);
+    bound_ = bound_text.text() + " " + bound_text.Marker(0) + " \"parameter=\"";
+  }
+
+  const std::string& more() const { return more_; }
+  const std::string& last() const { return last_; }
+  // While arguments are missing, the function's end would be text here and an end to the parser,
+  // and the model could never stop. So a closing tag that any other tag follows ends a value too,
+  // and what follows is the next parameter.
+  const std::string& bound() const { return bound_; }
+
+ private:
+  std::string more_;
+  std::string last_;
+  std::string bound_;
+};
+
+bool IsText(const Parameter& parameter) {
+  return parameter.is_text && parameter.literals.empty();
+}
+
 std::string Call(LarkText& lark, const AdmittedTool& tool) {
   const std::vector<Parameter> parameters = Parameters(tool);
-  // The first two end a value. At the beginning of a line the tag of another parameter would too:
-  // a text holds none anywhere, so that line feeds need not be watched.
-  std::vector<MarkerSteps> markers = {CloseAnd("<parameter="), CloseAnd("</function>")};
-  bool has_text = false;
-  for (const Parameter& parameter : parameters) {
-    markers.push_back(Spelled("<parameter=" + parameter.name + ">"));
-    has_text = has_text || (parameter.is_text && parameter.literals.empty());
-  }
-  std::string text_and_more;
-  std::string text_and_last;
-  if (has_text) {
-    const TextUntil text(lark, markers);
-    text_and_more = text.text() + " " + text.Marker(0);
-    text_and_last = text.text() + " " + text.Marker(1);
+  std::optional<TextValue> text;
+  if (std::any_of(parameters.begin(), parameters.end(), IsText)) {
+    text.emplace(lark, parameters);
   }
   std::vector<LarkText::Member> members;
   for (const Parameter& parameter : parameters) {
     const std::string open = LarkText::Quoted(parameter.name + ">\n") + " ";
     LarkText::Member member{.required = parameter.required};
-    if (parameter.is_text && parameter.literals.empty()) {
-      member.more = open + text_and_more;
-      member.last = open + text_and_last;
+    if (IsText(parameter)) {
+      member.more = open + text->more();
+      member.last = open + text->last();
+      member.bound = open + text->bound();
     } else {
       std::string value;
       if (parameter.is_text) {

@@ -17,6 +17,8 @@ namespace {
 // Before the bytes of tokens that no text spells.
 constexpr char kSpecialMark = '\xff';
 constexpr size_t kMostForced = 256;
+// A thousand tools with a thousand parameters have some thousands.
+constexpr size_t kMostItemsInRow = 20000;
 
 extern "C" size_t MachTokenize(const void* tokenizer, const uint8_t* bytes, size_t length,
                                uint32_t* out, size_t out_length) {
@@ -104,6 +106,7 @@ Matcher::Matcher(std::shared_ptr<const TokenEnvironment> environment, const std:
   llg_constraint_init_set_defaults(&init, environment_->handle());
   init.log_stderr_level = 0;
   init.limits.verbose_errors = false;
+  init.limits.max_items_in_row = kMostItemsInRow;
   if (lark.find('\0') != std::string::npos) {
     throw Error(ErrorCode::kInvalidArgument, "a grammar may hold no NUL");
   }

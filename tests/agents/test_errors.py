@@ -343,6 +343,12 @@ def test_overflows_say_by_how_much(scripted):
     assert message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
+def test_of_a_member_twice_the_last_counts(scripted):
+    for first, second, status in ((99, 1, 200), (1, 99, 400)):
+        body = f'{{"n": {first}, "prompt": "a", "max_tokens": 1, "n": {second}}}'
+        assert send(scripted.url, "POST", COMPLETIONS, body).status == status
+
+
 def test_faults_are_named_by_their_request(fake):
     body = {"messages": [{"role": "user", "content": "[[disk]]"}]}
     reply = send(fake.url, "POST", CHAT, body, {"x-request-id": "mine-7"})

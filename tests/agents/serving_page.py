@@ -7,7 +7,7 @@ examples talk to http://127.0.0.1:8080, where tests put the address of their ser
 
 In an answer `…` stands for what may differ: in a string for any text, as the last item of a list
 for more items, as a member `"…": "…"` for more members, as a line for any lines. Numbers are equal,
-but for times and the like (VARIES), of which there may be others.
+but for times and counters (VARIES), of which there may be others.
 """
 import contextlib
 import io
@@ -18,7 +18,8 @@ import subprocess
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/serving.md"
 ADDRESS = "127.0.0.1:8080"
-VARIES = re.compile(r"created|created_at|logprob|.*_?seconds|.*tok_s|.*_bytes|.*_age_s")
+VARIES = re.compile(r"created|created_at|logprob|.*_?seconds|.*tok_s|.*_bytes|.*_age_s"
+                    r"|total|tokens")  # of statistics
 
 
 class Example:
@@ -117,7 +118,7 @@ def differs(shown, true, at="answer", key=""):
         items = shown[:-1] if more else shown
         if len(true) < len(items) or (len(true) > len(items) and not more):
             return f"{at}: has {len(true)} items, not {len(shown)}"
-        return first(differs(*pair, f"{at}[{i}]", key) for i, pair in enumerate(zip(items, true)))
+        return first(differs(*pair, f"{at}[{i}]") for i, pair in enumerate(zip(items, true)))
     if isinstance(shown, str) and isinstance(true, str):
         return None if like(shown, true) else f"{at}: is {true!r}, not {shown!r}"
     if is_number(shown) and is_number(true) and VARIES.fullmatch(key):

@@ -52,7 +52,10 @@ def server_with():
                          ids=lambda example: example.id)
 def test_example(example, server_with):
     assert example.answer is not None, "it shows no answer"
-    printed = example.run(urllib.parse.urlsplit(server_with(example.flags).url).netloc)
+    server = server_with(example.flags)
+    printed = example.run(urllib.parse.urlsplit(server.url).netloc)
+    if not example.flags:
+        server.wait_idle()  # for the next one's statistics
     difference = example.compare(printed)
     assert difference is None, f"{difference}\n{printed}"
 

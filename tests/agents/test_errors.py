@@ -343,6 +343,17 @@ def test_overflows_say_by_how_much(scripted):
     assert message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
+def test_too_many_connections():
+    with Server([{"text": "Hello."}], "--max-connections", 1) as server:
+        with socket.create_connection(address(server.url)) as first:
+            first.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert first.recv(12) == b"HTTP/1.1 200"
+            reply = send(server.url, "GET", "/health")
+            assert reply.status == 503 and reply.headers["Retry-After"] == "1"
+            assert reply.json()["error"]["code"] == "server_busy"
+        assert wait_until(lambda: answers(server.url))
+
+
 def test_of_a_member_twice_the_last_counts(scripted):
     for first, second, status in ((99, 1, 200), (1, 99, 400)):
         body = f'{{"n": {first}, "prompt": "a", "max_tokens": 1, "n": {second}}}'

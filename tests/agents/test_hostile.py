@@ -12,7 +12,7 @@ import pytest
 
 from scripted import Server, call, send
 
-COUNT = int(os.environ.get("MACH_HOSTILE", 300))
+COUNT = int(os.environ.get("MACH_HOSTILE", 1000))
 SEED = int(os.environ.get("MACH_SEED", 0)) or random.SystemRandom().randrange(1, 1 << 31)
 
 SCHEMA = {"type": "object", "required": ["city"], "additionalProperties": False,

@@ -113,6 +113,15 @@ def test_endpoints(server_with):
             assert path.replace("{id}", "local") in code, f"{path} has no example"
 
 
+def test_paths(server_with):
+    url = server_with("").url
+    for path in ("/v1/models", "/v1/models/", "/v1/models/local", "/health/", "/metrics"):
+        whole, head = send(url, "GET", path), send(url, "HEAD", path)
+        assert whole.status == head.status == 200 and whole.body and not head.body
+        assert whole.headers["Content-Type"] == head.headers["Content-Type"]
+    assert send(url, "OPTIONS", "/v1/models").headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
 def test_errors():
     listed = [(int(status), code_of(kind)[0], (code_of(code) or [None])[0])
               for _, status, kind, code in tables("## Errors")]

@@ -343,6 +343,21 @@ def test_overflows_say_by_how_much(scripted):
     assert message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
+@pytest.mark.parametrize("text", [
+    b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00",
+    b"PRI * HTTP/2.0\r\n\r\n", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nx-request-id: \x01\r\n\r\n"])
+def test_what_is_no_http(scripted, text):
+    with socket.create_connection(address(scripted.url)) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, body = reply.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 400 ") and b"x-request-id: " in head
+    assert json.loads(body)["error"]["type"] == INVALID
+
+
 def test_too_many_connections():
     with Server([{"text": "Hello."}], "--max-connections", 1) as server:
         with socket.create_connection(address(server.url)) as first:

@@ -152,7 +152,8 @@ def test_headers():
                      for file in sorted((SOURCE / folder).glob("*.cc")))
     read = set(re.findall(r'Header\("([\w-]+)"\)', source))
     read |= {name.replace("_", "-") for name in re.findall(r"http::field::(\w+)", source)}
-    sent = {name.lower() for name in re.findall(r'(?:emplace_back\(|line\(|\{\{?)"([A-Z][\w-]*[a-z][\w-]*|x-[\w-]+)",', source)}
+    sent = {name.lower() for name in re.findall(
+        r'(?:emplace_back\(|line\(|\{\{?)"([A-Z][\w-]*[a-z][\w-]*|x-[\w-]+)",', source)}
     sent |= {name.lower() for name in re.findall(r'"(Content-Length|Transfer-Encoding): ', source)}
     assert listed[0] == read | {"content-length", "connection"}
     assert listed[1] == sent

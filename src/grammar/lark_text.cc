@@ -20,20 +20,27 @@ std::string All(const std::vector<std::string>& conditions) {
 }  // namespace
 
 std::string LarkText::Quoted(std::string_view text) {
-  return nlohmann::json(text).dump();
+  std::string out = nlohmann::json(text).dump();
+  // Lark's strings are JSON's, but for this character.
+  for (size_t at = out.find('\x7f'); at != std::string::npos; at = out.find('\x7f', at)) {
+    out.replace(at, 1, "\\u007f");
+  }
+  return out;
 }
 
 std::string LarkText::Escaped(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
   std::string out;
   for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+      continue;
+    }
     if (std::string_view("\\/.+*?()|[]{}^$#&-~").find(c) != std::string_view::npos) {
       out += '\\';
     }
-    if (c == '\n') {
-      out += "\\n";
-    } else {
-      out += c;
-    }
+    out += c;
   }
   return out;
 }
@@ -68,6 +75,21 @@ std::string LarkText::Terminal(const std::string& definition) {
   std::string name = Name("T");
   rules_ += name + ": " + definition + "\n";
   return name;
+}
+
+std::string LarkText::OneOf(const std::vector<std::string>& texts) {
+  std::string patterns;
+  bool empty = texts.empty();
+  for (const std::string& text : texts) {
+    empty = empty || text.empty();
+    if (!text.empty()) {
+      patterns += (patterns.empty() ? "" : "|") + Escaped(text);
+    }
+  }
+  if (patterns.empty()) {
+    return "\"\"";
+  }
+  return Terminal("/(" + patterns + ")/") + (empty ? "?" : "");
 }
 
 std::string LarkText::AnyOrder(const std::vector<Member>& members) {

@@ -44,6 +44,9 @@ class LarkText {
   // A terminal: regular expressions with & and ~.
   std::string Terminal(const std::string& definition);
 
+  // One of these texts. A terminal, as the rows of a parser have no room for thousands of rules.
+  std::string OneOf(const std::vector<std::string>& texts);
+
   // One of several members, in any order and each at most once.
   struct Member {
     std::string more;  // with what leads to the next one

@@ -26,6 +26,8 @@ constexpr const char* kTokenSets[] = {R"([\x20\x0A\x0D\x09]+)",
                                       R"([^"\\\x00-\x1F\x7F]+)",
                                       kPlainText,
                                       nullptr};
+// A thousand tools with a thousand parameters have some thousands.
+constexpr size_t kMostItemsInRow = 20000;
 
 extern "C" size_t MachTokenize(const void* tokenizer, const uint8_t* bytes, size_t length,
                                uint32_t* out, size_t out_length) {
@@ -120,6 +122,7 @@ Matcher::Matcher(std::shared_ptr<const TokenEnvironment> environment, const std:
   llg_constraint_init_set_defaults(&init, environment_->handle());
   init.log_stderr_level = 0;
   init.limits.verbose_errors = false;
+  init.limits.max_items_in_row = kMostItemsInRow;
   if (lark.find('\0') != std::string::npos) {
     throw Error(ErrorCode::kInvalidArgument, "a grammar may hold no NUL");
   }

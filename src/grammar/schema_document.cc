@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "text/unicode.h"
 
 namespace mach::grammar {
 namespace {
@@ -65,11 +67,21 @@ bool IsIndex(const std::string& key, size_t size) {
          key.find_first_not_of("0123456789") == std::string::npos && std::stoul(key) < size;
 }
 
+// Names and values of a schema may be long, and a message is to be read.
+std::string Shortened(const std::string& text) {
+  constexpr size_t kMostBytes = 300;
+  if (text.size() <= kMostBytes) {
+    return text;
+  }
+  const auto begin = std::string_view(text).substr(0, kMostBytes);
+  return std::string(begin.substr(0, text::ValidUtf8Prefix(begin))) + "…";
+}
+
 }  // namespace
 
 void ThrowSchemaError(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInvalidArgument,
-              "schema" + (path.empty() ? "" : " at " + path) + ": " + what);
+              "schema" + (path.empty() ? "" : " at " + Shortened(path)) + ": " + Shortened(what));
 }
 
 SchemaDocument::SchemaDocument(const Json& root) : root_(root), is_old_draft_(IsOldDraft(root)) {

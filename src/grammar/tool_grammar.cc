@@ -32,6 +32,19 @@ Json Admitted(const Tool& tool) {
   }
 }
 
+// The same members with any values.
+Json Loosened(const Json& arguments) {
+  Json loose = AnyObject();
+  const Json properties = arguments.value("properties", Json::object());
+  for (const auto& [name, schema] : properties.items()) {
+    loose["properties"][name] = Json::object();
+  }
+  if (const auto required = arguments.find("required"); required != arguments.end()) {
+    loose["required"] = *required;
+  }
+  return loose;
+}
+
 CallSyntax Syntax(LarkText& lark, CallFormat format, Tools tools) {
   switch (format) {
     case CallFormat::kHermes:
@@ -54,10 +67,10 @@ CallSyntax Syntax(LarkText& lark, CallFormat format, Tools tools) {
   throw Error(ErrorCode::kInternal, "no such format of tool calls");
 }
 
-// Calls `compile` with the admitted tools, and where that fails once more with those replaced by
-// any object whose own schema is what fails.
+// Calls `compile` with the admitted tools. Where that fails, those that it fails with alone are
+// relaxed until it does not; where it still fails, all tools take any object.
 template <typename F>
-auto WithTools(Compiler& compiler, std::span<const Tool> tools, const F& compile) {
+auto WithTools(std::span<const Tool> tools, const F& compile) {
   if (tools.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "a call needs a tool");
   }
@@ -65,16 +78,29 @@ auto WithTools(Compiler& compiler, std::span<const Tool> tools, const F& compile
   for (const Tool& tool : tools) {
     admitted.push_back({tool.name, Admitted(tool)});
   }
-  try {
-    return compile(admitted);
-  } catch (const Error&) {
-    for (AdmittedTool& tool : admitted) {
-      try {
-        compiler.Compile(Spec::JsonSchema(tool.arguments, Keywords::kRelax));
-      } catch (const Error&) {
-        tool.arguments = AnyObject();
-      }
+  const auto attempt = [&compile](Tools some) -> decltype(compile(some)) {
+    try {
+      return compile(some);
+    } catch (const Error&) {
+      return nullptr;
     }
+  };
+  if (auto grammar = attempt(admitted)) {
+    return grammar;
+  }
+  for (AdmittedTool& tool : admitted) {
+    for (const Json& looser : {Loosened(tool.arguments), AnyObject()}) {
+      if (attempt({&tool, 1})) {
+        break;
+      }
+      tool.arguments = looser;
+    }
+  }
+  if (auto grammar = attempt(admitted)) {
+    return grammar;
+  }
+  for (AdmittedTool& tool : admitted) {
+    tool.arguments = AnyObject();
   }
   return compile(admitted);
 }
@@ -83,7 +109,7 @@ auto WithTools(Compiler& compiler, std::span<const Tool> tools, const F& compile
 
 std::shared_ptr<const Grammar> CompileCalls(Compiler& compiler, CallFormat format,
                                             std::span<const Tool> tools, CallCount count) {
-  return WithTools(compiler, tools, [&](Tools admitted) {
+  return WithTools(tools, [&](Tools admitted) {
     LarkText lark(compiler);
     const CallSyntax syntax = Syntax(lark, format, admitted);
     // Behind the reasoning, most templates have line ends.
@@ -95,7 +121,7 @@ std::shared_ptr<const Grammar> CompileCalls(Compiler& compiler, CallFormat forma
 
 std::shared_ptr<const Grammar> CompileFreeText(Compiler& compiler, CallFormat format,
                                                std::span<const Tool> tools) {
-  return WithTools(compiler, tools, [&](Tools admitted) {
+  return WithTools(tools, [&](Tools admitted) {
     LarkText lark(compiler);
     CallSyntax syntax = Syntax(lark, format, admitted);
     return WatchForCalls(compiler.tokenizer(), std::move(syntax.openers),

@@ -75,6 +75,26 @@ GrammarPtr DocumentGrammar(const api::ResponseFormat& format, const ModelHost& h
   return nullptr;
 }
 
+// What calls of the tools have to be. Their schemas are relaxed until there is a grammar, so what
+// fails is more than that.
+GrammarPtr CallGrammar(const api::ChatRequest& request, const ModelHost& host, bool nothing_else) {
+  const CallFormat format = host.ready()->chat_formats.call;
+  const bool one = request.tool_choice.kind == Choice::kNamed || !request.parallel_tool_calls;
+  const auto declared = ToolsOf(request);
+  try {
+    return nothing_else ? grammar::CompileCalls(
+                              host.grammars(), format, declared,
+                              one ? grammar::CallCount::kOne : grammar::CallCount::kOneOrMore)
+                        : grammar::CompileFreeText(host.grammars(), format, declared);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) {
+      throw;
+    }
+    throw api::RequestError(api::InvalidRequest(
+        "Calls of these tools cannot be held to a grammar: " + e.Describe(), "tools"));
+  }
+}
+
 // A document of harmony is the body of its last message.
 std::unique_ptr<decode::Constraint> Document(const GrammarPtr& grammar, CallFormat format,
                                              const text::Tokenizer& tokenizer) {
@@ -145,13 +165,8 @@ std::function<std::shared_ptr<decode::Constraint>()> AnswerConstraint(
   GrammarPtr document = DocumentGrammar(request.response_format, host);
   GrammarPtr tools;
   if (calls) {
-    const bool one = choice == Choice::kNamed || !request.parallel_tool_calls;
-    const auto declared = ToolsOf(request);
     // Beside a document, what is no document is calls.
-    tools = must_call || document ? grammar::CompileCalls(host.grammars(), format, declared,
-                                                          one ? grammar::CallCount::kOne
-                                                              : grammar::CallCount::kOneOrMore)
-                                  : grammar::CompileFreeText(host.grammars(), format, declared);
+    tools = CallGrammar(request, host, must_call || document);
   }
   if (must_call) {
     document = nullptr;

@@ -277,20 +277,6 @@ def test_stream_helper(client):
     assert [c.function.name for c in final.choices[0].message.tool_calls] == ["get_weather"] * 2
 
 
-@pytest.mark.parametrize("fields, param", [
-    ({"tools": []}, "tools"),
-    ({"tools": None, "tool_choice": "auto"}, "tool_choice"),
-    ({"tool_choice": "sometimes"}, "tool_choice"),
-    ({"tool_choice": {"type": "function", "function": {"name": "none_such"}}}, "tool_choice"),
-    ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
-])
-def test_errors(chat, fields, param):
-    with pytest.raises(openai.BadRequestError) as failure:
-        chat("plain", **fields)
-    assert failure.value.param.startswith(param)
-    assert failure.value.type == "invalid_request_error"
-
-
 def test_context_overflow(chat):
     with pytest.raises(openai.BadRequestError) as failure:
         chat("plain", max_tokens=70000)

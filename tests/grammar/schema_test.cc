@@ -164,6 +164,17 @@ TEST(Schema, WhatIsNoSchemaIsRefused) {
     deep = R"({"items":)" + deep + "}";
   }
   EXPECT_THAT(Refusal(deep), HasSubstr("deep"));
+  std::string text;
+  for (int i = 0; i < 1000; ++i) {
+    text += "ü";
+  }
+  for (const std::string& schema :
+       {R"({"type":")" + text + R"("})", R"({"format":")" + text + R"("})",
+        R"({"$ref":"#/)" + text + R"("})", R"x({"pattern":"(?=)x" + text + R"x()"})x",
+        R"({"properties":{")" + text + R"(":3}})"}) {
+    EXPECT_THAT(Refusal(schema), HasSubstr("ü…"));
+    EXPECT_LT(Refusal(schema).size(), 700U);
+  }
 }
 
 TEST(Schema, RelaxedIsNeverStricterThanTheRestOfIt) {

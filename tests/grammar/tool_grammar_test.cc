@@ -294,5 +294,68 @@ TEST_F(ToolGrammarTest, ToolsAreNeverRefused) {
   EXPECT_THROW(CompileCalls(compiler_, CallFormat::kHermes, {}, CallCount::kOne), Error);
 }
 
+// Formats that write arguments one by one have grammars of their own for what JSON allows.
+TEST_F(ToolGrammarTest, ToolsAreRefusedInNoFormat) {
+  const std::vector<Tool> tools = {
+      {"a", Json::parse(R"({"type":"object","properties":{"x":{"enum":[]},"y":{"type":"integer"}},
+                            "required":["y"]})")},
+      {"b", Json::parse("{\"type\":\"object\",\"properties\":{\"\\u0000\\r\":{},"
+                        "\"k\\u007f/(\":{\"type\":\"string\"},\"\":{}}}")},
+      {"c", Json::parse(R"({"type":"object","properties":{"p":{"type":"integer"}}})")}};
+  for (const CallFormat format :
+       {CallFormat::kHermes, CallFormat::kQwen3Coder, CallFormat::kHarmony,
+        CallFormat::kDeepseekV32, CallFormat::kDeepseekV4, CallFormat::kDeepseekV41,
+        CallFormat::kGemma4}) {
+    EXPECT_NO_THROW(CompileCalls(compiler_, format, tools, CallCount::kOneOrMore));
+    EXPECT_NO_THROW(CompileFreeText(compiler_, format, tools));
+  }
+  const auto grammar = CompileCalls(compiler_, CallFormat::kQwen3Coder, tools, CallCount::kOne);
+  const auto call = [](const std::string& name, const std::string& key, const std::string& value) {
+    return "<tool_call>\n<function=" + name + ">\n<parameter=" + key + ">\n" + value +
+           "\n</parameter>\n</function>\n</tool_call>";
+  };
+  EXPECT_TRUE(Allows(*grammar, call("a", "y", "any"))) << "up to " << reached_;
+  EXPECT_FALSE(Allows(*grammar, call("a", "z", "1")));
+  EXPECT_TRUE(Allows(*grammar, call("b", "k\x7f/(", "v"))) << "up to " << reached_;
+  EXPECT_TRUE(Allows(*grammar, call("b", std::string("\0\r", 2), "v"))) << "up to " << reached_;
+  EXPECT_TRUE(Allows(*grammar, call("c", "p", "1"))) << "up to " << reached_;
+  EXPECT_FALSE(Allows(*grammar, call("c", "p", "one"))) << "its own schema is good";
+}
+
+TEST_F(ToolGrammarTest, ListsMayBeLong) {
+  std::vector<Tool> tools;
+  Json many = {{"type", "object"}, {"properties", {{"x", {{"enum", Json::array({""})}}}}}};
+  Json wide = {{"type", "object"}, {"properties", Json::object()}};
+  for (int i = 0; i < 3000; ++i) {
+    many["properties"]["x"]["enum"].push_back("value " + std::to_string(i));
+  }
+  for (int i = 0; i < 100; ++i) {
+    wide["properties"]["p" + std::to_string(i)] = Json::object();
+  }
+  for (int i = 0; i < 500; ++i) {
+    tools.push_back({"t" + std::to_string(i), nullptr});
+  }
+  tools.push_back({"many", many});
+  tools.push_back({"wide", wide});
+  const auto xml = CompileCalls(compiler_, CallFormat::kQwen3Coder, tools, CallCount::kOne);
+  const auto tag = [](const std::string& name, const std::string& body) {
+    return "<tool_call>\n<function=" + name + ">\n" + body + "</function>\n</tool_call>";
+  };
+  for (const char* value : {"value 7", "value 2999", ""}) {
+    const std::string parameter = std::string("<parameter=x>\n") + value + "\n</parameter>\n";
+    EXPECT_TRUE(Allows(*xml, tag("many", parameter))) << value << " up to " << reached_;
+  }
+  EXPECT_FALSE(Allows(*xml, tag("many", "<parameter=x>\nvalue 3000\n</parameter>\n")));
+  EXPECT_TRUE(Allows(*xml, tag("wide", "<parameter=p99>\nv\n</parameter>\n"))) << reached_;
+  EXPECT_TRUE(Allows(*xml, tag("t499", ""))) << "up to " << reached_;
+  const auto dsml = CompileCalls(compiler_, CallFormat::kDeepseekV4, tools, CallCount::kOne);
+  EXPECT_TRUE(
+      Allows(*dsml,
+             "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"many\">\n"
+             "<｜DSML｜parameter name=\"x\" string=\"true\">value 2999</｜DSML｜parameter>\n"
+             "</｜DSML｜invoke>\n</｜DSML｜tool_calls>"))
+      << "up to " << reached_;
+}
+
 }  // namespace
 }  // namespace mach::grammar

@@ -35,11 +35,7 @@ class Dsml {
       if (parameter.is_text && parameter.literals.empty()) {
         value = text_end_;
       } else if (parameter.is_text) {
-        std::vector<std::string> literals;
-        for (const std::string& literal : parameter.literals) {
-          literals.push_back(LarkText::Quoted(literal));
-        }
-        value = Either(literals) + " \"</\" " + mark_;
+        value = lark_.OneOf(parameter.literals) + " \"</\" " + mark_;
       } else {
         value = lark_.Json(parameter.schema) + " \"</\" " + mark_;
       }

@@ -78,11 +78,7 @@ std::string Call(LarkText& lark, const AdmittedTool& tool) {
     } else {
       std::string value;
       if (parameter.is_text) {
-        std::vector<std::string> literals;
-        for (const std::string& literal : parameter.literals) {
-          literals.push_back(LarkText::Quoted(literal));
-        }
-        value = Either(literals);
+        value = lark.OneOf(parameter.literals);
       } else {
         value = lark.Json(parameter.schema);
       }

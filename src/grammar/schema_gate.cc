@@ -260,14 +260,18 @@ class Gate {
     }
     if (const auto it = schema.find("format"); it != schema.end() && it->is_string()) {
       const auto& name = it->get_ref<const std::string&>();
-      const auto pattern = FormatPattern(name);
-      if (pattern && !out.contains("pattern")) {
-        out["pattern"] = *pattern;
-      } else if (pattern) {
-        out["allOf"].push_back({{"pattern", *pattern}});
-      } else if (IsBuiltInFormat(name)) {
+      const FormatSupport support = SupportOf(name);
+      const auto patterns = FormatPatterns(name);
+      for (const std::string& pattern : patterns) {
+        if (out.contains("pattern")) {
+          out["allOf"].push_back({{"pattern", pattern}});
+        } else {
+          out["pattern"] = pattern;
+        }
+      }
+      if (support == FormatSupport::kEnforced && patterns.empty()) {
         out["format"] = *it;
-      } else {
+      } else if (support == FormatSupport::kNotEnforced) {
         Refuse(path, "format", ": " + it->dump());
       }
     }

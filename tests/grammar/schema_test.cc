@@ -121,6 +121,65 @@ TEST(Schema, KeywordsAreEnforced) {
   }
 }
 
+std::string Text(const std::string& value) {
+  return Json(value).dump();
+}
+
+TEST(Schema, FormatsAreEnforcedToTheirLengths) {
+  const std::string long_label(63, 'a');
+  const std::string long_name = long_label + "." + long_label + "." + long_label + "." +
+                                std::string(61, 'a');
+  const Enforced kRows[] = {
+      {"hostname",
+       {"a", "a1", "a-b", "a-bc", "ab-c", "a--b", "3com.example", "x-1.y"},
+       {"", "-a", "a-", "a.", ".a", "a..b", "ab--cd", "ab--c", "a_b", "x.ab--cd.y"}},
+      {"email",
+       {"a@b", "a.b+c@d-e.f", "!#$%&'*+-/=?^_`{|}~@h", "a@[127.0.0.1]"},
+       {"a", "@b", "a@", "a..b@c", ".a@b", "a.@b", "a@b@c", "a@ab--cd", "a@[256.0.0.1]"}},
+      {"ipv4", {"0.0.0.0", "255.249.199.9"}, {"256.0.0.0", "01.0.0.0", "1.2.3", "1.2.3.4.5"}},
+      {"ipv6",
+       {"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "1::8",
+        "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1:2::7:8"},
+       {"1", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1::2::3", ":::", "12345::", "::1.2.3"}},
+      {"uri",
+       {"a:", "http://h", "http://u:p@h:80/a/b?c=d#e", "http://[::1]/", "urn:a:b", "file:///a"},
+       {"", "a", "//h", "/a", "1a:b", "http://[::1", "a:b c", "a:%4", "a:#b#c", "http://h\\a"}},
+      {"uri-reference",
+       {"", "a", "a/b:c", "//h/p", "/a", "#x", "?y", "http://h", "./a:b"},
+       {":a", "a b", "%zz", "#a#b", "//[::1"}},
+      {"json-pointer", {"", "/", "/a~0b/~1", "//"}, {"a", "/~", "/~2"}},
+      {"relative-json-pointer", {"0", "1#", "12/a", "0/"}, {"", "#", "01", "1a", "/a"}},
+      {"duration", {"P1D", "PT1H", "P2W"}, {"P", "1D", "PT"}},
+  };
+  for (const Enforced& row : kRows) {
+    const Json schema = {{"type", "string"}, {"format", row.schema}};
+    for (const char* text : row.valid) {
+      EXPECT_TRUE(Allows(schema, Text(text))) << row.schema << " " << text;
+    }
+    for (const char* text : row.invalid) {
+      EXPECT_FALSE(Allows(schema, Text(text))) << row.schema << " " << text;
+    }
+  }
+  const Json host = {{"format", "hostname"}};
+  EXPECT_TRUE(Allows(host, Text(long_label)));
+  EXPECT_TRUE(Allows(host, Text(long_name)));
+  EXPECT_FALSE(Allows(host, Text(long_label + "a")));
+  EXPECT_FALSE(Allows(host, Text(long_name + "a")));
+  const Json mail = {{"format", "email"}};
+  EXPECT_TRUE(Allows(mail, Text(long_label + "a@b")));
+  EXPECT_FALSE(Allows(mail, Text(long_label + "aa@b")));
+  EXPECT_FALSE(Allows(mail, Text(long_label + ".a@b")));
+  EXPECT_FALSE(Allows(mail, Text("a@" + long_label + "a")));
+  EXPECT_FALSE(Allows(mail, Text("a@" + long_name + "a")));
+}
+
+TEST(Schema, FormatsOfNoDraftMeanNothing) {
+  for (const char* format : {"int32", "int64", "byte", "binary", "password", "AWS::EC2::VPC.Id"}) {
+    EXPECT_TRUE(Allows({{"format", format}, {"maxLength", 2}}, "\"ab\"")) << format;
+    EXPECT_FALSE(Allows({{"format", format}, {"maxLength", 2}}, "\"abc\"")) << format;
+  }
+}
+
 TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
   const std::pair<const char*, const char*> kRows[] = {
       {R"({"not":{"type":"null"}})", "'not'"},
@@ -139,6 +198,8 @@ TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
       {R"({"$ref":"#/nowhere"})", "'$ref'"},
       {R"({"properties":{"a":{"$id":"x"}}})", "'$id'"},
       {R"({"format":"regex"})", "'format'"},
+      {R"({"format":"idn-hostname"})", "'format'"},
+      {R"({"format":"iri-reference"})", "'format'"},
       {R"x({"pattern":"(?=a)"})x", "'pattern'"},
       {R"({"minProperties":2})", "'minProperties'"},
       {R"({"maximum":1e300})", "'maximum'"},

@@ -39,7 +39,9 @@ const std::string kIpv4 = "(?:(?:" + kByte + "\\.){3}" + kByte + ")";
 std::string Ipv6() {
   const std::string group = "[0-9a-fA-F]{1,4}";
   const std::string last = "(?:" + group + ":" + group + "|" + kIpv4 + ")";
-  const auto groups = [&](int count) { return "(?:" + group + ":){" + std::to_string(count) + "}"; };
+  const auto groups = [&](int count) {
+    return "(?:" + group + ":){" + std::to_string(count) + "}";
+  };
   const auto at_most = [&](int count) {
     return "(?:(?:" + group + ":){0," + std::to_string(count - 1) + "}" + group + ")?";
   };
@@ -60,11 +62,11 @@ std::string Uri(bool is_reference) {
   const std::string authority = "(?:" + some(":") + "*@)?(?:\\[(?:" + Ipv6() +
                                 "|v[0-9a-fA-F]+\\.[" + plain + ":]+)\\]|" + some("") +
                                 "*)(?::[0-9]*)?";
-  const std::string rooted = "//" + authority + segments + "|/(?:" + some(":@") + "+" + segments +
-                             ")?";
+  const std::string rooted =
+      "//" + authority + segments + "|/(?:" + some(":@") + "+" + segments + ")?";
   const std::string rest = "(?:\\?" + some(":@/?") + "*)?(?:\\#" + some(":@/?") + "*)?";
-  const std::string absolute = "[a-zA-Z][a-zA-Z0-9+\\-.]*:(?:" + rooted + "|" + some(":@") + "+" +
-                               segments + ")?";
+  const std::string absolute =
+      "[a-zA-Z][a-zA-Z0-9+\\-.]*:(?:" + rooted + "|" + some(":@") + "+" + segments + ")?";
   if (!is_reference) {
     return absolute + rest;
   }
@@ -89,7 +91,10 @@ const std::map<std::string_view, Patterns> kPatterns = {
     {"time", [] { return Whole(kTime); }},
     {"date-time", [] { return Whole(kDate + "[tT]" + kTime); }},
     {"email", Email},
-    {"hostname", [] { return std::vector<std::string>{"^" + kHostname + "$", kHostnameLength}; }},
+    {"hostname",
+     [] {
+       return std::vector<std::string>{"^" + kHostname + "$", kHostnameLength};
+     }},
     {"ipv4", [] { return Whole(kIpv4); }},
     {"ipv6", [] { return Whole(Ipv6()); }},
     {"uri", [] { return Whole(Uri(false)); }},

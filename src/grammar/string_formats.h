@@ -16,7 +16,8 @@ enum class FormatSupport {
 FormatSupport SupportOf(std::string_view format);
 
 // What a string of an enforced format matches, all of them, in the library's own syntax. None for
-// those that the library knows by their name. Dates know leap years; a leap second cannot be written.
+// those that the library knows by their name. Dates know leap years; a leap second cannot be
+// written.
 std::vector<std::string> FormatPatterns(std::string_view format);
 
 }  // namespace mach::grammar

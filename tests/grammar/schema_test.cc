@@ -127,8 +127,8 @@ std::string Text(const std::string& value) {
 
 TEST(Schema, FormatsAreEnforcedToTheirLengths) {
   const std::string long_label(63, 'a');
-  const std::string long_name = long_label + "." + long_label + "." + long_label + "." +
-                                std::string(61, 'a');
+  const std::string long_name =
+      long_label + "." + long_label + "." + long_label + "." + std::string(61, 'a');
   const Enforced kRows[] = {
       {"hostname",
        {"a", "a1", "a-b", "a-bc", "ab-c", "a--b", "3com.example", "x-1.y"},
@@ -180,23 +180,111 @@ TEST(Schema, FormatsOfNoDraftMeanNothing) {
   }
 }
 
+// By other keywords that say the same.
+const Enforced kRewritten[] = {
+    {R"({"not":{"type":["string","null"]}})", {"1", "true", "[]", "{}"}, {"\"a\"", "null"}},
+    {R"({"not":{"const":"ab"}})",
+     {"\"\"", "\"a\"", "\"abc\"", "\"b\"", "\"aé\"", "1", "null", "[\"ab\"]"},
+     {"\"ab\""}},
+    {R"({"not":{"enum":["é.","a","ab",true,null]}})",
+     {"\"\"", "\"é\"", "\"éa\"", "\"abc\"", "false", "0"},
+     {"\"é.\"", "\"a\"", "\"ab\"", "true", "null"}},
+    {R"({"not":{"required":["a","b"]}})",
+     {"{}", R"({"a":1})", R"({"b":1,"c":2})"},
+     {R"({"a":1,"b":2})", "1", "[]"}},
+    {R"({"not":{"properties":{"k":{"const":"x"}}}})",
+     {R"({"k":"y"})", R"({"k":1,"l":2})"},
+     {R"({"k":"x"})", "{}", "[]"}},
+    {R"({"type":"object","not":{"anyOf":[{"required":["a"]},{"required":["b"]}]}})",
+     {"{}", R"({"c":1})"},
+     {R"({"a":1})", R"({"b":1})", R"({"c":1,"a":1})"}},
+    {R"({"type":["string","integer"],"not":{"allOf":[{"type":"string"},{"not":{"const":"a"}}]}})",
+     {"1", "\"a\""},
+     {"\"b\"", "null"}},
+    {R"({"not":{"$ref":"#/$defs/x"},"$defs":{"x":{"type":"object","title":"t"}}})", {"1"}, {"{}"}},
+    {R"({"type":"array","items":{"not":{}}})", {"[]"}, {"[1]", "[{}]"}},
+    {R"({"type":"object","properties":{"k":{"type":"string"},"v":{}},"required":["k"],
+         "additionalProperties":false,"if":{"properties":{"k":{"const":"n"}}},
+         "then":{"properties":{"v":{"type":"integer"}},"required":["v"]},
+         "else":{"properties":{"v":false}}})",
+     {R"({"k":"n","v":1})", R"({"k":"x"})"},
+     {R"({"k":"n"})", R"({"k":"n","v":"a"})", R"({"k":"x","v":1})", "{}"}},
+    {R"({"if":{"type":"string"},"then":{"maxLength":1}})", {"\"a\"", "1", "[]"}, {"\"ab\""}},
+    {R"({"if":{"type":"string"},"else":{"type":"null"}})", {"\"ab\"", "null"}, {"1"}},
+    {R"({"if":false,"then":false})", {"1"}, {}},
+    {R"({"dependentRequired":{"a":["b","c"]}})",
+     {"{}", R"({"b":1})", R"({"a":1,"b":1,"c":1})", "[]", "1"},
+     {R"({"a":1})", R"({"a":1,"c":1})"}},
+    {R"({"dependentSchemas":{"a":{"properties":{"b":{"type":"null"}}},"z":false}})",
+     {R"({"b":1})", R"({"a":1})", R"({"b":null,"a":1})"},
+     {R"({"a":1,"b":1})", R"({"z":1})"}},
+    {R"({"dependencies":{"a":["b"],"b":{"maxProperties":2}}})",
+     {"{}", R"({"a":1,"b":1})"},
+     {R"({"a":1})", R"({"a":1,"b":1,"c":1})"}},
+    {R"({"propertyNames":{"type":"string","pattern":"^a"},"additionalProperties":{"type":"null"}})",
+     {"{}", R"({"a":null,"ab":null})", "1"},
+     {R"({"b":null})", R"({"a":1})"}},
+    {R"({"propertyNames":{"minLength":2,"maxLength":3},"properties":{"é":{},"éé":{}}})",
+     {"{}", R"({"éé":1,"abc":1})"},
+     {R"({"é":1})", R"({"abcd":1})", R"({"":1})"}},
+    {R"({"propertyNames":{"enum":["a.b","c"]}})",
+     {R"({"a.b":1})", R"({"c":1})"},
+     {R"({"axb":1})", R"({"":1})"}},
+    {R"({"propertyNames":{"not":{"const":"ab"}}})",
+     {R"({"a":1})", R"({"abc":1})"},
+     {R"({"ab":1})", R"({"a":1,"ab":1})"}},
+    {R"({"propertyNames":false})", {"{}", "1"}, {R"({"a":1})"}},
+    {R"({"oneOf":[{"type":["string","null"]},{"type":["integer","null"]}]})",
+     {"\"a\"", "1"},
+     {"null", "1.5", "true"}},
+    {R"({"properties":{"a":{"type":"null"}},"oneOf":[{"required":["a"]},{"required":["b","c"]}]})",
+     {R"({"a":null})", R"({"a":null,"b":1})", R"({"b":1,"c":1})"},
+     {"{}", R"({"a":null,"b":1,"c":1})", R"({"b":1})", R"({"a":1})", "1"}},
+    {R"({"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://h/s",
+         "properties":{"a":{"$id":"#/properties/a","$ref":"#/definitions/n"},
+                       "b":{"$id":"#b","type":"null"}},
+         "definitions":{"n":{"$id":"#n","type":"null"}}})",
+     {R"({"a":null,"b":null})"},
+     {R"({"a":1})", R"({"b":1})"}},
+    {R"({"$schema":"http://json-schema.org/draft-04/schema#","id":"http://h/s",
+         "properties":{"id":{"$ref":"http://h/s#/definitions/n"}},"definitions":{"n":{"type":"null"}}})",
+     {R"({"id":null})"},
+     {R"({"id":1})"}},
+};
+
+TEST(Schema, KeywordsAreRewritten) {
+  for (const Enforced& row : kRewritten) {
+    ASSERT_EQ(Refusal(row.schema), "") << row.schema;
+    for (const char* text : row.valid) {
+      EXPECT_TRUE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+    for (const char* text : row.invalid) {
+      EXPECT_FALSE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+  }
+}
+
 TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
   const std::pair<const char*, const char*> kRows[] = {
-      {R"({"not":{"type":"null"}})", "'not'"},
+      {R"({"not":{"pattern":"a"}})", "'not'"},
+      {R"({"not":{"type":"integer"}})", "'not'"},
+      {R"({"not":{"const":1}})", "'not'"},
+      {R"({"not":{"type":"string","minLength":2}})", "'not'"},
       {R"({"contains":true})", "'contains'"},
       {R"({"uniqueItems":true})", "'uniqueItems'"},
-      {R"({"propertyNames":{"maxLength":2}})", "'propertyNames'"},
-      {R"({"dependencies":{"a":["b"]}})", "'dependencies'"},
-      {R"({"dependentRequired":{"a":["b"]}})", "'dependentRequired'"},
-      {R"({"dependentSchemas":{"a":{"type":"null"}}})", "'dependentSchemas'"},
+      {R"({"propertyNames":{"maxLength":2,"pattern":"a"}})", "'propertyNames'"},
+      {R"({"propertyNames":{"format":"uri"}})", "'propertyNames'"},
+      {R"({"dependencies":{"a":3}})", "'dependencies'"},
       {R"({"unevaluatedItems":false})", "'unevaluatedItems'"},
       {R"({"anyOf":[{}],"unevaluatedProperties":false})", "'unevaluatedProperties'"},
-      {R"({"if":{},"then":{"type":"null"}})", "'if'"},
+      {R"({"if":{"minimum":2},"then":{"type":"null"}})", "'if'"},
       {R"({"$dynamicRef":"#x"})", "'$dynamicRef'"},
       {R"({"$recursiveRef":"#"})", "'$recursiveRef'"},
       {R"({"$ref":"http://example.com/x"})", "'$ref'"},
       {R"({"$ref":"#/nowhere"})", "'$ref'"},
       {R"({"properties":{"a":{"$id":"x"}}})", "'$id'"},
+      {R"({"properties":{"a":{"$id":"#x"}}})", "'$id'"},
+      {R"({"$schema":"http://json-schema.org/draft-04/schema#","items":{"id":"x"}})", "'$id'"},
       {R"({"format":"regex"})", "'format'"},
       {R"({"format":"idn-hostname"})", "'format'"},
       {R"({"format":"iri-reference"})", "'format'"},
@@ -205,7 +293,8 @@ TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
       {R"({"maximum":1e300})", "'maximum'"},
       {R"({"const":"\u0000"})", "'const'"},
       {R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", "'oneOf'"},
-      {R"({"items":{"properties":{"a":{"not":{}}}}})", "at /items/properties/a"},
+      {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "'oneOf'"},
+      {R"({"items":{"properties":{"a":{"contains":{}}}}})", "at /items/properties/a"},
   };
   for (const auto& [schema, name] : kRows) {
     EXPECT_THAT(Refusal(schema), HasSubstr(name)) << schema;

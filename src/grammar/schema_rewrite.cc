@@ -198,7 +198,7 @@ class Negation {
       return missing;
     }
     if (keyword == "const") {
-      return NoneOf({value});
+      return NoneOf(Json::array({value}));
     }
     if (keyword == "enum" && value.is_array()) {
       return NoneOf(value);

@@ -183,6 +183,8 @@ TEST(Schema, FormatsOfNoDraftMeanNothing) {
 // By other keywords that say the same.
 const Enforced kRewritten[] = {
     {R"({"not":{"type":["string","null"]}})", {"1", "true", "[]", "{}"}, {"\"a\"", "null"}},
+    {R"({"not":{"const":null}})", {"1", "\"null\"", "[]", "false"}, {"null"}},
+    {R"({"not":{"const":true}})", {"1", "null", "false"}, {"true"}},
     {R"({"not":{"const":"ab"}})",
      {"\"\"", "\"a\"", "\"abc\"", "\"b\"", "\"aé\"", "1", "null", "[\"ab\"]"},
      {"\"ab\""}},
@@ -269,6 +271,8 @@ TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
       {R"({"not":{"pattern":"a"}})", "'not'"},
       {R"({"not":{"type":"integer"}})", "'not'"},
       {R"({"not":{"const":1}})", "'not'"},
+      {R"({"not":{"const":[]}})", "'not'"},
+      {R"({"not":{"const":{"a":"b"}}})", "'not'"},
       {R"({"not":{"type":"string","minLength":2}})", "'not'"},
       {R"({"contains":true})", "'contains'"},
       {R"({"uniqueItems":true})", "'uniqueItems'"},

@@ -112,7 +112,8 @@ class Gate {
   std::vector<std::pair<std::string, Json>> Rewritten(const Json& schema,
                                                       const std::string& path) const {
     std::vector<std::pair<std::string, Json>> all;
-    for (const std::string keyword : kRewritten) {
+    for (const char* name : kRewritten) {
+      const std::string keyword = name;
       const auto it = schema.find(keyword);
       if (it == schema.end() ||
           (keyword == "if" && !schema.contains("then") && !schema.contains("else"))) {

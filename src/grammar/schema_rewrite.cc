@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -15,8 +16,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kMaxDepth = 12;
-constexpr size_t kMostCharacters = 2000;  // of all texts of a pattern
-constexpr size_t kMostExclusive = 8;      // alternatives whose number squared are written
+constexpr size_t kMostBytes = 2000;   // of all texts that something must not be
+constexpr size_t kLongest = 80;       // of one: each character is a group in a pattern
+constexpr size_t kMostExclusive = 8;  // alternatives whose number squared are written
 
 // They may stand in a schema and change nothing.
 const std::set<std::string_view> kNotes = {
@@ -54,7 +56,7 @@ bool IsNameList(const Json& value) {
          std::all_of(value.begin(), value.end(), [](const Json& name) { return name.is_string(); });
 }
 
-// The code points of a text, as they stand in a pattern. Nothing if it is no UTF-8.
+// The code points of a text, which is UTF-8, as they stand in a pattern.
 std::vector<std::string> Characters(const std::string& text) {
   std::vector<std::string> out;
   for (size_t i = 0; i < text.size();) {
@@ -75,13 +77,17 @@ std::vector<std::string> Characters(const std::string& text) {
 
 // Texts, by their first characters.
 struct Trie {
-  std::map<std::string, Trie> next;
+  std::map<std::string, std::unique_ptr<Trie>> next;
   bool ends = false;
 
   void Add(const std::string& text) {
     Trie* at = this;
     for (const std::string& character : Characters(text)) {
-      at = &at->next[character];
+      auto& below = at->next[character];
+      if (!below) {
+        below = std::make_unique<Trie>();
+      }
+      at = below.get();
     }
     at->ends = true;
   }
@@ -94,7 +100,7 @@ struct Trie {
     std::string out = ends ? "(?:" : "(?:|";
     for (const auto& [character, rest] : next) {
       first += character;
-      out += character + rest.Others() + "|";
+      out += character + rest->Others() + "|";
     }
     return out + "[^" + first + "][^]*)";
   }
@@ -105,7 +111,7 @@ std::optional<Trie> TrieOf(const std::vector<std::string>& texts) {
   size_t size = 0;
   for (const std::string& text : texts) {
     size += text.size();
-    if (size > kMostCharacters) {
+    if (size > kMostBytes || text.size() > kLongest) {
       return std::nullopt;
     }
     trie.Add(text);

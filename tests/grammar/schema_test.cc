@@ -313,6 +313,10 @@ TEST(Schema, WhatIsNoSchemaIsRefused) {
         R"({"type":"string","minLength":3,"maxLength":2})", R"({"$ref":"#"})"}) {
     EXPECT_NE(Refusal(schema), "") << schema;
   }
+  for (const size_t size : {70, 90}) {  // a longer text is too much for a pattern
+    const Json schema = {{"not", {{"const", std::string(size, 'a')}}}};
+    EXPECT_EQ(Refusal(schema.dump()).find("'not'") != std::string::npos, size > 80);
+  }
   std::string deep = "{}";
   for (int i = 0; i < 200; ++i) {
     deep = R"({"items":)" + deep + "}";

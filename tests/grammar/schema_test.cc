@@ -129,7 +129,7 @@ TEST(Schema, FormatsAreEnforcedToTheirLengths) {
   const std::string long_label(63, 'a');
   const std::string long_name =
       long_label + "." + long_label + "." + long_label + "." + std::string(61, 'a');
-  const Enforced kRows[] = {
+  const Enforced rows[] = {
       {"hostname",
        {"a", "a1", "a-b", "a-bc", "ab-c", "a--b", "3com.example", "x-1.y"},
        {"", "-a", "a-", "a.", ".a", "a..b", "ab--cd", "ab--c", "a_b", "x.ab--cd.y"}},
@@ -151,7 +151,7 @@ TEST(Schema, FormatsAreEnforcedToTheirLengths) {
       {"relative-json-pointer", {"0", "1#", "12/a", "0/"}, {"", "#", "01", "1a", "/a"}},
       {"duration", {"P1D", "PT1H", "P2W"}, {"P", "1D", "PT"}},
   };
-  for (const Enforced& row : kRows) {
+  for (const Enforced& row : rows) {
     const Json schema = {{"type", "string"}, {"format", row.schema}};
     for (const char* text : row.valid) {
       EXPECT_TRUE(Allows(schema, Text(text))) << row.schema << " " << text;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <initializer_list>
 #include <string_view>
 #include <utility>
 
@@ -13,18 +14,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Drafts 3 to 7: references stand alone, `items` may be a list.
-bool IsOldDraft(const Json& schema) {
+bool IsOfDraft(const Json& schema, std::initializer_list<const char*> drafts) {
   if (!schema.is_object() || !schema.contains("$schema") || !schema["$schema"].is_string()) {
     return false;
   }
   const auto name = schema["$schema"].get<std::string>();
-  for (const char* draft : {"-03", "-04", "-06", "-07"}) {
-    if (name.find(std::string("json-schema.org/draft") + draft) != std::string::npos) {
-      return true;
-    }
-  }
-  return false;
+  return std::any_of(drafts.begin(), drafts.end(), [&](const char* draft) {
+    return name.find(std::string("json-schema.org/draft-") + draft) != std::string::npos;
+  });
 }
 
 // A reference, and beside it at most what only describes.
@@ -84,13 +81,25 @@ void ThrowSchemaError(const std::string& path, const std::string& what) {
               "schema" + (path.empty() ? "" : " at " + Shortened(path)) + ": " + Shortened(what));
 }
 
-SchemaDocument::SchemaDocument(const Json& root) : root_(root), is_old_draft_(IsOldDraft(root)) {
-  if (root.is_object() && root.contains("$id") && root["$id"].is_string()) {
-    id_ = root["$id"].get<std::string>();
+SchemaDocument::SchemaDocument(const Json& root)
+    : root_(root),
+      is_old_draft_(IsOfDraft(root, {"03", "04", "06", "07"})),
+      id_keyword_(IsOfDraft(root, {"03", "04"}) ? "id" : "$id") {
+  if (root.is_object() && root.contains(id_keyword_) && root[id_keyword_].is_string()) {
+    id_ = root[id_keyword_].get<std::string>();
     while (id_.ends_with('#')) {
       id_.pop_back();
     }
   }
+}
+
+bool SchemaDocument::HasId(const Json& schema) const {
+  if (!schema.is_object() || !schema.contains(id_keyword_) || !schema[id_keyword_].is_string() ||
+      &schema == &root_) {
+    return false;
+  }
+  // In old drafts only a name for the place, where it is no more than a fragment.
+  return !(is_old_draft_ && schema[id_keyword_].get_ref<const std::string&>().starts_with('#'));
 }
 
 std::optional<std::string> SchemaDocument::Pointer(const Json& reference) const {
@@ -117,8 +126,7 @@ const Json& SchemaDocument::Target(const std::string& pointer, const std::string
     const size_t end = std::min(pointer.find('/', at + 1), pointer.size());
     const std::string key = Unescaped(pointer.substr(at + 1, end - at - 1));
     at = end;
-    if (node != &root_ && node->is_object() && node->contains("$id") &&
-        (*node)["$id"].is_string()) {
+    if (HasId(*node)) {
       ThrowSchemaError(path, "'$ref' cannot lead into a schema with an '$id' of its own");
     }
     if (node->is_array() && IsIndex(key, node->size())) {

@@ -21,6 +21,9 @@ class SchemaDocument {
   // Drafts 3 to 7: references stand alone, `items` may be a list.
   bool is_old_draft() const { return is_old_draft_; }
 
+  // Whether it has an address of its own, from which references in it and into it are read.
+  bool HasId(const Json& schema) const;
+
   // The pointer that a reference is, if it leads into this document.
   std::optional<std::string> Pointer(const Json& reference) const;
   // What is there. Throws if nothing is; `path` is where the reference stands.
@@ -31,6 +34,7 @@ class SchemaDocument {
  private:
   const Json& root_;
   bool is_old_draft_;
+  const char* id_keyword_;
   std::string id_;  // the root's, without a fragment
 };
 

@@ -14,6 +14,7 @@
 #include "grammar/finite.h"
 #include "grammar/pattern.h"
 #include "grammar/schema_document.h"
+#include "grammar/schema_rewrite.h"
 #include "grammar/schema_text.h"
 #include "grammar/string_formats.h"
 
@@ -26,17 +27,12 @@ constexpr int kMaxDepth = 100;
 constexpr size_t kMaxNodes = 20000;
 const std::set<std::string_view> kTypes = {"null",   "boolean", "integer", "number",
                                            "string", "array",   "object"};
-// Keywords of some draft that change what is valid and are not enforced.
-const std::set<std::string_view> kRefused = {"not",
-                                             "contains",
-                                             "propertyNames",
-                                             "dependencies",
-                                             "dependentRequired",
-                                             "dependentSchemas",
-                                             "unevaluatedItems",
-                                             "unevaluatedProperties",
-                                             "$dynamicRef",
-                                             "$recursiveRef"};
+// Keywords of some draft that change what is valid and are enforced where others say the same.
+constexpr const char* kRewritten[] = {
+    "not", "if", "propertyNames", "dependencies", "dependentRequired", "dependentSchemas"};
+// And those that are not enforced.
+const std::set<std::string_view> kRefused = {
+    "contains", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"};
 
 bool SaysNothing(const Json& value) {
   return value == true || value == Json::object();
@@ -89,8 +85,7 @@ class Gate {
     if (depth > kMaxDepth || ++nodes_ > kMaxNodes) {
       ThrowSchemaError(path, "too deep or too large");
     }
-    if (!path.empty() && schema.contains("$id") && schema["$id"].is_string() &&
-        !(old_draft_ && schema.contains("$ref"))) {
+    if (document_.HasId(schema) && !(old_draft_ && schema.contains("$ref"))) {
       Refuse(path, "$id", " inside a schema");
     }
     Json out = Json::object();
@@ -98,19 +93,7 @@ class Gate {
       Reference(schema, path, out);
       return out;
     }
-    for (const std::string_view keyword : kRefused) {
-      if (const auto it = schema.find(keyword); it != schema.end() && !SaysNothing(*it)) {
-        if (keyword == "unevaluatedProperties" && IsPlainObject(schema)) {
-          continue;
-        }
-        Refuse(path, keyword);
-      } else if (it != schema.end() && (keyword == "not" || keyword == "contains")) {
-        Refuse(path, keyword);
-      }
-    }
-    if (schema.contains("if") && (schema.contains("then") || schema.contains("else"))) {
-      Refuse(path, "if");
-    }
+    const auto rewritten = Rewritten(schema, path);
     Type(schema, path, out);
     Object(schema, path, depth, out);
     Array(schema, path, depth, out);
@@ -118,8 +101,45 @@ class Gate {
     Number(schema, path, out);
     Values(schema, path, out);
     Applicators(schema, path, depth, out);
+    for (const auto& [keyword, same] : rewritten) {
+      out["allOf"].push_back(Node(same, path + "/" + keyword, depth + 1));
+    }
     Reference(schema, path, out);
     return out;
+  }
+
+  // What no grammar knows, in words that one does: keyword and schema. Refuses what has none.
+  std::vector<std::pair<std::string, Json>> Rewritten(const Json& schema,
+                                                      const std::string& path) const {
+    std::vector<std::pair<std::string, Json>> all;
+    for (const char* name : kRewritten) {
+      const std::string keyword = name;
+      const auto it = schema.find(keyword);
+      if (it == schema.end() ||
+          (keyword == "if" && !schema.contains("then") && !schema.contains("else"))) {
+        continue;
+      }
+      // What is left out for being beyond us should not make a grammar larger.
+      const auto same = relax_                       ? std::nullopt
+                        : keyword == "not"           ? Negated(*it, document_)
+                        : keyword == "if"            ? Conditional(schema, document_)
+                        : keyword == "propertyNames" ? Names(*it, document_)
+                                                     : Dependencies(*it);
+      if (!same) {
+        Refuse(path, keyword);
+      } else if (*same != true) {
+        all.emplace_back(keyword, *same);
+      }
+    }
+    for (const std::string_view keyword : kRefused) {
+      const auto it = schema.find(keyword);
+      if (it == schema.end() || (keyword != "contains" && SaysNothing(*it)) ||
+          (keyword == "unevaluatedProperties" && IsPlainObject(schema))) {
+        continue;
+      }
+      Refuse(path, keyword);
+    }
+    return all;
   }
 
   // All of its members are in sight, so what is not evaluated is what is additional.
@@ -260,14 +280,18 @@ class Gate {
     }
     if (const auto it = schema.find("format"); it != schema.end() && it->is_string()) {
       const auto& name = it->get_ref<const std::string&>();
-      const auto pattern = FormatPattern(name);
-      if (pattern && !out.contains("pattern")) {
-        out["pattern"] = *pattern;
-      } else if (pattern) {
-        out["allOf"].push_back({{"pattern", *pattern}});
-      } else if (IsBuiltInFormat(name)) {
+      const FormatSupport support = SupportOf(name);
+      const auto patterns = FormatPatterns(name);
+      for (const std::string& pattern : patterns) {
+        if (out.contains("pattern")) {
+          out["allOf"].push_back({{"pattern", pattern}});
+        } else {
+          out["pattern"] = pattern;
+        }
+      }
+      if (support == FormatSupport::kEnforced && patterns.empty()) {
         out["format"] = *it;
-      } else {
+      } else if (support == FormatSupport::kNotEnforced) {
         Refuse(path, "format", ": " + it->dump());
       }
     }
@@ -329,6 +353,12 @@ class Gate {
       }
       if (!it->is_array() || it->empty()) {
         ThrowSchemaError(path, "'" + std::string(keyword) + "' is a list that is not empty");
+      }
+      if (std::string_view(keyword) == "oneOf" && !relax_) {
+        if (const auto same = Exclusive(*it, document_)) {
+          out["allOf"].push_back(Node(*same, path + "/oneOf", depth + 1));
+          continue;
+        }
       }
       Json nodes = out.value(keyword, Json::array());
       for (size_t i = 0; i < it->size(); ++i) {

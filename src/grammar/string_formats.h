@@ -1,16 +1,23 @@
-// Formats of strings that are enforced. For use inside grammar/ only.
+// Formats of strings. For use inside grammar/ only.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mach::grammar {
 
-// Whether llguidance enforces it as it is.
-bool IsBuiltInFormat(std::string_view format);
+enum class FormatSupport {
+  kEnforced,
+  kNotEnforced,
+  kNoMeaning,  // no draft defines it: a note to whom it may concern
+};
 
-// Of others that are enforced, the pattern. Dates know leap years; a leap second cannot be written.
-std::optional<std::string> FormatPattern(std::string_view format);
+FormatSupport SupportOf(std::string_view format);
+
+// What a string of an enforced format matches, all of them, in the library's own syntax. None for
+// those that the library knows by their name. Dates know leap years; a leap second cannot be
+// written.
+std::vector<std::string> FormatPatterns(std::string_view format);
 
 }  // namespace mach::grammar

@@ -121,30 +121,184 @@ TEST(Schema, KeywordsAreEnforced) {
   }
 }
 
+std::string Text(const std::string& value) {
+  return Json(value).dump();
+}
+
+TEST(Schema, FormatsAreEnforcedToTheirLengths) {
+  const std::string long_label(63, 'a');
+  const std::string long_name =
+      long_label + "." + long_label + "." + long_label + "." + std::string(61, 'a');
+  const Enforced rows[] = {
+      {"hostname",
+       {"a", "a1", "a-b", "a-bc", "ab-c", "a--b", "3com.example", "x-1.y"},
+       {"", "-a", "a-", "a.", ".a", "a..b", "ab--cd", "ab--c", "a_b", "x.ab--cd.y"}},
+      {"email",
+       {"a@b", "a.b+c@d-e.f", "!#$%&'*+-/=?^_`{|}~@h", "a@[127.0.0.1]"},
+       {"a", "@b", "a@", "a..b@c", ".a@b", "a.@b", "a@b@c", "a@ab--cd", "a@[256.0.0.1]"}},
+      {"ipv4", {"0.0.0.0", "255.249.199.9"}, {"256.0.0.0", "01.0.0.0", "1.2.3", "1.2.3.4.5"}},
+      {"ipv6",
+       {"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "1::8",
+        "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1:2::7:8"},
+       {"1", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1::2::3", ":::", "12345::", "::1.2.3"}},
+      {"uri",
+       {"a:", "http://h", "http://u:p@h:80/a/b?c=d#e", "http://[::1]/", "urn:a:b", "file:///a"},
+       {"", "a", "//h", "/a", "1a:b", "http://[::1", "a:b c", "a:%4", "a:#b#c", "http://h\\a"}},
+      {"uri-reference",
+       {"", "a", "a/b:c", "//h/p", "/a", "#x", "?y", "http://h", "./a:b"},
+       {":a", "a b", "%zz", "#a#b", "//[::1"}},
+      {"json-pointer", {"", "/", "/a~0b/~1", "//"}, {"a", "/~", "/~2"}},
+      {"relative-json-pointer", {"0", "1#", "12/a", "0/"}, {"", "#", "01", "1a", "/a"}},
+      {"duration", {"P1D", "PT1H", "P2W"}, {"P", "1D", "PT"}},
+  };
+  for (const Enforced& row : rows) {
+    const Json schema = {{"type", "string"}, {"format", row.schema}};
+    for (const char* text : row.valid) {
+      EXPECT_TRUE(Allows(schema, Text(text))) << row.schema << " " << text;
+    }
+    for (const char* text : row.invalid) {
+      EXPECT_FALSE(Allows(schema, Text(text))) << row.schema << " " << text;
+    }
+  }
+  const Json host = {{"format", "hostname"}};
+  EXPECT_TRUE(Allows(host, Text(long_label)));
+  EXPECT_TRUE(Allows(host, Text(long_name)));
+  EXPECT_FALSE(Allows(host, Text(long_label + "a")));
+  EXPECT_FALSE(Allows(host, Text(long_name + "a")));
+  const Json mail = {{"format", "email"}};
+  EXPECT_TRUE(Allows(mail, Text(long_label + "a@b")));
+  EXPECT_FALSE(Allows(mail, Text(long_label + "aa@b")));
+  EXPECT_FALSE(Allows(mail, Text(long_label + ".a@b")));
+  EXPECT_FALSE(Allows(mail, Text("a@" + long_label + "a")));
+  EXPECT_FALSE(Allows(mail, Text("a@" + long_name + "a")));
+}
+
+TEST(Schema, FormatsOfNoDraftMeanNothing) {
+  for (const char* format : {"int32", "int64", "byte", "binary", "password", "AWS::EC2::VPC.Id"}) {
+    EXPECT_TRUE(Allows({{"format", format}, {"maxLength", 2}}, "\"ab\"")) << format;
+    EXPECT_FALSE(Allows({{"format", format}, {"maxLength", 2}}, "\"abc\"")) << format;
+  }
+}
+
+// By other keywords that say the same.
+const Enforced kRewritten[] = {
+    {R"({"not":{"type":["string","null"]}})", {"1", "true", "[]", "{}"}, {"\"a\"", "null"}},
+    {R"({"not":{"const":null}})", {"1", "\"null\"", "[]", "false"}, {"null"}},
+    {R"({"not":{"const":true}})", {"1", "null", "false"}, {"true"}},
+    {R"({"not":{"const":"ab"}})",
+     {"\"\"", "\"a\"", "\"abc\"", "\"b\"", "\"aé\"", "1", "null", "[\"ab\"]"},
+     {"\"ab\""}},
+    {R"({"not":{"enum":["é.","a","ab",true,null]}})",
+     {"\"\"", "\"é\"", "\"éa\"", "\"abc\"", "false", "0"},
+     {"\"é.\"", "\"a\"", "\"ab\"", "true", "null"}},
+    {R"({"not":{"required":["a","b"]}})",
+     {"{}", R"({"a":1})", R"({"b":1,"c":2})"},
+     {R"({"a":1,"b":2})", "1", "[]"}},
+    {R"({"not":{"properties":{"k":{"const":"x"}}}})",
+     {R"({"k":"y"})", R"({"k":1,"l":2})"},
+     {R"({"k":"x"})", "{}", "[]"}},
+    {R"({"type":"object","not":{"anyOf":[{"required":["a"]},{"required":["b"]}]}})",
+     {"{}", R"({"c":1})"},
+     {R"({"a":1})", R"({"b":1})", R"({"c":1,"a":1})"}},
+    {R"({"type":["string","integer"],"not":{"allOf":[{"type":"string"},{"not":{"const":"a"}}]}})",
+     {"1", "\"a\""},
+     {"\"b\"", "null"}},
+    {R"({"not":{"$ref":"#/$defs/x"},"$defs":{"x":{"type":"object","title":"t"}}})", {"1"}, {"{}"}},
+    {R"({"type":"array","items":{"not":{}}})", {"[]"}, {"[1]", "[{}]"}},
+    {R"({"type":"object","properties":{"k":{"type":"string"},"v":{}},"required":["k"],
+         "additionalProperties":false,"if":{"properties":{"k":{"const":"n"}}},
+         "then":{"properties":{"v":{"type":"integer"}},"required":["v"]},
+         "else":{"properties":{"v":false}}})",
+     {R"({"k":"n","v":1})", R"({"k":"x"})"},
+     {R"({"k":"n"})", R"({"k":"n","v":"a"})", R"({"k":"x","v":1})", "{}"}},
+    {R"({"if":{"type":"string"},"then":{"maxLength":1}})", {"\"a\"", "1", "[]"}, {"\"ab\""}},
+    {R"({"if":{"type":"string"},"else":{"type":"null"}})", {"\"ab\"", "null"}, {"1"}},
+    {R"({"if":false,"then":false})", {"1"}, {}},
+    {R"({"dependentRequired":{"a":["b","c"]}})",
+     {"{}", R"({"b":1})", R"({"a":1,"b":1,"c":1})", "[]", "1"},
+     {R"({"a":1})", R"({"a":1,"c":1})"}},
+    {R"({"dependentSchemas":{"a":{"properties":{"b":{"type":"null"}}},"z":false}})",
+     {R"({"b":1})", R"({"a":1})", R"({"b":null,"a":1})"},
+     {R"({"a":1,"b":1})", R"({"z":1})"}},
+    {R"({"dependencies":{"a":["b"],"b":{"maxProperties":2}}})",
+     {"{}", R"({"a":1,"b":1})"},
+     {R"({"a":1})", R"({"a":1,"b":1,"c":1})"}},
+    {R"({"propertyNames":{"type":"string","pattern":"^a"},"additionalProperties":{"type":"null"}})",
+     {"{}", R"({"a":null,"ab":null})", "1"},
+     {R"({"b":null})", R"({"a":1})"}},
+    {R"({"propertyNames":{"minLength":2,"maxLength":3},"properties":{"é":{},"éé":{}}})",
+     {"{}", R"({"éé":1,"abc":1})"},
+     {R"({"é":1})", R"({"abcd":1})", R"({"":1})"}},
+    {R"({"propertyNames":{"enum":["a.b","c"]}})",
+     {R"({"a.b":1})", R"({"c":1})"},
+     {R"({"axb":1})", R"({"":1})"}},
+    {R"({"propertyNames":{"not":{"const":"ab"}}})",
+     {R"({"a":1})", R"({"abc":1})"},
+     {R"({"ab":1})", R"({"a":1,"ab":1})"}},
+    {R"({"propertyNames":false})", {"{}", "1"}, {R"({"a":1})"}},
+    {R"({"oneOf":[{"type":["string","null"]},{"type":["integer","null"]}]})",
+     {"\"a\"", "1"},
+     {"null", "1.5", "true"}},
+    {R"({"properties":{"a":{"type":"null"}},"oneOf":[{"required":["a"]},{"required":["b","c"]}]})",
+     {R"({"a":null})", R"({"a":null,"b":1})", R"({"b":1,"c":1})"},
+     {"{}", R"({"a":null,"b":1,"c":1})", R"({"b":1})", R"({"a":1})", "1"}},
+    {R"({"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://h/s",
+         "properties":{"a":{"$id":"#/properties/a","$ref":"#/definitions/n"},
+                       "b":{"$id":"#b","type":"null"}},
+         "definitions":{"n":{"$id":"#n","type":"null"}}})",
+     {R"({"a":null,"b":null})"},
+     {R"({"a":1})", R"({"b":1})"}},
+    {R"({"$schema":"http://json-schema.org/draft-04/schema#","id":"http://h/s",
+         "properties":{"id":{"$ref":"http://h/s#/definitions/n"}},"definitions":{"n":{"type":"null"}}})",
+     {R"({"id":null})"},
+     {R"({"id":1})"}},
+};
+
+TEST(Schema, KeywordsAreRewritten) {
+  for (const Enforced& row : kRewritten) {
+    ASSERT_EQ(Refusal(row.schema), "") << row.schema;
+    for (const char* text : row.valid) {
+      EXPECT_TRUE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+    for (const char* text : row.invalid) {
+      EXPECT_FALSE(Allows(Json::parse(row.schema), text)) << row.schema << " " << text;
+    }
+  }
+}
+
 TEST(Schema, KeywordsThatAreNotEnforcedAreNamed) {
   const std::pair<const char*, const char*> kRows[] = {
-      {R"({"not":{"type":"null"}})", "'not'"},
+      {R"({"not":{"pattern":"a"}})", "'not'"},
+      {R"({"not":{"type":"integer"}})", "'not'"},
+      {R"({"not":{"const":1}})", "'not'"},
+      {R"({"not":{"const":[]}})", "'not'"},
+      {R"({"not":{"const":{"a":"b"}}})", "'not'"},
+      {R"({"not":{"type":"string","minLength":2}})", "'not'"},
       {R"({"contains":true})", "'contains'"},
       {R"({"uniqueItems":true})", "'uniqueItems'"},
-      {R"({"propertyNames":{"maxLength":2}})", "'propertyNames'"},
-      {R"({"dependencies":{"a":["b"]}})", "'dependencies'"},
-      {R"({"dependentRequired":{"a":["b"]}})", "'dependentRequired'"},
-      {R"({"dependentSchemas":{"a":{"type":"null"}}})", "'dependentSchemas'"},
+      {R"({"propertyNames":{"maxLength":2,"pattern":"a"}})", "'propertyNames'"},
+      {R"({"propertyNames":{"format":"uri"}})", "'propertyNames'"},
+      {R"({"dependencies":{"a":3}})", "'dependencies'"},
       {R"({"unevaluatedItems":false})", "'unevaluatedItems'"},
       {R"({"anyOf":[{}],"unevaluatedProperties":false})", "'unevaluatedProperties'"},
-      {R"({"if":{},"then":{"type":"null"}})", "'if'"},
+      {R"({"if":{"minimum":2},"then":{"type":"null"}})", "'if'"},
       {R"({"$dynamicRef":"#x"})", "'$dynamicRef'"},
       {R"({"$recursiveRef":"#"})", "'$recursiveRef'"},
       {R"({"$ref":"http://example.com/x"})", "'$ref'"},
       {R"({"$ref":"#/nowhere"})", "'$ref'"},
       {R"({"properties":{"a":{"$id":"x"}}})", "'$id'"},
+      {R"({"properties":{"a":{"$id":"#x"}}})", "'$id'"},
+      {R"({"$schema":"http://json-schema.org/draft-04/schema#","items":{"id":"x"}})", "'$id'"},
       {R"({"format":"regex"})", "'format'"},
+      {R"({"format":"idn-hostname"})", "'format'"},
+      {R"({"format":"iri-reference"})", "'format'"},
       {R"x({"pattern":"(?=a)"})x", "'pattern'"},
       {R"({"minProperties":2})", "'minProperties'"},
       {R"({"maximum":1e300})", "'maximum'"},
       {R"({"const":"\u0000"})", "'const'"},
       {R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", "'oneOf'"},
-      {R"({"items":{"properties":{"a":{"not":{}}}}})", "at /items/properties/a"},
+      {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "'oneOf'"},
+      {R"({"items":{"properties":{"a":{"contains":{}}}}})", "at /items/properties/a"},
   };
   for (const auto& [schema, name] : kRows) {
     EXPECT_THAT(Refusal(schema), HasSubstr(name)) << schema;
@@ -158,6 +312,10 @@ TEST(Schema, WhatIsNoSchemaIsRefused) {
         R"({"allOf":[]})", R"({"enum":1})", R"({"minimum":"1"})", "false", R"({"enum":[]})",
         R"({"type":"string","minLength":3,"maxLength":2})", R"({"$ref":"#"})"}) {
     EXPECT_NE(Refusal(schema), "") << schema;
+  }
+  for (const size_t size : {70, 90}) {  // a longer text is too much for a pattern
+    const Json schema = {{"not", {{"const", std::string(size, 'a')}}}};
+    EXPECT_EQ(Refusal(schema.dump()).find("'not'") != std::string::npos, size > 80);
   }
   std::string deep = "{}";
   for (int i = 0; i < 200; ++i) {

@@ -202,6 +202,15 @@ def request_seeds():
         "max_completion_tokens": 16, "stop": ["\n\n", "x"], "logprobs": True, "top_logprobs": 3,
         "logit_bias": {"5": -100}, "n": 1, "presence_penalty": 0.1, "frequency_penalty": -0.1}
     yield json.dumps(chat).encode()
+    yield json.dumps({
+        "messages": [{"role": "user", "content": "u"}, {"role": "assistant", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "r"}],
+        "tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {
+            "type": "object", "properties": {"x": {"type": "integer"}}}}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}}, "thinking_budget": 9,
+        "parallel_tool_calls": False, "response_format": {"type": "json_schema", "json_schema": {
+            "name": "n", "schema": {"type": "object"}}}}).encode()
     yield json.dumps({"model": "m", "prompt": "once", "max_tokens": 4, "echo": False,
                       "stop": "."}).encode()
     yield json.dumps({"model": "m", "prompt": [1, 2, 3], "logprobs": 2}).encode()
@@ -210,6 +219,46 @@ def request_seeds():
     yield json.dumps(MESSAGES).encode()
     yield json.dumps(RESPONSES).encode()
     yield b'{"model":"m","prompt":"x","tokens":[1,2],"return_token_strs":true}'
+
+
+def output_seeds():
+    """Two bytes that choose formats, then output; bytes from 128 on are the target's fragments."""
+    # By the numbers of chat::CallFormat.
+    answers = {
+        1: b"Hm.</think>\n\n<tool_call>\n<function=run>\n<parameter=cmd>\nls < a\n</parameter>\n"
+           b"<parameter=n>\n{\"a\": 1}\n</parameter>\n</function>\n</tool_call>",
+        2: b"Yes.\n<tool_call>\n{\"name\": \"run\", \"arguments\": {\"cmd\": \"ls\"}}\n</tool_call>",
+        3: b"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
+           b"to=functions.run <|constrain|>json<|message|>{\"cmd\":\"ls\"}<|call|>",
+        4: "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"run\">\n<｜DSML｜parameter name=\"cmd\" "
+           "string=\"true\">ls</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>".encode(),
+        7: b"<|channel>thought\nHm.<channel|><|tool_call>call:run{cmd:<|\"|>ls<|\"|>,n:1}<tool_call|>",
+    }
+    for number, answer in answers.items():
+        for special_tokens in (0, 64):
+            yield bytes([number + 8 * (number % 5), special_tokens]) + answer
+
+
+def schema_seeds():
+    object_of = {"type": "object", "additionalProperties": False}
+    schemas = [
+        {**object_of, "properties": {"a": {"type": "string", "maxLength": 5},
+                                     "b": {"type": "integer", "minimum": 3}}, "required": ["a"]},
+        {"type": "array", "items": {"enum": ["x", 1, None]}, "minItems": 1, "maxItems": 3},
+        {"anyOf": [{"type": "string", "format": "date"}, {"const": {"k": [1]}}]},
+        {"$ref": "#/$defs/n", "$defs": {"n": {**object_of, "properties": {
+            "next": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]}}}}},
+        {"type": "string", "pattern": "^[a-z]{2}[0-9]+$"},
+        {"type": "object", "patternProperties": {"^x-": {"type": "number"}},
+         "propertyNames": {"maxLength": 4}, "minProperties": 1},
+        {"if": {"required": ["a"]}, "then": {"required": ["b"]}, "not": {"type": "string"}},
+        {"allOf": [{"minimum": 2}, {"multipleOf": 5}], "type": "number"},
+        {"oneOf": [{"type": "boolean"}, {"type": "array", "prefixItems": [True, False]}]},
+        {"type": ["object", "null"], "dependentRequired": {"a": ["b"]}, "uniqueItems": True},
+    ]
+    for index, schema in enumerate(schemas):
+        for tools in (1, 4 * index):
+            yield bytes([index, tools]) + json.dumps(schema).encode()
 
 
 def http_seeds():
@@ -239,6 +288,8 @@ FORMATS = {
     "request": request_seeds,
     "json": request_seeds,
     "http": http_seeds,
+    "output": output_seeds,
+    "schema": schema_seeds,
 }
 
 

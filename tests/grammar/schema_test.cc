@@ -327,9 +327,8 @@ TEST(Schema, WhatIsNoSchemaIsRefused) {
     text += "ü";
   }
   for (const std::string& schema :
-       {R"({"type":")" + text + R"("})", R"({"format":")" + text + R"("})",
-        R"({"$ref":"#/)" + text + R"("})", R"x({"pattern":"(?=)x" + text + R"x()"})x",
-        R"({"properties":{")" + text + R"(":3}})"}) {
+       {R"({"type":")" + text + R"("})", R"({"$ref":"#/)" + text + R"("})",
+        R"x({"pattern":"(?=)x" + text + R"x()"})x", R"({"properties":{")" + text + R"(":3}})"}) {
     EXPECT_THAT(Refusal(schema), HasSubstr("ü…"));
     EXPECT_LT(Refusal(schema).size(), 700U);
   }

@@ -81,8 +81,8 @@ TEST_F(AgreementTest, Qwen3Xml) {
         "<parameter=path>\n" + value + (random() % 4 == 0 ? "" : "\n</parameter>\n");
     const bool first = random() % 2 == 0;
     std::vector<int32_t> tokens = {*tokenizer_->TokenToId("<tool_call>")};
-    for (const char c :
-         "\n<function=write>\n" + (first ? path + lines : lines + path) + "</function>\n") {
+    for (const char c : "\n<function=write>\n" + (first ? path + lines : lines + path) +
+                            (random() % 4 == 0 ? "" : "</function>\n")) {
       tokens.push_back(static_cast<unsigned char>(c));
     }
     tokens.push_back(*tokenizer_->TokenToId("</tool_call>"));

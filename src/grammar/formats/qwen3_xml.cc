@@ -39,7 +39,9 @@ class TextValue {
     // The function's end is text, or ends a value whose own closing tag is missing.
     const std::string whole = lark.Rule(text.text() + " (" + end + " " + text.text() + ")*");
     more_ = whole + " " + text.Marker(0);
-    last_ = whole + " (" + text.Marker(1) + " | " + end + ")";
+    // Where it is a token, so is the call's.
+    last_ = whole + " (" + text.Marker(1) + " | " + end + ")" +
+            (lark.StandsApart("</tool_call>") ? "?" : "");
     const TextUntil bound_text(lark, bound);
     bound_ = bound_text.text() + " " + bound_text.Marker(0) + " \"parameter=\"";
   }

@@ -2,10 +2,11 @@
 """Many streaming clients for a while, on the server with a scripted model: does any stream lose,
 repeat or leave out an event, does memory grow, how evenly do tokens come?
 
-    serving_streams.py [--minutes 10] [--clients 64] [--token-ms 20] [--seed 1]
+    serving_streams.py [--minutes 10] [--clients 64] [--sequences N] [--token-ms 20] [--seed 1]
 
 Each client asks again and again; some hang up on the way, at once or after a few tokens. The texts
-are numbers, so that each event says which one it is. Needs build/…/mach_scripted_server
+are numbers, so that each event says which one it is. All clients' answers are made together, unless
+--sequences says of how many at a time; the others' requests wait in the queue meanwhile. Needs build/…/mach_scripted_server
 (MACH_BUILD_DIR) and the standard library. Exit 1 if something is wrong; the last line says what was
 measured.
 """
@@ -145,13 +146,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--sequences", type=int, help="default: as many as clients")
     parser.add_argument("--token-ms", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    sequences = options.sequences or options.clients
     tally = Tally()
     rules = [{"last": f"count {size} numbers", "token_ms": options.token_ms, "text": text_of(size)}
              for size in SIZES]
-    with Server(rules, "--sequences", options.clients) as server:
+    with Server(rules, "--sequences", sequences) as server:
         asyncio.run(run(server, options, tally))
         if not server.wait_idle(5):
             tally.problems.append("requests run on after their clients have gone")
@@ -168,7 +171,8 @@ def main():
         print("problem:", problem)
     gaps = [gap * 1000 for gap in tally.gaps_s] or [0]
     print(json.dumps({
-        "clients": options.clients, "minutes": options.minutes, "answers": tally.ends,
+        "clients": options.clients, "sequences": sequences, "minutes": options.minutes,
+        "answers": tally.ends,
         "events": len(tally.gaps_s), "token_ms": options.token_ms,
         "gap_ms": {"p50": round(at(gaps, 0.5), 1), "p99": round(at(gaps, 0.99), 1),
                    "max": round(max(gaps), 1)},

@@ -3,12 +3,13 @@
 repeat or leave out an event, does memory grow, how evenly do tokens come?
 
     serving_streams.py [--minutes 10] [--clients 64] [--sequences N] [--token-ms 20] [--seed 1]
+                       [--growth-mib 16]
 
 Each client asks again and again; some hang up on the way, at once or after a few tokens. The texts
 are numbers, so that each event says which one it is. All clients' answers are made together, unless
---sequences says of how many at a time; the others' requests wait in the queue meanwhile. Needs build/…/mach_scripted_server
-(MACH_BUILD_DIR) and the standard library. Exit 1 if something is wrong; the last line says what was
-measured.
+--sequences says of how many at a time; the others' requests wait in the queue meanwhile. Needs
+build/…/mach_scripted_server (MACH_BUILD_DIR) and the standard library. Exit 1 if something is wrong;
+the last line says what was measured.
 """
 import argparse
 import asyncio
@@ -22,7 +23,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/a
 from scripted import Server  # noqa: E402
 
 SIZES = [1, 10, 60, 200]    # numbers in an answer, some three tokens each
-GROWTH_BYTES = 16 << 20    # that resident memory may grow by after the first third
 
 
 class Tally:
@@ -149,6 +149,8 @@ def main():
     parser.add_argument("--sequences", type=int, help="default: as many as clients")
     parser.add_argument("--token-ms", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--growth-mib", type=int, default=16,
+                        help="that resident memory may grow by after the first third")
     options = parser.parse_args()
     sequences = options.sequences or options.clients
     tally = Tally()
@@ -165,7 +167,7 @@ def main():
             tally.problems.append("the server did not end in order")
     third = len(tally.rss) // 3
     growth = max(tally.rss[third:]) - max(tally.rss[:third + 1]) if tally.rss else 0
-    if growth > GROWTH_BYTES:
+    if growth > options.growth_mib << 20:
         tally.problems.append(f"memory grew by {growth >> 20} MiB")
     for problem in tally.problems[:20]:
         print("problem:", problem)

@@ -28,16 +28,22 @@ if [[ ! -f $root/complete ]]; then
   touch "$root/complete"
 fi
 
+# Crates come with the certificates and settings of this machine, which the other one lacks.
+cargo fetch -q --locked --manifest-path src/grammar/llguidance/Cargo.toml
+crates=${CARGO_HOME:-$HOME/.cargo}
+
 cache=$(ccache --get-config cache_dir 2>/dev/null || echo "${HOME}/.cache/ccache")
-mkdir -p "$root/src" "$root/ccache" "$cache"
-trap 'umount -q "$root/src/build" "$root/src" "$root/ccache" "$root/proc" || true' EXIT
-mkdir -p "$root/build"
+mkdir -p "$root/src" "$root/ccache" "$root/crates" "$cache"
+trap 'umount -q "$root/src/build" "$root/src" "$root/ccache" "$root/crates" "$root/proc" || true' EXIT
+mkdir -p "$root/build" "$root/crates-build" build
 mount --bind "$PWD" "$root/src"
 mount -o remount,ro,bind "$root/src"
+mount --bind "$root/crates-build" "$root/src/build"
 mount --bind "$cache" "$root/ccache"
+mount --bind "$crates" "$root/crates"
 mount -t proc proc "$root/proc"
 chroot "$root" env CCACHE_DIR=/ccache CCACHE_BASEDIR=/src CCACHE_NOHASHDIR=1 \
-  MACH_WERROR="${MACH_WERROR:-}" bash -euc '
+  CARGO_HOME=/crates CARGO_NET_OFFLINE=true MACH_WERROR="${MACH_WERROR:-}" bash -euc '
     cmake -S /src -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DMACH_UNITE=8 -DMACH_TESTS=OFF
     cmake --build /build --target mach
     /build/bin/mach synth --shape tiny --out /tmp/tiny --force

@@ -49,6 +49,10 @@ std::string Walk(const Grammar& grammar, uint32_t steer) {
       }
     }
     MACH_CHECK(!allowed.empty());
+    // An exponent makes numbers that are JSON and that the parser which judges takes for infinite.
+    if (!text.empty() && text.back() >= '0' && text.back() <= '9' && allowed.size() > 2) {
+      std::erase_if(allowed, [](int32_t byte) { return byte == 'e' || byte == 'E'; });
+    }
     steer = steer * 1664525U + 1013904223U;
     int32_t byte = allowed[(steer >> 16) % allowed.size()];
     for (const char close : {'"', '}', ']'}) {  // or texts never end

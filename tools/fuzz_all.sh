@@ -24,6 +24,8 @@ run_one() {
     [[ ! -d $dir ]] || inputs+=("$dir")
   done
   [[ ! -f fuzz/dict/$target.dict ]] || options+=("-dict=fuzz/dict/$target.dict")
+  # Whether a change lands should not be a matter of luck; runs by hand look elsewhere each time.
+  [[ ${CI:-} != true ]] || options+=(-seed=1)
   local artifacts=build/fuzz-artifacts/$target-
   rm -f "$artifacts"slow-unit-*
   # By the clock an input may be slow because the machine is busy.

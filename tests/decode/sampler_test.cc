@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "decode/logprob.h"
 #include "tests/support/cpu_time.h"
+#include "tests/support/emulated.h"
 
 namespace mach::decode {
 namespace {
@@ -198,6 +199,9 @@ TEST(Sampler, DrawsFollowTheSoftmaxOfWhatIsKept) {
 
 // A row of 248,320 logits costs less to draw from than to sort, by far, whatever the filter.
 TEST(Sampler, FiltersDoNotSortTheVocabulary) {
+  if (testing_support::IsEmulated()) {
+    GTEST_SKIP() << "the times of an emulator say nothing";
+  }
   std::mt19937 random(3);
   std::normal_distribution<float> normal(0, 2);
   std::vector<float> logits(248320);

@@ -22,6 +22,7 @@
 #endif
 
 #include "base/error.h"
+#include "tests/support/emulated.h"
 #include "tests/support/faulty_reader.h"
 
 namespace mach {
@@ -59,6 +60,11 @@ class DirectReading : public testing::TestWithParam<std::string> {
   ~DirectReading() override {
     std::free(memory_);
     std::filesystem::remove_all(dir_);
+  }
+  void SetUp() override {
+    if (options_.how.engine == "io_uring" && testing_support::IsEmulated()) {
+      GTEST_SKIP() << "emulators have no io_uring";
+    }
   }
 
   // Block `tag` of the two files, one after the other, to the same place in memory.
@@ -297,6 +303,9 @@ INSTANTIATE_TEST_SUITE_P(Engines, RefusedReading, testing::Values("io_uring"));
 
 // One read is in flight at a time, so the order of results is the order in which reads began.
 TEST(ReadPriority, DecidesWhichReadBeginsNext) {
+  if (testing_support::IsEmulated()) {
+    GTEST_SKIP() << "emulators have no io_uring";
+  }
   std::string pattern = (std::filesystem::temp_directory_path() / "mach-XXXXXX").string();
   const std::filesystem::path dir = ::mkdtemp(pattern.data());
   std::ofstream(dir / "a", std::ios::binary) << std::string(8 * kBlock, 'x');

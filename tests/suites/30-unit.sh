@@ -34,6 +34,8 @@ expected_isas() {
 }
 export MACH_EXPECT_ISAS=${MACH_EXPECT_ISAS-$(expected_isas)}
 
+[ "$preset" != arm64 ] || [ "$(uname -m)" = aarch64 ] || export MACH_EMULATED=1
+
 results=$PWD/build/$preset/test-results
 rm -rf "$results"
 mkdir -p "$results"

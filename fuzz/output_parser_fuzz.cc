@@ -83,6 +83,11 @@ bool IsSpecialToken(std::string_view text) {
          text == "<tool_call|>" || (text.starts_with("<|") && text.find('>') == text.size() - 1);
 }
 
+bool IsJson(const std::string& text) {
+  // This parser takes a NUL for the end of its input. Long texts would take it too long.
+  return text.size() < 4096 && text.find('\0') == std::string::npos && nlohmann::json::accept(text);
+}
+
 std::string Result(uint8_t mode, bool special_tokens, const std::vector<Piece>& pieces,
                    size_t piece_bytes) {
   namespace chat = mach::chat;
@@ -110,8 +115,7 @@ std::string Result(uint8_t mode, bool special_tokens, const std::vector<Piece>& 
   FinalMessage message;
   for (const ChatDelta& delta : deltas) {
     if (delta.kind == ChatDelta::Kind::kCallArguments &&
-        message.calls[static_cast<size_t>(delta.index)].arguments.size() < 4096 &&
-        nlohmann::json::accept(message.calls[static_cast<size_t>(delta.index)].arguments)) {
+        IsJson(message.calls[static_cast<size_t>(delta.index)].arguments)) {
       std::abort();
     }
     chat::AddDeltas(message, std::span(&delta, 1));

@@ -36,6 +36,9 @@ import time
 import schema_collection
 import serving
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/grammar"))
+from walked import Walked  # noqa: E402
+
 MACH = os.environ.get("MACH_BIN", "build/release/bin/mach")
 MODELS = ("real", "random")
 # What helps the random model to an end, in its tries in turn: short texts at all costs, long texts
@@ -65,31 +68,13 @@ def exact(text):
         return decimal.Decimal("-1e9999" if text.startswith("-") else "1e9999")
 
 
-class Walked:
-    """What `mach grammar` says of texts under a schema."""
-
-    def __init__(self, schema, texts):
-        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-            json.dump(schema, file)
-            file.flush()
-            done = subprocess.run([MACH, "grammar", "--schema", file.name], capture_output=True,
-                                  input="".join(text + "\n" for text in texts), encoding="utf-8",
-                                  timeout=SECONDS)
-        self.reason = None
-        self.answers = done.stdout.splitlines()
-        if done.returncode in (1, 2) and not done.stdout:
-            self.reason = done.stderr.strip()
-        elif done.returncode != 0 or len(self.answers) != len(texts):
-            raise RuntimeError(f"mach grammar: exit {done.returncode}: {done.stderr[-500:]}")
-
-
 def in_one_line(text):
     """White space that holds line ends as a space, which may stand where it may. No string has one."""
     return re.sub(r"\n[ \n\t]*", " ", text)
 
 
 def is_reachable(schema, text):
-    answer = Walked(schema, [in_one_line(text)]).answers[0]
+    answer = Walked(MACH, schema, [in_one_line(text)]).answers[0]
     match = re.fullmatch(r"refused at byte (\d+) of (\d+)", answer)
     return not match or match.group(1) == match.group(2)
 
@@ -237,7 +222,7 @@ class Bench:
         texts = {text: value for text, value in texts.items() if "\\u" not in text}
         if not texts:
             return
-        walked = Walked(published.schema, list(texts))
+        walked = Walked(MACH, published.schema, list(texts))
         if walked.reason is not None:
             self.fail("refused by mach grammar alone", published, walked.reason)
             return

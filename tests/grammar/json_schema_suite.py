@@ -15,10 +15,10 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tarfile
-import tempfile
+
+from walked import Walked
 
 MOST_SPELLINGS = 400
 DRAFT_NAMES = {"draft7": "http://json-schema.org/draft-07/schema#",
@@ -81,20 +81,13 @@ def run_group(mach, job):
         for text in itertools.islice(spellings(test["data"]), MOST_SPELLINGS):
             lines.append(text)
             owners.append(index)
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(schema, file)
-        file.flush()
-        done = subprocess.run([mach, "grammar", "--schema", file.name], capture_output=True,
-                              input="\n".join(lines) + "\n", encoding="utf-8", timeout=300)
+    walked = Walked(mach, schema, lines)
     outcome = Outcome()
-    if done.returncode in (1, 2) and not done.stdout:
-        outcome.refused = done.stderr.strip().replace(file.name, "FILE")
+    if walked.reason is not None:
+        outcome.refused = walked.reason
         return outcome
-    answers = done.stdout.splitlines()
-    if done.returncode != 0 or len(answers) != len(lines):
-        raise RuntimeError(f"{group['description']}: exit {done.returncode}: {done.stderr[-2000:]}")
     for index, test in enumerate(group["tests"]):
-        accepted = [text for text, owner, answer in zip(lines, owners, answers)
+        accepted = [text for text, owner, answer in zip(lines, owners, walked.answers)
                     if owner == index and answer == "accepted"]
         outcome.tests.append((test["valid"], bool(accepted), test["description"],
                               accepted[0] if accepted else json.dumps(test["data"])))

@@ -11,11 +11,11 @@ import argparse
 import itertools
 import json
 import random
-import subprocess
 import sys
-import tempfile
 
 import jsonschema
+
+from walked import Walked
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ["a", "b", "c"]
@@ -107,17 +107,13 @@ def check(mach, schema, values):
         for text in itertools.islice(orders(value), MOST_ORDERS):
             lines.append(text)
             owners.append(index)
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(schema, file)
-        file.flush()
-        done = subprocess.run([mach, "grammar", "--schema", file.name], capture_output=True,
-                              input="\n".join(lines) + "\n", encoding="utf-8", timeout=300)
-    if done.returncode in (1, 2) and not done.stdout:
+    try:
+        walked = Walked(mach, schema, lines)
+    except RuntimeError as error:
+        return [str(error)]
+    if walked.reason is not None:
         return None
-    answers = done.stdout.splitlines()
-    if done.returncode != 0 or len(answers) != len(lines):
-        return [f"exit {done.returncode}: {done.stderr[-1000:]}"]
-    writable = {owner for owner, answer in zip(owners, answers) if answer == "accepted"}
+    writable = {owner for owner, answer in zip(owners, walked.answers) if answer == "accepted"}
     validator = jsonschema.Draft202012Validator(schema)
     wrong = []
     for index, value in enumerate(values):
